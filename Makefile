@@ -1,0 +1,32 @@
+# make demo   real data, trained to its target, report written      make test   the test suite
+# make lint   ruff                make test-slow   tests that take minutes or a network        make clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+DATA ?= data
+RUNS ?= runs
+
+.PHONY: demo test test-slow lint clean
+.DEFAULT_GOAL := demo
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): downloads about 3 GB (PyTorch with its CUDA libraries), takes about 6 GB of disk and 1 to 5 minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m training demo --data $(DATA) --runs $(RUNS)
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
