@@ -1,0 +1,122 @@
+"""The resolved schedule as text: one row per stretch in which data phase, lr ramp and momentum ramp stay the same."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from phases.ramps import ramp_at
+from phases.records import DataPhase, PhaseError
+from phases.schedule import Schedule
+
+COLUMNS = ("epochs", "size", "batch", "global", "lr", "momentum", "train dir", "val", "steps/epoch", "steps", "images")
+LEFT = ("lr", "momentum", "train dir", "val")  # aligned left, the numbers right
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Segment:
+    start: float  # epochs; fractional only in a compressed schedule
+    end: float
+    data: DataPhase
+    lr: tuple[float, float] | None  # at the first and the last step; None when no step falls into the segment
+    momentum: tuple[float, float] | None
+    steps_per_epoch: int | None  # None: number of images unknown
+    steps: int | None
+    images: int | None  # trained in this segment, all devices
+
+
+def segments(schedule: Schedule, world_size: int, images: int | None = None) -> list[Segment]:
+    """`images`: size of the training set; without it steps and images are None and lr is taken at the borders."""
+    borders = {float(phase.epoch) for phase in schedule.data} | {float(schedule.total_epochs)}
+    borders |= {float(border) for ramp in schedule.lr + schedule.momentum for border in (ramp.start, ramp.end)}
+    cuts = sorted(borders)
+    return [segment(schedule, start, end, world_size, images) for start, end in pairwise(cuts)]
+
+
+def segment(schedule: Schedule, start: float, end: float, world_size: int, images: int | None) -> Segment:
+    data = schedule.data_at(math.floor(start))
+    global_batch = data.bs * world_size
+    if images is None:
+        lr, momentum = lr_range(schedule, start, end), momentum_range(schedule, start, end)
+        return Segment(start, end, data, lr, momentum, None, None, None)
+    per_epoch = images // global_batch  # the last partial batch is dropped
+    if per_epoch == 0:
+        raise PhaseError(
+            f"epoch {start:g}: the global batch of {global_batch} ({data.bs} x {world_size} devices) is larger than "
+            f"the {images} training images. Use a smaller batch."
+        )
+    before, last = (math.floor(border * per_epoch + 1e-9) for border in (start, end))  # steps since epoch 0
+    first = (before + 1) / per_epoch
+    lr = momentum = None
+    if last > before:
+        lr, momentum = lr_range(schedule, first, last / per_epoch), momentum_range(schedule, first, last / per_epoch)
+    return Segment(start, end, data, lr, momentum, per_epoch, last - before, (last - before) * global_batch)
+
+
+def lr_range(schedule: Schedule, first: float, last: float) -> tuple[float, float]:
+    """The learning rates of one ramp at two positions; `first` may be the ramp's very beginning."""
+    ramp = ramp_at(schedule.lr, last)
+    return ramp.value(first), ramp.value(last)
+
+
+def momentum_range(schedule: Schedule, first: float, last: float) -> tuple[float, float] | None:
+    if not schedule.momentum:
+        return None
+    ramp = ramp_at(schedule.momentum, last)
+    return ramp.value(first), ramp.value(last)
+
+
+def schedule_table(schedule: Schedule, world_size: int, images: int | None = None) -> str:
+    """The table and a line of totals, ready to print."""
+    found = segments(schedule, world_size, images)
+    rows = [COLUMNS] + [row(item, world_size) for item in found]
+    widths = [max(len(cells[i]) for cells in rows) for i in range(len(COLUMNS))]
+    lines = ["  ".join(aligned(*item) for item in zip(COLUMNS, cells, widths, strict=True)).rstrip() for cells in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], "", totals(schedule, found)])
+
+
+def aligned(column: str, cell: str, width: int) -> str:
+    return cell.ljust(width) if column in LEFT else cell.rjust(width)
+
+
+def row(item: Segment, world_size: int) -> tuple[str, ...]:
+    data = item.data
+    return (
+        f"{item.start:.4g}-{item.end:.4g}",
+        f"{data.sz}",
+        f"{data.bs}",
+        f"{data.bs * world_size}",
+        span(item.lr),
+        span(item.momentum),
+        f"DATA{data.trndir}",
+        f"{data.val_sz}{' rect' if data.rect_val else ''}",
+        number(item.steps_per_epoch),
+        number(item.steps),
+        number(item.images),
+    )
+
+
+def span(values: tuple[float, float] | None) -> str:
+    if values is None:
+        return ABSENT
+    first, last = (f"{value:.6g}" for value in values)
+    return first if first == last else f"{first} -> {last}"
+
+
+def number(value: int | None) -> str:
+    return ABSENT if value is None else f"{value:,}"
+
+
+def totals(schedule: Schedule, found: list[Segment]) -> str:
+    parts = [f"{schedule.total_epochs} epochs"]
+    if found[0].steps is not None:
+        parts += [f"{sum(item.steps for item in found):,} steps", f"{sum(item.images for item in found):,} images"]
+    cost = cost_at_224(found)
+    if cost:
+        parts.append(f"as costly as {cost:.1f} epochs at 224 px")
+    return "total: " + ", ".join(parts)
+
+
+def cost_at_224(found: list[Segment]) -> float:
+    """224-equivalent epochs: the sum of epochs x (size / 224)^2. Small images (below 64 px) do not count."""
+    return sum((item.end - item.start) * (item.data.sz / 224) ** 2 for item in found if item.data.sz >= 64)
