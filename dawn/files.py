@@ -1,0 +1,31 @@
+"""Writing a report: the whole file or nothing."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from dawn.runlog import RunError
+
+
+def write_atomic(path: Path, data: bytes) -> Path:
+    """Replace `path` by `data` in one step; its folder must exist. RunError, one line, when the system refuses."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise RunError(f"{path}: cannot be written ({error.strerror}). Choose another place with --out.") from None
+    return path
+
+
+def remove(path: Path) -> None:
+    """Make sure that there is no such file; RunError when the system refuses."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be removed ({error.strerror}). Choose another place with --out.") from None

@@ -1,0 +1,50 @@
+"""All reports of a run at once. Each is made from the run log alone: the same log gives the same bytes."""
+
+import os
+from pathlib import Path
+
+from dawn.chart import chart_png
+from dawn.entry import NAMES, entry, entry_text
+from dawn.files import remove, write_atomic
+from dawn.run import Run, read_run
+from dawn.summary import summary_text
+from dawn.tsv import tsv
+
+TSV_NAME, CHART_NAME, SUMMARY_NAME = "result.tsv", "accuracy.png", "summary.txt"
+
+
+def write_reports(
+    run_folder: str | os.PathLike[str],
+    author: str | None = None,
+    author_email: str | None = None,
+    cost_per_hour: float | None = None,
+    code_url: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> dict[str, Path]:
+    """Write tsv, entry, summary and chart into `out` (default: beside the log); the paths under these names.
+
+    RunError for a log that cannot be read or has no evaluation yet, and where a file cannot be written.
+    """
+    run = read_run(run_folder)
+    folder = run.path.parent if out is None else Path(out)
+    return {
+        "tsv": write_atomic(folder / TSV_NAME, tsv(run).encode()),
+        "entry": write_entry(run, folder, author, author_email, cost_per_hour, code_url),
+        "summary": write_atomic(folder / SUMMARY_NAME, summary_text(run).encode()),
+        "chart": write_atomic(folder / CHART_NAME, chart_png(run)),
+    }
+
+
+def write_entry(
+    run: Run,
+    folder: Path,
+    author: str | None = None,
+    author_email: str | None = None,
+    cost_per_hour: float | None = None,
+    code_url: str | None = None,
+) -> Path:
+    """Write entry.json or entry.draft.json; the other one is removed first, so never both are there."""
+    fields = entry(run, author, author_email, cost_per_hour, code_url)
+    draft = "draft" in fields
+    remove(folder / NAMES[not draft])
+    return write_atomic(folder / NAMES[draft], entry_text(fields).encode())

@@ -1,0 +1,153 @@
+"""One run, read from its log: the attempts merged into the epochs that count. Every report starts from a Run."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dawn.fields import Fields
+from dawn.records import Row, Start, Stop, row_record, start_record, stop_record
+from dawn.runlog import RunError, read_lines
+
+LOG_NAME = "run.jsonl"
+SAME_IN_ALL_ATTEMPTS = ("run_id", "task", "metric", "target", "total_epochs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """attempts: the start line of each; rows, phases and stop: what is left of them after the later attempts."""
+
+    path: Path
+    attempts: tuple[Start, ...]
+    phases: tuple[dict[str, Any], ...]  # phase lines as logged
+    rows: tuple[Row, ...]  # epochs 0, 1, 2, ... without a hole
+    stop: Stop | None
+    torn: bool  # the log ends in half a line
+
+    @property
+    def start(self) -> Start:
+        """Of the first attempt."""
+        return self.attempts[0]
+
+    @property
+    def latest(self) -> Start:
+        """Of the last attempt: the hardware and versions at the end."""
+        return self.attempts[-1]
+
+    @property
+    def resumes(self) -> tuple[Start, ...]:
+        """The later attempts; one whose resumed_from is None began again from nothing, with its clock at 0."""
+        return self.attempts[1:]
+
+    @property
+    def evaluations(self) -> tuple[Row, ...]:
+        """The rows with a validation; RunError if there is none."""
+        rows = tuple(row for row in self.rows if row.validation is not None)
+        if not rows:
+            raise RunError(f"{self.path}: no evaluation yet. Reports need at least one; let the run go on.")
+        return rows
+
+    def hit(self, metric: str | None = None, target: float | None = None) -> Row | None:
+        """The first row whose validation is at or above the target (default: the run's own), None if there is none."""
+        metric, target = metric or self.start.metric, self.start.target if target is None else target
+        if target is None:
+            return None
+        hits = (row for row in self.rows if row.validation and row.validation.reaches(metric, target))
+        return next(hits, None)
+
+    def hours(self, row: Row, clock: str = "dawn") -> float:
+        """Hours on one of the clocks (total, dawn, train, cold) at the end of this row's evaluation."""
+        return row.clock[clock] / 3600
+
+
+def log_path(path: str | os.PathLike[str]) -> Path:
+    """The run log of a run folder, or the file itself."""
+    path = Path(path)
+    return path / LOG_NAME if path.is_dir() else path
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Read a run folder or its run.jsonl. RunError, one line with the line number, for a log that cannot be so."""
+    path = log_path(path)
+    events, torn = read_lines(path)
+    merge = Merge(path)
+    for number, event in enumerate(events, start=1):
+        merge.add(Fields(f"{path}, line {number}", event))
+    if not merge.attempts:
+        raise RunError(f"{path}: no start line, the log is empty. Start the run again in a new folder.")
+    return Run(path, tuple(merge.attempts), tuple(merge.phases), tuple(merge.rows), merge.stop, torn)
+
+
+class Merge:
+    """Takes the lines in order. A start line voids what earlier attempts said about the epochs it trains again."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.attempts: list[Start] = []
+        self.phases: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
+        self.stop: Stop | None = None
+
+    def add(self, fields: Fields) -> None:
+        takers: dict[str, Callable[[Fields], None]] = {
+            "start": self._start, "phase": self._phase, "epoch": self._epoch, "stop": self._stop,
+        }  # fmt: skip
+        take = takers.get(fields.values["event"])
+        if take is None:
+            return  # other events are no part of the result
+        if take != self._start:
+            if not self.attempts:
+                raise RunError(f"{fields.where}: comes before any start line. Restore the lines before it.")
+            self._expect(fields, "attempt", len(self.attempts) - 1)
+            if self.stop is not None:
+                raise RunError(f"{fields.where}: comes after the stop of its attempt. Restore the order of the log.")
+        take(fields)
+
+    def _start(self, fields: Fields) -> None:
+        self._expect(fields, "attempt", len(self.attempts))
+        start = start_record(fields)
+        for name in SAME_IN_ALL_ATTEMPTS if self.attempts else ():
+            self._expect(fields, name, getattr(self.attempts[0], name))
+        if start.resumed_from and not self.attempts:
+            raise RunError(f"{fields.where}: 'resumed_from' in the first attempt. Restore the lines before it.")
+        epoch = start.resumed_from.epoch if start.resumed_from else 0
+        if epoch > len(self.rows):
+            raise RunError(f"{fields.where}: resumes at epoch {epoch}, but the log holds {len(self.rows)} epochs.")
+        self.rows = self.rows[:epoch]
+        self.phases = [phase for phase in self.phases if phase["epoch"] < epoch]
+        self.stop = None
+        self.attempts.append(start)
+
+    def _phase(self, fields: Fields) -> None:
+        self._expect(fields, "epoch", len(self.rows))
+        for name in ("size", "batch_size", "global_batch_size"):
+            fields.count(name, 1)
+        self.phases.append(fields.values)
+
+    def _epoch(self, fields: Fields) -> None:
+        self._expect(fields, "epoch", len(self.rows))
+        row = row_record(fields)
+        before = self.rows[-1] if self.rows else None
+        for clock in ("total", "dawn"):
+            if row.clock[clock] <= (before.clock[clock] if before else 0):
+                raise RunError(f"{fields.where}: clock {clock!r} does not go forward. Restore this line of the log.")
+        for clock in ("train", "cold"):
+            if row.clock[clock] < (before.clock[clock] if before else 0):
+                raise RunError(f"{fields.where}: clock {clock!r} goes back. Restore this line of the log.")
+        if not row.clock["train"] <= row.clock["dawn"] <= row.clock["total"] <= row.clock["cold"]:
+            raise RunError(f"{fields.where}: the clocks contradict each other (train <= dawn <= total <= cold).")
+        if before and row.images_seen <= before.images_seen:
+            raise RunError(f"{fields.where}: 'images_seen' does not grow. Restore this line of the log.")
+        self.rows.append(row)
+
+    def _stop(self, fields: Fields) -> None:
+        stop = stop_record(fields)
+        if self.rows and stop.clock["total"] < self.rows[-1].clock["total"]:
+            raise RunError(f"{fields.where}: stops before its last epoch ended. Restore this line of the log.")
+        self.stop = stop
+
+    def _expect(self, fields: Fields, name: str, wanted: Any) -> None:
+        value = fields.values.get(name)
+        if type(value) is not type(wanted) or value != wanted:
+            raise RunError(f"{fields.where}: {name!r} is {value!r:.60}, expected {wanted!r}. Restore the log.")

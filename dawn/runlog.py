@@ -1,0 +1,147 @@
+"""The run log on disk: one JSON object a line, only ever appended. What the lines mean is read in run.py."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+MAX_FILE_BYTES = 1_000_000_000
+MAX_LINE_BYTES = 16_000_000
+SYNCED_EVENTS = ("start", "epoch", "stop")  # on the disk before the run goes on
+
+
+class RunError(ValueError):
+    """A run log or a wish about it that cannot be used; the message is one line: where, which value, what to do."""
+
+
+def utc_now() -> str:
+    """A label for people, to the second, as in 2026-11-22T15:30:00Z. Never used to measure."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class RunLog:
+    """Appends events to `path`; makes the file (not its folder). A torn last line of a crash is cut off on opening.
+
+    Raises RunError for a value JSON does not have (NaN: write null) and for a line or file that grows too large,
+    OSError when the disk refuses; in both cases the file ends with the last whole line.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], utc: Callable[[], str] = utc_now):
+        self.path, self._utc = Path(path), utc
+        self.path.touch()
+        self._end = cut_torn_line(self.path)
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - close() closes it
+
+    def write(self, event: str, attempt: int, **fields: Any) -> None:
+        """One line, handed to the system at once; `start`, `epoch` and `stop` wait until the disk has it."""
+        line = self._line({"event": event, "attempt": attempt, "utc": self._utc(), **fields})
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        except OSError:
+            self._file.truncate(self._end)  # half a line must not end up in the middle of the log
+            raise
+        self._end += len(line)
+        if event in SYNCED_EVENTS:
+            os.fsync(self._file.fileno())
+
+    def _line(self, fields: dict[str, Any]) -> bytes:
+        try:
+            line = json.dumps(fields, allow_nan=False).encode() + b"\n"
+        except ValueError as error:
+            raise RunError(f"{self.path}: event {fields['event']!r}: {error}. Write null instead.") from None
+        if len(line) > MAX_LINE_BYTES or self._end + len(line) > MAX_FILE_BYTES:
+            raise RunError(f"{self.path}: event {fields['event']!r}: {len(line)} bytes more are too many. Log less.")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def cut_torn_line(path: Path) -> int:
+    """Shorten the file to its last newline; the size in bytes afterwards."""
+    with open(path, "r+b") as file:
+        size = _size(path, file)
+        start = max(0, size - MAX_LINE_BYTES)
+        file.seek(start)
+        tail = file.read()
+        end = start + tail.rfind(b"\n") + 1
+        if end == start and start > 0:
+            raise RunError(f"{path}: the last {MAX_LINE_BYTES} bytes hold no line end. This is not a run log.")
+        if end < size:
+            file.truncate(end)
+            os.fsync(file.fileno())
+    return end
+
+
+def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Every whole line as a dict, in order. A last line without its newline (a crash) is left out, see read_lines."""
+    return read_lines(path)[0]
+
+
+def read_lines(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bool]:
+    """(events, torn): events[i] is line i + 1; torn says that a last line without its newline was left out.
+
+    Raises RunError, with the line number, for anything else that is not one JSON object with an "event".
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            _size(path, file)
+            return _parse_lines(path, file)
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror or error}. Give the folder of a run or its run.jsonl.") from None
+
+
+def _parse_lines(path: Path, file: BinaryIO) -> tuple[list[dict[str, Any]], bool]:
+    events = []
+    for number, line in enumerate(_lines(file), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            raise RunError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes. This is not a run log.")
+        if not line.endswith(b"\n"):
+            return events, True
+        events.append(_event(path, number, line))
+    return events, False
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        yield line
+
+
+def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line.decode(), parse_float=_finite, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}, line {number}: not JSON ({reason}). Restore this line of the log.") from None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise RunError(f"{path}, line {number}: not an object with an 'event'. Restore this line of the log.")
+    return event
+
+
+def _finite(text: str) -> float:
+    """1e999 is JSON, but no number of a run."""
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text:.20} is not a finite number")
+
+
+def _size(path: Path, file: BinaryIO) -> int:
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_FILE_BYTES:
+        raise RunError(f"{path}: {size} bytes, more than {MAX_FILE_BYTES}. This is not a run log.")
+    return size

@@ -1,0 +1,121 @@
+"""The command dawn-report: what it writes, and one line with exit code 2 for every bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dawn_script import CORRECT, scripted_run
+
+from dawn.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refused(capsys, *argv: object) -> str:
+    """Run a command that must fail; its one line of error."""
+    assert main([str(arg) for arg in argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+def test_each_command_makes_the_same_file_again(tmp_path, capsys):
+    scripted_run(tmp_path)
+    assert main(["report", str(tmp_path), "--author", "A", "--author-email", "a@example.org"]) == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in printed] == ["result.tsv", "entry.json", "summary.txt", "accuracy.png"]
+    before = {path.name: path.read_bytes() for path in printed}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    log = str(tmp_path / "run.jsonl")
+    assert main(["tsv", log, "--out", str(elsewhere / "result.tsv")]) == 0
+    assert main(["chart", log, "--out", str(elsewhere / "accuracy.png")]) == 0
+    author = ["--author", "A", "--author-email", "a@example.org"]
+    assert main(["entry", log, *author, "--out", str(elsewhere)]) == 0
+    capsys.readouterr()
+    assert main(["summary", log]) == 0
+    assert capsys.readouterr().out.encode() == before.pop("summary.txt")
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
+
+
+def test_default_place_is_beside_the_log(tmp_path, capsys):
+    scripted_run(tmp_path)
+    assert main(["tsv", str(tmp_path / "run.jsonl")]) == main(["chart", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "result.tsv"), str(tmp_path / "accuracy.png")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_bad_run_is_one_line(tmp_path, capsys, command):
+    (tmp_path / "no log").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "run.jsonl").touch()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.jsonl").write_text("{}\n")
+    assert "No such file" in refused(capsys, command, tmp_path / "none")
+    assert "No such file" in refused(capsys, command, tmp_path / "no log")
+    assert "the log is empty" in refused(capsys, command, tmp_path / "empty")
+    assert "line 1: not an object with an 'event'" in refused(capsys, command, tmp_path / "bad")
+    scripted_run(tmp_path / "early", (None,))
+    assert "no evaluation yet" in refused(capsys, command, tmp_path / "early")
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense", "x"], ["tsv"], ["entry", "x", "--cost-per-hour", "free"]])
+def test_bad_flags_are_one_line(capsys, argv):
+    refused(capsys, *argv)
+
+
+@pytest.mark.parametrize("cost", ["-1", "nan", "inf"])
+def test_bad_cost_is_one_line(tmp_path, capsys, cost):
+    scripted_run(tmp_path)
+    for command in ("entry", "report"):
+        assert "cost per hour" in refused(capsys, command, tmp_path, f"--cost-per-hour={cost}")
+        assert not (tmp_path / "entry.json").exists()
+
+
+def test_bad_place_is_one_line(tmp_path, capsys):
+    scripted_run(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for command, out in (
+        ("tsv", "none/x.tsv"),
+        ("chart", "folder"),
+        ("entry", "none"),
+        ("entry", "file"),
+        ("report", "none"),
+    ):
+        assert "--out" in refused(capsys, command, tmp_path, "--out", tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "run.jsonl"]  # no temporary files
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_folder_is_one_line(tmp_path, capsys):
+    scripted_run(tmp_path)
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in refused(capsys, "report", tmp_path)
+    tmp_path.chmod(0o700)
+
+
+def test_command_line_end_to_end(tmp_path):
+    """As a user calls it, and without the heavy libraries where they are not needed."""
+    scripted_run(tmp_path, CORRECT)
+    code = (
+        "import sys; from dawn.__main__ import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'matplotlib', 'numpy', 'rich'} & set(sys.modules); sys.exit(code or (9 if heavy else 0))"
+    )
+    subprocess.run([sys.executable, "-c", code, "tsv", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "-m", "dawn"]
+    shown = subprocess.run([*command, "--help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert all(name in shown for name in COMMANDS)
+    failed = subprocess.run([*command, "tsv", tmp_path / "no"], cwd=ROOT, capture_output=True, text=True)
+    assert failed.returncode == 2 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+
+
+def test_summary_on_a_terminal_is_drawn_with_tables(tmp_path, capsys, monkeypatch):
+    """rich takes FORCE_COLOR for a terminal; the numbers are the same."""
+    scripted_run(tmp_path, model="[red]net")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["summary", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b[" in out and "4975.1" in out and "[red]net" in out
