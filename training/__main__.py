@@ -1,0 +1,48 @@
+"""`python -m training DATA --recipe NAME ...`, `python -m training recipes`, `python -m training demo`."""
+
+import sys
+
+from data_prep import DataError
+from dawn import RunError
+from phases import PhaseError
+from training.flags import config_from
+from training.outcome import INPUT_ERROR, ConfigError
+from training.recipes import recipe_lines
+from training.resolve import dry_run, resolved_schedule, world_size
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code (README, "Exit codes"); 2 after one line about bad input."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return dispatch(arguments)
+    except (ConfigError, PhaseError, DataError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INPUT_ERROR
+
+
+def dispatch(arguments: list[str]) -> int:
+    """The first word may be a subcommand; everything else trains. torch is imported only to train."""
+    if arguments[:1] == ["recipes"]:
+        print("\n".join(recipe_lines()))
+        return 0
+    if arguments[:1] == ["demo"]:
+        from training.demo import demo
+
+        return demo(arguments[1:])
+    return train(arguments)
+
+
+def train(arguments: list[str]) -> int:
+    config = config_from(arguments)
+    schedule = resolved_schedule(config, world_size(), lambda text: print(f"warning: {text}", file=sys.stderr))
+    if config.dry_run:
+        print(dry_run(config, schedule, world_size()))
+        return 0
+    from training.session import run
+
+    return run(config, schedule)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

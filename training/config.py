@@ -1,0 +1,114 @@
+"""The one configuration of a run: a frozen dataclass whose fields are the flags, their defaults and their help texts.
+
+Precedence: default of the field < recipe < command line. No configuration files and no environment variables.
+"""
+
+import argparse
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from training.outcome import ConfigError
+
+
+def option(default: Any, help: str, *flags: str, choices: tuple[str, ...] = (), training: bool = True, kind=None) -> Any:
+    """A field that becomes the flag --name. `training`: a change of it makes another experiment, so resume refuses it."""
+    return field(default=default, metadata={"help": help, "flags": flags, "choices": choices, "training": training,
+                                            "kind": kind or type(default)})
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run. Sizes, batch sizes and learning rates are in `phases`; `batch_size` there is per device."""
+
+    # what
+    data: str = option("", "dataset folder, as prepared by `python -m data_prep`", training=False)
+    recipe: str = option("", "settings by name; see `python -m training recipes`", training=False)
+    phases: str = option("", "phase schedule: preset name, JSON file, JSON or Python-literal text")
+    model: str = option("cifarnet", "cifarnet, or a torchvision model by name")
+    width: float = option(1.0, "width of cifarnet as a multiple of 64-256-256 channels")
+    target: str = option("", "stop criterion in percent, e.g. 94; empty: train the whole schedule", kind=str)
+    metric: str = option("top1", "accuracy the target is about", choices=("top1", "top5"))
+    seed: int = option(0, "seed of weights, order and augmentation")
+    # schedule changes
+    epochs: int = option(0, "compress the schedule proportionally to this many epochs; 0: as written")
+    batch_size: int = option(0, "scale every phase's batch so that the first is this; 0: as written")
+    scale_lr: bool = option(False, "scale learning rates with the global batch against the preset's own")
+    # optimisation
+    optimizer: str = option("sgd", "sgd, or muon for convolutions (timm) with sgd for the rest", choices=("sgd", "muon"))
+    momentum: float = option(0.9, "momentum where the schedule names none")
+    muon_momentum: float = option(0.6, "momentum of Muon's convolutions")
+    nesterov: bool = option(False, "Nesterov momentum")
+    weight_decay: float = option(5e-5, "weight decay (L2)", "--wd")
+    no_bn_wd: bool = option(False, "no weight decay on norms and biases")
+    init_bn0: bool = option(False, "zero-init the last BN weight of each residual block")
+    bias_lr: float = option(1.0, "learning rate of norms and biases relative to the schedule's")
+    head_lr: float = option(1.0, "learning rate of the last linear layer relative to the schedule's")
+    label_smoothing: float = option(0.0, "label smoothing of the training loss")
+    ema_decay: float = option(0.0, "evaluate an exponential moving average of the weights; 0: off")
+    ema_every: int = option(5, "steps between two EMA updates")
+    # data and augmentation
+    loader: str = option("auto", "data pipeline", choices=("auto", "memory"))
+    shift: int = option(0, "random shift with reflected borders, in pixels of the stored images")
+    flip: str = option("none", "horizontal flip; alternating: a random half first, then the other half in turn",
+                       choices=("none", "random", "alternating"))
+    cutout: int = option(0, "side of a square hole, in pixels of the stored images; 0: off")
+    # validation
+    tta: str = option("none", "test-time augmentation: flip = logits of an image and its mirror image are added",
+                      choices=("none", "flip"))
+    eval_every: int = option(1, "epochs between validations (the last epoch is always validated)")
+    eval_from: int = option(0, "first epoch (0-based) that may be validated")
+    stop_at_target: bool = option(False, "end the run when the target is reached")
+    # machine
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    precision: str = option("auto", "auto times a step and takes the fastest", choices=("auto", "fp32", "bf16", "fp16"))
+    channels_last: bool = option(True, "NHWC memory layout")
+    compile: bool = option(False, "torch.compile, warmed up before the clock starts")
+    threads: int = option(0, "CPU threads; 0: torch's default", training=False)
+    # run folder
+    logdir: str = option("", "run folder; default: a new runs/RECIPE-NNN", training=False)
+    resume: str = option("", "go on with this run folder or checkpoint (--resume alone: with --logdir)", training=False)
+    checkpoint_minutes: float = option(10.0, "minutes between checkpoints inside an epoch", training=False)
+    print_freq: int = option(10, "steps between log lines", "-p", training=False)
+    tensorboard: bool = option(True, "write TensorBoard scalars", training=False)
+    evaluate: bool = option(False, "only validate (a checkpoint with --resume)", "-e", training=False)
+    dry_run: bool = option(False, "print the resolved configuration and schedule, and stop", training=False)
+    inject_fault: str = option("", argparse.SUPPRESS, training=False)  # tests only: see training/faults.py
+
+    def __post_init__(self) -> None:
+        for name, low, high in RANGES:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be from {low:g} to {high:g}")
+
+    def training_fields(self, phases: list[dict]) -> dict[str, Any]:
+        """The fields that define the experiment, with the resolved phase list; their hash names it."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["training"]}
+        return chosen | {"phases": phases}
+
+
+RANGES = (("width", 0.01, 64), ("seed", 0, 2**63 - 1), ("epochs", 0, 100_000), ("batch_size", 0, 10**9), ("momentum", 0, 0.9999),
+          ("muon_momentum", 0, 0.9999), ("weight_decay", 0, 100), ("bias_lr", 0, 1e6), ("head_lr", 0, 1e6),
+          ("label_smoothing", 0, 0.99), ("ema_decay", 0, 0.999999), ("ema_every", 1, 10**6), ("shift", 0, 512), ("cutout", 0, 4096),
+          ("eval_every", 1, 10**6), ("eval_from", 0, 10**6), ("threads", 0, 4096), ("checkpoint_minutes", 0, 1e6),
+          ("print_freq", 1, 10**9))
+
+
+def config_hash(training_fields: dict[str, Any]) -> str:
+    """SHA-256 of the experiment: equal hashes are the same experiment."""
+    return hashlib.sha256(json.dumps(training_fields, sort_keys=True).encode()).hexdigest()
+
+
+def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """One text per training field that is not the same: 'seed: 0 in the checkpoint, 1 now'."""
+    return [f"{name}: {saved.get(name)!r} in the checkpoint, {current.get(name)!r} now"
+            for name in sorted(saved.keys() | current.keys()) if saved.get(name) != current.get(name)]
+
+
+def with_values(config: Config, values: dict[str, Any]) -> Config:
+    """`config` with some fields replaced. Raises: ConfigError for a name that is no field."""
+    unknown = values.keys() - {f.name for f in fields(Config)}
+    if unknown:
+        raise ConfigError(f"unknown setting {sorted(unknown)[0]!r} in the saved configuration")
+    return replace(config, **values)

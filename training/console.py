@@ -1,0 +1,63 @@
+"""What a person watches: a table with one line per epoch and, on a terminal, a progress bar under it."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+HEADER = " epoch  size  batch        lr    loss   top-1   top-5   images/s  data wait   T_total    T_dawn"
+
+
+class EpochTable:
+    """Prints the table; `forecast` texts come from training.forecast."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
+                            console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.shown_at = 0.0
+
+    def __enter__(self) -> "EpochTable":
+        self.bar.start()
+        self.task = self.bar.add_task("start", total=1.0, status="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def step(self, epoch: int, epochs: int, done: float, images_per_second: float, data_share: float, forecast: str) -> None:
+        """`done`: share of the epoch; at most four times a second."""
+        if time.monotonic() - self.shown_at > 0.25:
+            self.shown_at = time.monotonic()
+            status = f"{images_per_second:,.0f} images/s  data wait {data_share:.0%}  {forecast}"
+            self.bar.update(self.task, description=f"epoch {epoch + 1}/{epochs}", completed=done, status=status)
+
+    def epoch(self, row: dict) -> None:
+        """`row`: the fields of an epoch line of run.jsonl."""
+        if not row["epoch"] or not getattr(self, "header_shown", False):
+            self.header_shown = True
+            self.say(HEADER)
+        self.say(epoch_line(row))
+
+
+def epoch_line(row: dict) -> str:
+    counts, clock = row["validation"], row["clock"]
+    top1, top5 = (f"{100 * counts[k] / counts['images']:7.3f}" if counts else "      -" for k in ("correct1", "correct5"))
+    share = row["seconds"]["data"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
+    return (f"{row['epoch'] + 1:6d} {row['size']:5d} {row['global_batch_size']:6d} {row['lr'][1]:9.4g} {row['train_loss']:7.3f} {top1} {top5} "
+            f"{images_per_second(row):10,.0f} {share:10.1%} {duration(clock['total']):>9} {duration(clock['dawn']):>9}")
+
+
+def images_per_second(row: dict) -> float:
+    """Training throughput of an epoch line: images over data wait and steps."""
+    return row["images"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
+
+
+def duration(seconds: float) -> str:
+    """95.2 -> '1:35.2'."""
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours:.0f}:{minutes:02.0f}:{left:04.1f}" if hours else f"{minutes:.0f}:{left:04.1f}"

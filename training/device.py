@@ -1,0 +1,93 @@
+"""Where a run computes and in which number format."""
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.config import Config
+from training.outcome import ConfigError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Env:
+    """This process among its peers."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    def sync(self) -> None:
+        """Wait until the device has done its work, so that a time stamp means something."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """fp32, bf16 or fp16 under autocast; weights, statistics and the loss stay fp32."""
+
+    name: str
+    device_type: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.name]
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device_type, self.dtype, enabled=self.name != "fp32")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Dynamic loss scaling, which only fp16 needs; otherwise it passes everything through."""
+        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+
+
+def open_env(config: Config) -> Env:
+    """Choose the device and set process-wide torch switches. Raises: ConfigError."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no usable CUDA device here. Use --device cpu or auto")
+    use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if use_cuda:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    return Env(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu"))
+
+
+def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:
+    """The configured precision; `auto` times a step in fp32 and in 16 bits on copies and takes the faster (bf16 also runs, slower,
+    on hardware that lacks it)."""
+    if config.precision != "auto":
+        return Precision(config.precision, env.device.type)
+    if env.device.type == "cuda":
+        return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16", "cuda")
+    seconds = {name: step_seconds(model, Precision(name, "cpu"), size) for name in ("fp32", "bf16")}
+    return Precision(min(seconds, key=seconds.get), "cpu")
+
+
+def step_seconds(model: nn.Module, precision: Precision, size: int, batch_size: int = 64) -> float:
+    """Best of three training steps on random images, without touching `model`."""
+    images = torch.randn(batch_size, 3, size, size).to(memory_format=torch.channels_last)
+    copy = clone(model)
+    return min(timed_step(copy, precision, images) for _ in range(4))
+
+
+def timed_step(model: nn.Module, precision: Precision, images: Tensor) -> float:
+    begin = time.perf_counter()
+    with precision.autocast():
+        logits = model(images)
+    F.cross_entropy(logits.float(), torch.zeros(len(images), dtype=torch.long)).backward()
+    return time.perf_counter() - begin
+
+
+def clone(model: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(model).train()

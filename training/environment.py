@@ -1,0 +1,71 @@
+"""What a result must say about the machine and the software it was made with."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from training.device import Env
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "dawn-harness")
+
+
+def hardware(env: Env) -> dict:
+    """Device, its name and count, CPU cores this process may use, memory, threads."""
+    cuda = env.device.type == "cuda"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"device": env.device.type, "name": torch.cuda.get_device_name(env.device) if cuda else cpu_name(),
+            "count": env.world_size, "cores": usable_cores(), "memory_gib": round(memory, 1), "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str | None]:
+    found = {"python": platform.python_version(), "cuda": torch.version.cuda if torch.cuda.is_available() else None}
+    if torch.cuda.is_available():
+        found["cudnn"] = str(torch.backends.cudnn.version())
+    return found | {name: package_version(name) for name in PACKAGES}
+
+
+def package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def source_commit() -> tuple[str | None, bool]:
+    """Commit of the code and whether it was changed since; (None, False) outside a git checkout."""
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return commit or None, bool(changes)
+
+
+def git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=5)
+        return done.stdout.strip() if done.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def peak_memory_bytes(env: Env) -> int:
+    """Peak of the GPU's allocator, or of this process's resident memory."""
+    if env.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(env.device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

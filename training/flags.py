@@ -1,0 +1,88 @@
+"""The command line of `python -m training`, generated from the fields of Config."""
+
+import argparse
+import difflib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from training.config import Config, with_values
+from training.outcome import ConfigError
+from training.recipes import RECIPES, recipe_config
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises ConfigError, so that every input error ends in the same single line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags for every field; a flag that is not given leaves no trace, so that recipes show through."""
+    parser = Parser(prog="python -m training", argument_default=argparse.SUPPRESS, allow_abbrev=False, description=DESCRIPTION,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", help="dataset folder, as prepared by `python -m data_prep`")
+    for item in fields(Config):
+        if item.name != "data":
+            parser.add_argument(f"--{item.name.replace('_', '-')}", *item.metadata["flags"], **arguments_of(item))
+    return parser
+
+
+def arguments_of(item) -> dict[str, Any]:
+    kind, text = item.metadata["kind"], item.metadata["help"]
+    default = "" if text == argparse.SUPPRESS or item.default == "" else f" (default: {item.default})"
+    common = {"dest": item.name, "help": text + default if text != argparse.SUPPRESS else text}
+    if kind is bool:
+        return common | {"action": argparse.BooleanOptionalAction}
+    if item.name == "resume":
+        return common | {"nargs": "?", "const": "logdir", "metavar": "PATH"}
+    if item.metadata["choices"]:
+        return common | {"choices": item.metadata["choices"]}
+    return common | {"type": kind, "metavar": kind.__name__.upper()}
+
+
+def config_from(argv: list[str]) -> Config:
+    """The resolved configuration of a command line. Raises: ConfigError."""
+    given = vars(build_parser().parse_args(argv))
+    base = saved_config(given) if given.get("resume") else recipe_config(known_recipe(given.get("recipe", "")))
+    config = with_values(base, given)
+    if not config.data:
+        raise ConfigError("no dataset folder given. Usage: python -m training DATA --recipe NAME; make one: python -m data_prep cifar10 DATA")
+    if not config.phases:
+        raise ConfigError("no schedule: give --recipe NAME (see `python -m training recipes`) or --phases PHASES")
+    return config
+
+
+def saved_config(given: dict[str, Any]) -> Config:
+    """The configuration that a run to be resumed was started with; settles what --resume names."""
+    given["resume"] = given.get("logdir", "") if given["resume"] == "logdir" else given["resume"]
+    if not given["resume"]:
+        raise ConfigError("--resume: name a run folder, as --resume RUN or with --logdir RUN")
+    path = Path(given["resume"])
+    folder = path if path.is_dir() else path.parent.parent
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"--resume {path}: no run there (no config.json in {folder}). Give the folder of a run, such as runs/cifar10-demo-001")
+    given.setdefault("logdir", str(folder))
+    try:
+        return with_values(Config(), json.loads((folder / "config.json").read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'}: not a configuration ({error}). Start a new run instead") from None
+
+
+def known_recipe(name: str) -> str:
+    if name and name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"--recipe {name}: unknown recipe.{hint} Known: {', '.join(RECIPES)}")
+    return name
+
+
+DESCRIPTION = """Train DATA through a phase schedule to a target, on an honest clock.
+
+  python -m training DATA --recipe cifar10-demo     train, time, report
+  python -m training --resume RUN                   go on with an interrupted run, bit for bit
+  python -m training recipes                        list the recipes
+  python -m training demo                           CIFAR-10 from a download to a report in one command
+(a dataset folder with one of these names: write ./recipes, ./demo)"""

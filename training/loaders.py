@@ -1,0 +1,45 @@
+"""The loader contract and the choice of one."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from phases import DataPhase
+
+
+class Batch(NamedTuple):
+    images: Tensor  # (B, 3, H, W) on the device, compute dtype, normalised, channels_last
+    targets: Tensor  # (B,) int64 on the device
+
+
+class Loader(Protocol):
+    """Training and validation images of one run. Order and augmentation come from the sample plan, so a position is one integer."""
+
+    train_images: int  # of all ranks together
+    validation_images: int
+    steps: int  # training batches per epoch in the current phase; the last partial batch is dropped
+
+    def set_phase(self, phase: DataPhase) -> None:
+        """Size, batch and directories from now on."""
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's batches of an epoch, from step `start` (0-based) on."""
+
+    def validation(self) -> Iterator[Batch]:
+        """Every validation image exactly once over all ranks; the last batch may be smaller."""
+
+    def first_images(self, count: int) -> Tensor:
+        """The first `count` training images as stored, unaugmented: (count, 3, H, W) float32, normalised, on the device."""
+
+    def close(self) -> None: ...
+
+
+LOADERS = {"memory": "training.loader_memory"}  # imported when chosen
+
+
+def open_loader(config, dataset, env, dtype) -> Loader:
+    """`auto` is the memory loader: the only one for packed datasets so far."""
+    name = "memory" if config.loader == "auto" else config.loader
+    return import_module(LOADERS[name]).open_loader(config, dataset, env, dtype)

@@ -1,0 +1,91 @@
+"""Everything a run writes down while it trains: run.jsonl first, then the views of it (text logs, TensorBoard, the console)."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from dawn import RunLog
+from phases import DataPhase
+from training.console import EpochTable, images_per_second
+from training.device import Env
+from training.evaluate import Counts
+from training.run_folder import LOG
+from training.scalars import Scalars
+from training.text_logs import TextLogs
+
+
+class Logbook:
+    """One per process; `attempt` counts the starts of the run from 0."""
+
+    def __init__(self, folder: Path, attempt: int, data: str, env: Env, tensorboard: bool, images_seen: int) -> None:
+        self.attempt, self.data, self.env = attempt, data, env
+        self.log = RunLog(folder / LOG)
+        self.text = TextLogs(folder, resume=attempt > 0)
+        self.scalars = Scalars(folder, tensorboard, images_seen)
+        self.table = EpochTable()
+        self.phase: DataPhase | None = None
+
+    def __enter__(self) -> "Logbook":
+        self.table.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.table.__exit__()
+        self.log.close()
+        self.text.close()
+        self.scalars.close()
+
+    def say(self, text: str) -> None:
+        self.table.say(text)
+        self.text.verbose(text)
+
+    def start(self, fields: dict[str, Any]) -> None:
+        self.log.write("start", self.attempt, **fields)
+        self.text.debug(fields)
+        self.scalars.write(0, {"first": time.time(), "sizes/world": self.env.world_size})
+
+    def data_phase(self, phase: DataPhase, epoch: int, images_seen: int) -> None:
+        """The loaders' settings from `epoch` on; writes only what changed."""
+        before, self.phase = self.phase, phase
+        if before and fields_of(phase) == fields_of(before):
+            return
+        self.log.write("phase", self.attempt, epoch=epoch, global_batch_size=phase.bs * self.env.world_size, **fields_of(phase))
+        self.scalars.write(images_seen, {"sizes/batch": phase.bs, "sizes/image": phase.sz})
+        if before and before.sz == phase.sz and before.trndir == phase.trndir:
+            self.text.batch_size(phase.bs)
+        else:
+            self.text.data_phase(phase.sz, phase.bs, f"{self.data}{phase.trndir}/train", f"{self.data}{phase.valdir}/validation")
+
+    def learning_rate(self, images_seen: int, lr: float, momentum: float) -> None:
+        """First and last step of an epoch."""
+        self.text.learning_rate(lr)
+        self.scalars.write(images_seen, {"sizes/lr": lr, "sizes/momentum": momentum})
+
+    def step(self, images_seen: int, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
+        """A logged training step; `values` by 2018 tag."""
+        self.scalars.step(images_seen, self.env, values)
+        self.text.verbose(f"Epoch: [{epoch}][{step}/{steps}]\tTime {values['times/step'] / 1000:.3f}\tLoss {values['losses/xent']:.4f}\t"
+                          f"Acc@1 {values['losses/train_1']:.3f}\tAcc@5 {values['losses/train_5']:.3f}\tData {values['times/data'] / 1000:.3f}")
+
+    def epoch(self, row: dict[str, Any], counts: Counts | None) -> None:
+        """An epoch line: `row` has its fields but for event and attempt."""
+        self.log.write("epoch", self.attempt, **row)
+        self.table.epoch(row)
+        seen, clock = row["images_seen"], row["clock"]
+        self.scalars.write(seen, {"epoch": row["epoch"], "losses/epoch_xent": row["train_loss"]})
+        if counts:
+            top1, top5 = counts.percent("top1"), counts.percent("top5")
+            self.scalars.write(seen, {"losses/test_1": top1, "losses/test_5": top5, "times/eval_sec": row["seconds"]["eval"]})
+            self.text.verbose(f"Test:  [{row['epoch']}]\tTime {row['seconds']['eval']:.3f}\tAcc@1 {top1:.3f}\tAcc@5 {top5:.3f}\t{images_per_second(row):.0f} images/s")
+            self.text.epoch(row["epoch"], clock["total"] / 3600, top1, top5)
+        self.scalars.flush()
+
+    def stop(self, **fields: Any) -> None:
+        self.log.write("stop", self.attempt, **fields)
+        self.text.event(f"Run ended: {fields['outcome']}. {fields['detail']}")
+
+
+def fields_of(phase: DataPhase) -> dict[str, Any]:
+    """The fields of a "phase" line."""
+    return {"size": phase.sz, "batch_size": phase.bs, "trndir": phase.trndir, "valdir": phase.valdir, "rect_val": phase.rect_val,
+            "val_size": phase.val_sz, "val_batch_size": phase.val_bs, "min_scale": phase.min_scale}

@@ -1,0 +1,64 @@
+"""Parameter groups and library optimisers. A step's learning rate is the schedule's times the group's `lr_factor`."""
+
+import torch
+from timm.optim import Muon
+from torch import nn
+
+from training.config import Config
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """SGD for everything, or Muon for convolutions and SGD for the rest; frozen parameters are in no group."""
+    groups = parameter_groups(config, model)
+    if config.optimizer == "sgd":
+        return [sgd(config, groups)]
+    convs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
+    filters = [p for p in model.parameters() if id(p) in convs and p.requires_grad]
+    rest = [group | {"params": [p for p in group["params"] if id(p) not in convs]} for group in groups]
+    return [muon(config, filters), sgd(config, [group for group in rest if group["params"]])]
+
+
+def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
+    """Weights, norms and biases (by layer type, not by name), and the last linear layer, each with decay and lr factor."""
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    head = {id(linears[-1].weight)} if linears else set()
+    small = {id(p) for m in model.modules() for name, p in m.named_parameters(recurse=False) if isinstance(m, NORMS) or name == "bias"}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if id(p) not in small | head], "lr_factor": 1.0, "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if id(p) in small], "lr_factor": config.bias_lr,
+         "weight_decay": 0.0 if config.no_bn_wd else config.weight_decay},
+        {"params": [p for p in trained if id(p) in head], "lr_factor": config.head_lr, "weight_decay": config.weight_decay},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def sgd(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov)
+
+
+def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """timm's Muon on convolutions as (out, in*h*w) matrices, with the original scale of the update (K. Jordan, 2024)."""
+    return Muon([{"params": filters, "lr_factor": 1.0}], lr=0.0, momentum=config.muon_momentum, nesterov=True, ns_steps=3,
+                ns_coefficients="original", adjust_lr_fn="original", conv_mode="flatten", weight_decay=0.0)
+
+
+def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, momentum: float | None) -> None:
+    """Write the schedule's values for the coming step; `momentum` None keeps the configured one."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["lr_factor"]
+            if momentum is not None:
+                group["momentum"] = momentum
+
+
+def normalise_filters(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Give each filter bank of Muon the norm sqrt(out_channels): an orthogonal update then turns it at a rate that only lr sets (airbench94_muon)."""
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            filters = [p for group in optimizer.param_groups for p in group["params"]]
+            with torch.no_grad():
+                norms = torch._foreach_norm(filters)
+                torch._foreach_mul_(filters, [len(p) ** 0.5 / n for p, n in zip(filters, norms, strict=True)])

@@ -1,0 +1,20 @@
+"""The reports at the end of a run, all made from run.jsonl."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dawn import RunError, read_run
+from dawn.report import write_reports
+from dawn.summary import print_summary
+
+
+def report_run(folder: Path, say: Callable[[str], None]) -> None:
+    """Write TSV, entry and picture, print the summary and where they are. A run without a validation has nothing to report."""
+    try:
+        files = write_reports(folder)
+    except RunError as error:
+        say(f"no report: {error}")
+        return
+    print_summary(read_run(folder))
+    for name, path in files.items():
+        say(f"{name:>8}: {path}")

@@ -1,0 +1,41 @@
+"""From the flags to the schedule that runs, and its dry run. No torch."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+
+from data_prep import DataError, load_manifest
+from phases import Schedule
+from phases.table import schedule_table
+from training.config import Config
+
+
+def world_size() -> int:
+    """Processes of this run: torchrun's WORLD_SIZE, else 1."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    return int(text) if text.isdigit() else 1
+
+
+def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], None]) -> Schedule:
+    """--phases with --batch-size, --scale-lr and --epochs applied. Raises: PhaseError.
+
+    Another global batch than the schedule's own is warned about, or with --scale-lr answered by the linear rule (arXiv:1706.02677, 2.1).
+    """
+    written = Schedule.parse(config.phases)
+    schedule = written.with_batch_size(config.batch_size) if config.batch_size else written
+    ratio = schedule.data_at(0).bs * world_size / (written.data_at(0).bs * (written.world_size or world_size))
+    if config.scale_lr:
+        schedule = schedule.with_lr_factor(ratio)
+    elif ratio != 1:
+        warn(f"the global batch is {ratio:g} times the schedule's own and its learning rates are kept; --scale-lr multiplies them as well")
+    return schedule.compressed(config.epochs) if config.epochs else schedule
+
+
+def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
+    """The resolved configuration and the schedule's table; steps and images where the dataset is there."""
+    try:
+        images = load_manifest(config.data).splits["train"].images
+    except DataError:
+        images = None
+    settings = [f"{name:18} {value}" for name, value in asdict(config).items() if value not in ("", None)]
+    return "\n".join([*settings, "", schedule_table(schedule, world_size, images)])

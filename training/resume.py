@@ -1,0 +1,65 @@
+"""Going on with an interrupted run: which checkpoint, whether it is the same experiment, and what was lost."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dawn import read_events
+from data_prep import Manifest
+from training.checkpoint import load
+from training.config import Config, config_hash, differences
+from training.outcome import ConfigError
+from training.run_folder import LOG
+from training.state import TrainState
+
+
+def identity_of(config: Config, phases: list[dict], dataset: Manifest, run_id: str, precision: str, world_size: int) -> dict[str, Any]:
+    """What a checkpoint says about the run it belongs to."""
+    fields = config.training_fields(phases)
+    return {"run_id": run_id, "fields": fields, "config_hash": config_hash(fields), "dataset_sha256": dataset.sha256, "precision": precision,
+            "world_size": world_size, "threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+
+
+def load_checkpoint(config: Config, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The checkpoint that --resume names; None when the run was killed before its first one. Raises: ConfigError."""
+    place = Path(config.resume)
+    if place.is_dir() and not (place / "checkpoints" / "checkpoints.json").exists():
+        warn(f"{place}: no checkpoint yet, starting from the beginning")
+        return None
+    return load(place, warn)
+
+
+def check_identity(saved: dict[str, Any], config: Config, phases: list[dict], dataset: Manifest, world_size: int, warn: Callable[[str], None]) -> None:
+    """Raises: ConfigError with the list of differences when going on would be another experiment."""
+    changed = differences(saved["fields"], config.training_fields(phases))
+    if saved["dataset_sha256"] != dataset.sha256:
+        changed.append(f"dataset: {saved['dataset_sha256'][:12]} in the checkpoint, {dataset.sha256[:12]} now")
+    if saved["world_size"] != world_size:
+        changed.append(f"world size: {saved['world_size']} in the checkpoint, {world_size} now")
+    if changed:
+        raise ConfigError("--resume: not the same experiment: " + "; ".join(changed) + ". Resume without these changes, or start a new run")
+    now = {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    for name, value in now.items():
+        if saved[name] != value:
+            warn(f"{name} was {saved[name]} and is now {value}: the resumed run may differ from an undisturbed one in the last bits")
+
+
+def resumed_from(folder: Path, state: TrainState) -> dict[str, Any]:
+    """The `resumed_from` of the new start line: position, clock, and the seconds that the kill cost."""
+    events = read_events(folder / LOG)
+    last = events[-1] if events else {}
+    reached = max((e["clock"]["total"] for e in events if "clock" in e), default=None)
+    clock = state.clock.readings()
+    gap = datetime.now(UTC) - datetime.fromisoformat(last["utc"]) if "utc" in last else None
+    return {"epoch": state.epoch, "step": state.step, "images_seen": state.images_seen, "clock": clock,
+            "lost_seconds": None if reached is None else max(0.0, reached - clock["total"]),
+            "gap_seconds": None if gap is None else max(0.0, gap.total_seconds())}
+
+
+def next_attempt(folder: Path) -> int:
+    """0 for a new run, else one more than the attempts in its log."""
+    path = folder / LOG
+    return max((e["attempt"] for e in read_events(path)), default=-1) + 1 if path.exists() else 0

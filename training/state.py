@@ -1,0 +1,107 @@
+"""Everything that changes while a run trains, and how it is saved, restored and compared."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dawn import Clock
+from training.config import Config
+from training.device import Env, Precision
+from training.optimizers import build_optimizers
+
+
+@dataclass
+class TrainState:
+    """`epoch` is being trained and `step` is its next step (0-based); step == steps of the epoch: only its validation is missing."""
+
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]  # the model, compiled if wanted; training only
+    optimizers: list[torch.optim.Optimizer]
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    clock: Clock
+    precision: Precision
+    loss_sum: Tensor  # () float64, sum over the steps of this epoch
+    bad_step: Tensor  # () int64, first step of this epoch whose loss was not finite, or -1
+    epoch: int = 0
+    step: int = 0
+    images_seen: int = 0
+    hit_epoch: int = -1  # first epoch whose validation reached the target, or -1
+
+    def evaluated_model(self) -> nn.Module:
+        """The weights that validation counts: the average where there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dicts only, so that torch.load(weights_only=True) reads it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "clock": self.clock.state_dict(),
+            "rng": rng_state(),
+            "counters": {"epoch": self.epoch, "step": self.step, "images_seen": self.images_seen,
+                         "hit_epoch": self.hit_epoch},
+            "sums": {"loss_sum": self.loss_sum, "bad_step": self.bad_step},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Everything but the clock, which only a resumed run takes over (training.resume)."""
+        self.model.load_state_dict(saved["model"])
+        for optimizer, part in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(part)
+        self.scaler.load_state_dict(saved["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        for name, value in saved["counters"].items():
+            setattr(self, name, value)
+        self.loss_sum.copy_(saved["sums"]["loss_sum"])
+        self.bad_step.copy_(saved["sums"]["bad_step"])
+        set_rng_state(saved["rng"])
+
+
+def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock) -> TrainState:
+    """A state at step 0, on the device."""
+    model = model.to(env.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True) if config.ema_decay else None
+    forward = torch.compile(model, dynamic=False) if config.compile else model
+    return TrainState(model, forward, build_optimizers(config, model), precision.scaler(), average, clock, precision,
+                      loss_sum=torch.zeros((), dtype=torch.float64, device=env.device),
+                      bad_step=torch.full((), -1, dtype=torch.int64, device=env.device))
+
+
+def rng_state() -> dict[str, Any]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_rng_state(saved: dict[str, Any]) -> None:
+    torch.set_rng_state(saved["cpu"])
+    if saved["cuda"]:
+        torch.cuda.set_rng_state_all(saved["cuda"])
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 over the bytes of every tensor and the text of every number in a nested state."""
+    digest = hashlib.sha256()
+    for path, leaf in leaves(value):
+        digest.update(path.encode())
+        digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if isinstance(leaf, Tensor) and leaf.numel()
+                      else repr(leaf).encode())
+    return digest.hexdigest()
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield from leaves(value[key], f"{path}/{key}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from leaves(item, f"{path}/{place}")
+    else:
+        yield path, value

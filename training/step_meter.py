@@ -1,0 +1,51 @@
+"""What is shown and logged of the steps inside an epoch. It reads the device, so only every `print_freq` steps."""
+
+from torch import Tensor
+
+from training.evaluate import correct_counts
+from training.forecast import forecast
+
+
+class StepMeter:
+    """Of one epoch (or its rest, after a resume) of a trainer.Job."""
+
+    def __init__(self, job, epoch: int) -> None:
+        self.job, self.epoch, self.steps = job, epoch, job.loader.steps
+        self.batch = job.loader.phase.bs * job.env.world_size
+        self.first = self.last = job.state.step
+        self.at_first = self.at_last = self.times()
+
+    def times(self) -> tuple[float, float]:
+        """Seconds of data wait and of compute on the clock."""
+        seconds = self.job.state.clock.seconds()
+        return seconds["data"], seconds["train"]
+
+    def is_due(self, number: int) -> bool:
+        return number in (0, self.steps - 1) or (number + 1) % self.job.config.print_freq == 0
+
+    def report(self, number: int, lr: float, momentum: float | None, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """After step `number` (0-based): text log, TensorBoard, progress bar."""
+        momentum = self.job.config.momentum if momentum is None else momentum
+        if number in (0, self.steps - 1):
+            self.job.book.learning_rate(self.job.state.images_seen, lr, momentum)
+        data, train = (now - then for now, then in zip(self.times(), self.at_last, strict=True))
+        done = max(number + 1 - self.last, 1)
+        self.last, self.at_last = number + 1, self.times()
+        hits = correct_counts(logits, targets, min(5, logits.shape[1])).tolist()
+        self.job.book.step(self.job.state.images_seen, self.epoch, number + 1, self.steps, {
+            "times/step": 1000 * (data + train) / done, "times/data": 1000 * data / done,
+            "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
+            "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
+            "losses/xent": float(loss), "losses/train_1": 100 * hits[0] / len(targets), "losses/train_5": 100 * hits[1] / len(targets),
+            "sizes/batch_total": self.batch})
+        self.show(number)
+
+    def show(self, number: int) -> None:
+        """Rates over the epoch so far."""
+        job, share = self.job, (number + 1) / self.steps
+        data, train = (now - then for now, then in zip(self.times(), self.at_first, strict=True))
+        steps = number + 1 - self.first
+        seconds_per_pixel = (data + train) * self.steps / steps / job.loader.phase.sz**2
+        goal = float(job.target.percent) if job.target.percent is not None else None
+        text = forecast(job.schedule, self.epoch, share, seconds_per_pixel, job.history, goal)
+        job.book.table.step(self.epoch, job.schedule.total_epochs, share, steps * self.batch / (data + train), data / (data + train), text)

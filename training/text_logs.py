@@ -1,0 +1,44 @@
+"""The three text files of the 2018 code (its formats: README, "Log files"): event.log, verbose.log, debug.log."""
+
+import logging
+from pathlib import Path
+
+FILES = {"event.log": logging.WARNING, "verbose.log": logging.INFO, "debug.log": logging.DEBUG}
+
+
+class TextLogs:
+    """`event` goes to all three files, `verbose` to two, `debug` to one."""
+
+    def __init__(self, folder: Path, resume: bool) -> None:
+        self.logger = logging.getLogger(f"dawn-harness.{folder.resolve()}")
+        self.logger.setLevel(logging.DEBUG)
+        self.logger.propagate = False
+        for name, level in FILES.items():
+            handler = logging.FileHandler(folder / name)
+            handler.setLevel(level)
+            handler.setFormatter(logging.Formatter("%(asctime)s %(filename)s:%(lineno)d %(message)s" if name == "debug.log" else "%(message)s"))
+            self.logger.addHandler(handler)
+        self.event, self.verbose, self.debug = self.logger.warning, self.logger.info, self.logger.debug
+        self.last_lr: float | None = None
+        if not resume:
+            self.event("~~epoch\thours\ttop1\ttop5\n")
+
+    def data_phase(self, size: int, batch_size: int, train_folder: str, validation_folder: str) -> None:
+        self.event(f"Dataset changed.\nImage size: {size}\nBatch size: {batch_size}\nTrain Directory: {train_folder}\nValidation Directory: {validation_folder}")
+
+    def batch_size(self, batch_size: int) -> None:
+        self.event(f"Batch size changed: {batch_size}")
+
+    def learning_rate(self, lr: float) -> None:
+        """Call it on the first and the last step of an epoch."""
+        if lr != self.last_lr:
+            self.event(f"Changing LR from {self.last_lr} to {lr}")
+            self.last_lr = lr
+
+    def epoch(self, epoch: int, hours: float, top1: float, top5: float) -> None:
+        self.event(f"~~{epoch}\t{hours:.5f}\t\t{top1:.3f}\t\t{top5:.3f}\n")
+
+    def close(self) -> None:
+        for handler in list(self.logger.handlers):
+            handler.close()
+            self.logger.removeHandler(handler)

@@ -1,0 +1,46 @@
+"""Warm-up before the clock: every (size, batch) of the schedule once on random data, with all state put back and checked by its hash."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from phases import Schedule
+from training.config import Config
+from training.device import Env
+from training.evaluate import predict
+from training.loaders import Batch
+from training.state import TrainState, fingerprint
+
+COMPILER_WARM_STEPS = 2  # the second step meets the optimiser's state and the gradients' buffers
+
+
+def needs_warm_up(config: Config, env: Env) -> bool:
+    """Compiled code, and kernels that cuDNN chooses by trying; eager code on a CPU has nothing to warm."""
+    return config.compile or env.device.type == "cuda"
+
+
+def warm_up(config: Config, schedule: Schedule, state: TrainState, env: Env, classes: int, train_step: Callable) -> None:
+    """Training steps and an evaluation per distinct shape, on the clock's label `warm`. `train_step(config, state, batch, lr, momentum)`."""
+    before = copy.deepcopy(without_clock(state))
+    phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
+    for size, batch_size in sorted({(p.sz, p.bs) for p in phases}, reverse=True):
+        for _ in range(COMPILER_WARM_STEPS):
+            train_step(config, state, random_batch(size, batch_size, classes, state, env), 0.0, None)
+    for size, batch_size in sorted({(p.val_sz, p.val_bs) for p in phases}, reverse=True):
+        with torch.no_grad():
+            predict(state.evaluated_model().eval(), random_batch(size, batch_size, classes, state, env).images, state.precision, config.tta)
+    state.load_state_dict(before)
+    state.model.train()
+    assert fingerprint(without_clock(state)) == fingerprint(before), "warm-up left a trace in the state"
+
+
+def without_clock(state: TrainState) -> dict:
+    return {name: part for name, part in state.state_dict().items() if name != "clock"}
+
+
+def random_batch(size: int, batch_size: int, classes: int, state: TrainState, env: Env) -> Batch:
+    """Noise in the form of a real batch; not a byte of the dataset is read."""
+    images = torch.randn(batch_size, 3, size, size, device=env.device, dtype=state.precision.dtype)
+    targets = torch.randint(classes, (batch_size,), device=env.device)
+    return Batch(images.to(memory_format=torch.channels_last), targets)
