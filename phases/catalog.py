@@ -15,6 +15,7 @@ PRESETS = (
     "alibaba-1",
     "cifar10-demo",
     "cifar10-94",
+    "toy",
 )
 
 

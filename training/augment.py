@@ -24,7 +24,8 @@ def reflect(position: Tensor, size: int) -> Tensor:
 
 
 def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
-    """A square of `side` pixels painted with `fill` (3,) uint8 around `centre` (B, 2) in [0, 1), clipped at the border (arXiv:1708.04552)."""
+    """A square of `side` pixels painted with `fill` (3,) uint8 around `centre` (B, 2) in [0, 1), clipped at the
+    border (arXiv:1708.04552)."""
     height, width = images.shape[1:3]
     size = torch.tensor([height, width], device=images.device)
     start = (centre * size).long() - side // 2
@@ -35,12 +36,15 @@ def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, size, size, 3) uint8 by torch's antialiased bilinear filter. On a GPU, which has no uint8 kernel, through float."""
+    """(B, H, W, 3) uint8 -> (B, size, size, 3) uint8 by torch's antialiased bilinear filter. On a GPU, which has no
+    uint8 kernel, through float."""
     if images.shape[1:3] == (size, size):
         return images
     planes = images.permute(0, 3, 1, 2)  # a channels_last view: no copy
     if planes.is_cuda:
-        planes = F.interpolate(planes.float(), (size, size), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+        planes = (
+            F.interpolate(planes.float(), (size, size), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+        )
     else:
         planes = F.interpolate(planes, (size, size), mode="bilinear", antialias=True)
     return planes.permute(0, 2, 3, 1)

@@ -1,4 +1,5 @@
-"""Checkpoints that survive a kill at any instant: two generations, each complete, named with its hash in an index written last."""
+"""Checkpoints that survive a kill at any instant: two generations, each complete, named with its hash in an index
+written last."""
 
 import hashlib
 import io
@@ -17,13 +18,15 @@ GENERATIONS = 2
 
 
 class Saver:
-    """Writes the checkpoints of one run into FOLDER/checkpoints. `before_write` sees the file and its bytes first (fault injection)."""
+    """Writes the checkpoints of one run into FOLDER/checkpoints. `before_write` sees the file and its bytes first
+    (fault injection)."""
 
     def __init__(self, folder: Path, before_write: Callable[[Path, bytes], None] = lambda path, data: None) -> None:
         self.folder, self.before_write = folder / "checkpoints", before_write
 
     def save(self, content: dict[str, Any]) -> Path:
-        """Write `content` as the newest generation. Raises: ConfigError when the disk refuses it; older generations stay."""
+        """Write `content` as the newest generation. Raises: ConfigError when the disk refuses it; older generations
+        stay."""
         counters = content["state"]["counters"]
         path = self.folder / f"epoch{counters['epoch']:04d}-step{counters['step']:06d}.pt"
         buffer = io.BytesIO()
@@ -31,8 +34,10 @@ class Saver:
         try:
             self.write(path, buffer.getvalue(), counters)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot save the checkpoint ({error.strerror}). The one before is whole: "
-                              f"free some space and go on with --resume {self.folder.parent}") from error
+            raise ConfigError(
+                f"{path}: cannot save the checkpoint ({error.strerror}). The one before is whole: "
+                f"free some space and go on with --resume {self.folder.parent}"
+            ) from error
         return path
 
     def write(self, path: Path, data: bytes, counters: dict[str, int]) -> None:
@@ -71,13 +76,18 @@ def read_index(folder: Path) -> list[dict]:
     """Generations, newest first; none when there is no readable index."""
     try:
         generations = json.loads((folder / INDEX).read_text())
-        return [g for g in generations if Path(g["file"]).name == g["file"] and {"bytes", "sha256", "epoch", "step"} <= g.keys()]
+        return [
+            g
+            for g in generations
+            if Path(g["file"]).name == g["file"] and {"bytes", "sha256", "epoch", "step"} <= g.keys()
+        ]
     except (OSError, ValueError, TypeError, KeyError):
         return []
 
 
 def load(place: Path, warn: Callable[[str], None]) -> dict[str, Any]:
-    """The newest whole checkpoint of a run folder, or one named file of it. A damaged one is named through `warn` and the older one is used.
+    """The newest whole checkpoint of a run folder, or one named file of it. A damaged one is named through `warn` and
+    the older one is used.
 
     Raises: ConfigError when none is whole.
     """
@@ -89,7 +99,11 @@ def load(place: Path, warn: Callable[[str], None]) -> dict[str, Any]:
             return read_generation(path, generation)
         except ValueError as error:
             warn(f"{path}: {error}; falling back to the checkpoint before")
-    raise ConfigError(f"{place}: no whole checkpoint there" + (f" ({len(generations)} damaged)" if generations else "") + ". Start a new run")
+    raise ConfigError(
+        f"{place}: no whole checkpoint there"
+        + (f" ({len(generations)} damaged)" if generations else "")
+        + ". Start a new run"
+    )
 
 
 def read_generation(path: Path, generation: dict) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """A small fast CIFAR network with a whitening first layer.
 
-Idea and sources: the whitening convolution of hlb-CIFAR10 (tysam-code) and cifar10-fast (D. Page), the layout of airbench94
-(K. Jordan, arXiv:2404.00498): frozen 2x2 whitening, three blocks of two 3x3 convolutions, batch norm without learned scale, identity-initialised
-filters, global max pooling (so that any image size works), a linear head with scaled logits.
+Idea and sources: the whitening convolution of hlb-CIFAR10 (tysam-code) and cifar10-fast (D. Page), the layout of
+airbench94 (K. Jordan, arXiv:2404.00498): frozen 2x2 whitening, three blocks of two 3x3 convolutions, batch norm
+without learned scale, identity-initialised filters, global max pooling (so that any image size works), a linear head
+with scaled logits.
 """
 
 import torch
@@ -44,7 +45,8 @@ class CifarNet(nn.Module):
 
     @torch.no_grad()
     def initialise_from(self, images: Tensor, eps: float = 5e-4) -> None:
-        """Set the whitening filters to the scaled eigenvectors of the 2x2 patches of `images` (N, 3, H, W) float32, and their negatives."""
+        """Set the whitening filters to the scaled eigenvectors of the 2x2 patches of `images` (N, 3, H, W) float32,
+        and their negatives."""
         patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + eps).sqrt()).T.reshape(12, 3, 2, 2)

@@ -12,15 +12,27 @@ from typing import Any
 from training.outcome import ConfigError
 
 
-def option(default: Any, help: str, *flags: str, choices: tuple[str, ...] = (), training: bool = True, kind=None) -> Any:
-    """A field that becomes the flag --name. `training`: a change of it makes another experiment, so resume refuses it."""
-    return field(default=default, metadata={"help": help, "flags": flags, "choices": choices, "training": training,
-                                            "kind": kind or type(default)})
+def option(
+    default: Any, help: str, *flags: str, choices: tuple[str, ...] = (), training: bool = True, kind=None
+) -> Any:
+    """A field that becomes the flag --name. `training`: a change of it makes another experiment, so resume refuses
+    it."""
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "flags": flags,
+            "choices": choices,
+            "training": training,
+            "kind": kind or type(default),
+        },
+    )
 
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of one run. Sizes, batch sizes and learning rates are in `phases`; `batch_size` there is per device."""
+    """All settings of one run. Sizes, batch sizes and learning rates are in `phases`; `batch_size` there is per
+    device."""
 
     # what
     data: str = option("", "dataset folder, as prepared by `python -m data_prep`", training=False)
@@ -36,7 +48,9 @@ class Config:
     batch_size: int = option(0, "scale every phase's batch so that the first is this; 0: as written")
     scale_lr: bool = option(False, "scale learning rates with the global batch against the preset's own")
     # optimisation
-    optimizer: str = option("sgd", "sgd, or muon for convolutions (timm) with sgd for the rest", choices=("sgd", "muon"))
+    optimizer: str = option(
+        "sgd", "sgd, or muon for convolutions (timm) with sgd for the rest", choices=("sgd", "muon")
+    )
     momentum: float = option(0.9, "momentum where the schedule names none")
     muon_momentum: float = option(0.6, "momentum of Muon's convolutions")
     nesterov: bool = option(False, "Nesterov momentum")
@@ -51,12 +65,18 @@ class Config:
     # data and augmentation
     loader: str = option("auto", "data pipeline", choices=("auto", "memory"))
     shift: int = option(0, "random shift with reflected borders, in pixels of the stored images")
-    flip: str = option("none", "horizontal flip; alternating: a random half first, then the other half in turn",
-                       choices=("none", "random", "alternating"))
+    flip: str = option(
+        "none",
+        "horizontal flip; alternating: a random half first, then the other half in turn",
+        choices=("none", "random", "alternating"),
+    )
     cutout: int = option(0, "side of a square hole, in pixels of the stored images; 0: off")
     # validation
-    tta: str = option("none", "test-time augmentation: flip = logits of an image and its mirror image are added",
-                      choices=("none", "flip"))
+    tta: str = option(
+        "none",
+        "test-time augmentation: flip = logits of an image and its mirror image are added",
+        choices=("none", "flip"),
+    )
     eval_every: int = option(1, "epochs between validations (the last epoch is always validated)")
     eval_from: int = option(0, "first epoch (0-based) that may be validated")
     stop_at_target: bool = option(False, "end the run when the target is reached")
@@ -88,11 +108,27 @@ class Config:
         return chosen | {"phases": phases}
 
 
-RANGES = (("width", 0.01, 64), ("seed", 0, 2**63 - 1), ("epochs", 0, 100_000), ("batch_size", 0, 10**9), ("momentum", 0, 0.9999),
-          ("muon_momentum", 0, 0.9999), ("weight_decay", 0, 100), ("bias_lr", 0, 1e6), ("head_lr", 0, 1e6),
-          ("label_smoothing", 0, 0.99), ("ema_decay", 0, 0.999999), ("ema_every", 1, 10**6), ("shift", 0, 512), ("cutout", 0, 4096),
-          ("eval_every", 1, 10**6), ("eval_from", 0, 10**6), ("threads", 0, 4096), ("checkpoint_minutes", 0, 1e6),
-          ("print_freq", 1, 10**9))
+RANGES = (
+    ("width", 0.01, 64),
+    ("seed", 0, 2**63 - 1),
+    ("epochs", 0, 100_000),
+    ("batch_size", 0, 10**9),
+    ("momentum", 0, 0.9999),
+    ("muon_momentum", 0, 0.9999),
+    ("weight_decay", 0, 100),
+    ("bias_lr", 0, 1e6),
+    ("head_lr", 0, 1e6),
+    ("label_smoothing", 0, 0.99),
+    ("ema_decay", 0, 0.999999),
+    ("ema_every", 1, 10**6),
+    ("shift", 0, 512),
+    ("cutout", 0, 4096),
+    ("eval_every", 1, 10**6),
+    ("eval_from", 0, 10**6),
+    ("threads", 0, 4096),
+    ("checkpoint_minutes", 0, 1e6),
+    ("print_freq", 1, 10**9),
+)
 
 
 def config_hash(training_fields: dict[str, Any]) -> str:
@@ -102,8 +138,11 @@ def config_hash(training_fields: dict[str, Any]) -> str:
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """One text per training field that is not the same: 'seed: 0 in the checkpoint, 1 now'."""
-    return [f"{name}: {saved.get(name)!r} in the checkpoint, {current.get(name)!r} now"
-            for name in sorted(saved.keys() | current.keys()) if saved.get(name) != current.get(name)]
+    return [
+        f"{name}: {saved.get(name)!r} in the checkpoint, {current.get(name)!r} now"
+        for name in sorted(saved.keys() | current.keys())
+        if saved.get(name) != current.get(name)
+    ]
 
 
 def with_values(config: Config, values: dict[str, Any]) -> Config:

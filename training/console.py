@@ -13,8 +13,14 @@ class EpochTable:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
-                            console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
         self.shown_at = 0.0
 
     def __enter__(self) -> "EpochTable":
@@ -28,7 +34,9 @@ class EpochTable:
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
-    def step(self, epoch: int, epochs: int, done: float, images_per_second: float, data_share: float, forecast: str) -> None:
+    def step(
+        self, epoch: int, epochs: int, done: float, images_per_second: float, data_share: float, forecast: str
+    ) -> None:
         """`done`: share of the epoch; at most four times a second."""
         if time.monotonic() - self.shown_at > 0.25:
             self.shown_at = time.monotonic()
@@ -45,10 +53,15 @@ class EpochTable:
 
 def epoch_line(row: dict) -> str:
     counts, clock = row["validation"], row["clock"]
-    top1, top5 = (f"{100 * counts[k] / counts['images']:7.3f}" if counts else "      -" for k in ("correct1", "correct5"))
+    top1, top5 = (
+        f"{100 * counts[k] / counts['images']:7.3f}" if counts else "      -" for k in ("correct1", "correct5")
+    )
     share = row["seconds"]["data"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
-    return (f"{row['epoch'] + 1:6d} {row['size']:5d} {row['global_batch_size']:6d} {row['lr'][1]:9.4g} {row['train_loss']:7.3f} {top1} {top5} "
-            f"{images_per_second(row):10,.0f} {share:10.1%} {duration(clock['total']):>9} {duration(clock['dawn']):>9}")
+    return (
+        f"{row['epoch'] + 1:6d} {row['size']:5d} {row['global_batch_size']:6d} {row['lr'][1]:9.4g} "
+        f"{row['train_loss']:7.3f} {top1} {top5} "
+        f"{images_per_second(row):10,.0f} {share:10.1%} {duration(clock['total']):>9} {duration(clock['dawn']):>9}"
+    )
 
 
 def images_per_second(row: dict) -> float:

@@ -9,7 +9,8 @@ from training.outcome import ConfigError
 def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> Manifest:
     """The manifest of config.data, after comparing every folder that the phases name with its own manifest.
 
-    Raises: DataError for a dataset that is missing, half there or changed; ConfigError for one that the schedule does not fit.
+    Raises: DataError for a dataset that is missing, half there or changed; ConfigError for one that the schedule does
+    not fit.
     """
     root = config.data.rstrip("/")
     phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
@@ -21,6 +22,8 @@ def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> 
     images = dataset.splits["train"].images
     for phase in phases:
         if phase.bs * world_size > images:
-            raise ConfigError(f"{root}: batch {phase.bs * world_size} of the phase at epoch {phase.epoch} is larger than the {images} training "
-                              f"images. Use a smaller bs or --batch-size")
+            raise ConfigError(
+                f"{root}: batch {phase.bs * world_size} of the phase at epoch {phase.epoch} exceeds the {images} "
+                f"training images. Use a smaller bs or --batch-size"
+            )
     return dataset

@@ -1,4 +1,5 @@
-"""`python -m training demo`: what `make demo` runs. CIFAR-10 from a source that answers, a run to its target, the reports."""
+"""`python -m training demo`: what `make demo` runs. CIFAR-10 from a source that answers, a run to its target, the
+reports."""
 
 import subprocess
 import sys
@@ -7,21 +8,29 @@ from pathlib import Path
 from training.flags import Parser
 from training.run_folder import interrupted_folder, next_folder
 
+PROMISE = (
+    "CIFAR-10: a download of 140 to 170 MB the first time, 190 MB on disk; "
+    "then one to two minutes of training on two CPU cores."
+)
+NO_CIFAR10 = (
+    "NO SOURCE OF CIFAR-10 ANSWERED. THIS DEMO RUNS ON A SMALL GENERATED DATASET INSTEAD: "
+    "ITS NUMBERS ARE NOT CIFAR-10 RESULTS."
+)
 NO_SOURCE = 3  # exit code of `python -m data_prep cifar10` when no source of it answered
 
 
 def demo(arguments: list[str]) -> int:
-    """Prepare, then train in a new run folder, or go on with the newest one if it was interrupted. Returns the exit code."""
+    """Prepare, then train in a new run folder, or go on with the newest one if it was interrupted. Returns the exit
+    code."""
     parser = Parser(prog="python -m training demo", description=__doc__)
     parser.add_argument("--data", default="data", help="folder for datasets (default: data)")
     parser.add_argument("--runs", default="runs", help="folder for runs (default: runs)")
     options = parser.parse_args(arguments)
-    print("CIFAR-10: a download of 140 to 170 MB the first time, 190 MB on disk; then about a minute and a half of training on two CPU cores.",
-          flush=True)
+    print(PROMISE, flush=True)
     root, recipe = Path(options.data) / "cifar10", "cifar10-demo"
     code = call("data_prep", "cifar10", str(root))
     if code == NO_SOURCE:
-        print("NO SOURCE OF CIFAR-10 ANSWERED. THIS DEMO RUNS ON A SMALL GENERATED DATASET INSTEAD: ITS NUMBERS ARE NOT CIFAR-10 RESULTS.", flush=True)
+        print(NO_CIFAR10, flush=True)
         root, recipe = Path(options.data) / "toy", "toy"
         code = call("data_prep", "toy", str(root))
     return code or train(root, recipe, Path(options.runs))

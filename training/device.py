@@ -62,8 +62,8 @@ def open_env(config: Config) -> Env:
 
 
 def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:
-    """The configured precision; `auto` times a step in fp32 and in 16 bits on copies and takes the faster (bf16 also runs, slower,
-    on hardware that lacks it)."""
+    """The configured precision; `auto` times a step in fp32 and in 16 bits on copies and takes the faster (bf16 also
+    runs, slower, on hardware that lacks it)."""
     if config.precision != "auto":
         return Precision(config.precision, env.device.type)
     if env.device.type == "cuda":

@@ -17,9 +17,15 @@ def hardware(env: Env) -> dict:
     """Device, its name and count, CPU cores this process may use, memory, threads."""
     cuda = env.device.type == "cuda"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"device": env.device.type, "name": torch.cuda.get_device_name(env.device) if cuda else cpu_name(),
-            "count": env.world_size, "cores": usable_cores(), "memory_gib": round(memory, 1), "threads": torch.get_num_threads(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    return {
+        "device": env.device.type,
+        "name": torch.cuda.get_device_name(env.device) if cuda else cpu_name(),
+        "count": env.world_size,
+        "cores": usable_cores(),
+        "memory_gib": round(memory, 1),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def usable_cores() -> int:
@@ -56,7 +62,9 @@ def source_commit() -> tuple[str | None, bool]:
 
 def git(*arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=5)
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=5
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -21,7 +21,9 @@ class Counts(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], images: int, precision: Precision, tta: str = "none") -> Counts:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], images: int, precision: Precision, tta: str = "none"
+) -> Counts:
     """Count correct predictions over `batches`, in eager mode; the model's mode is put back.
 
     `tta` flip: the logits of each image and of its mirror image are added.

@@ -1,7 +1,8 @@
 """Faults on demand, for the tests of kill and resume: --inject-fault '{"kind": "kill", "epoch": 1, "step": 3}'.
 
-Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step; `nan` turns a step's loss into NaN; `kill_in_save` kills in the middle of the
-n-th save ("save": n). Each writes a line "fault" to run.jsonl before it fires. Without the flag nothing here runs.
+Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step; `nan` turns a step's loss into NaN; `kill_in_save` kills
+in the middle of the n-th save ("save": n). Each writes a line "fault" to run.jsonl before it fires. Without the flag
+nothing here runs.
 """
 
 import json

@@ -21,8 +21,13 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Flags for every field; a flag that is not given leaves no trace, so that recipes show through."""
-    parser = Parser(prog="python -m training", argument_default=argparse.SUPPRESS, allow_abbrev=False, description=DESCRIPTION,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="python -m training",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("data", nargs="?", help="dataset folder, as prepared by `python -m data_prep`")
     for item in fields(Config):
         if item.name != "data":
@@ -49,7 +54,10 @@ def config_from(argv: list[str]) -> Config:
     base = saved_config(given) if given.get("resume") else recipe_config(known_recipe(given.get("recipe", "")))
     config = with_values(base, given)
     if not config.data:
-        raise ConfigError("no dataset folder given. Usage: python -m training DATA --recipe NAME; make one: python -m data_prep cifar10 DATA")
+        raise ConfigError(
+            "no dataset folder given. Usage: python -m training DATA --recipe NAME; "
+            "make one: python -m data_prep cifar10 DATA"
+        )
     if not config.phases:
         raise ConfigError("no schedule: give --recipe NAME (see `python -m training recipes`) or --phases PHASES")
     return config
@@ -63,7 +71,10 @@ def saved_config(given: dict[str, Any]) -> Config:
     path = Path(given["resume"])
     folder = path if path.is_dir() else path.parent.parent
     if not (folder / "config.json").exists():
-        raise ConfigError(f"--resume {path}: no run there (no config.json in {folder}). Give the folder of a run, such as runs/cifar10-demo-001")
+        raise ConfigError(
+            f"--resume {path}: no run there (no config.json in {folder}). "
+            f"Give the folder of a run, such as runs/cifar10-demo-001"
+        )
     given.setdefault("logdir", str(folder))
     try:
         return with_values(Config(), json.loads((folder / "config.json").read_text()))

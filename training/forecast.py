@@ -12,7 +12,8 @@ def seconds_to_end(schedule: Schedule, epoch: int, done: float, seconds_per_pixe
 
 
 def epochs_to_target(history: list[tuple[int, float]], target: float) -> float | None:
-    """Epochs from the last validation to `target` on the line through the last two (epoch, percent); None while it cannot be estimated."""
+    """Epochs from the last validation to `target` on the line through the last two (epoch, percent); None while it
+    cannot be estimated."""
     if len(history) < 2:
         return None
     (before, low), (last, high) = history[-2:]
@@ -20,7 +21,14 @@ def epochs_to_target(history: list[tuple[int, float]], target: float) -> float |
     return (target - high) / slope if slope > 0 and high < target else None
 
 
-def forecast(schedule: Schedule, epoch: int, done: float, seconds_per_pixel: float, history: list[tuple[int, float]], target: float | None) -> str:
+def forecast(
+    schedule: Schedule,
+    epoch: int,
+    done: float,
+    seconds_per_pixel: float,
+    history: list[tuple[int, float]],
+    target: float | None,
+) -> str:
     """'ETA 1:20.0, target 0:55.1'."""
     text = f"ETA {duration(seconds_to_end(schedule, epoch, done, seconds_per_pixel))}"
     ahead = epochs_to_target(history, target) if target else None

@@ -5,7 +5,8 @@ from types import FrameType
 
 
 class StopSignal:
-    """Context manager. `requested` becomes true at the first signal; further ones are ignored, so that a save is never cut off."""
+    """Context manager. `requested` becomes true at the first signal; further ones are ignored, so that a save is
+    never cut off."""
 
     requested = False
     name = ""

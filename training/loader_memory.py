@@ -18,7 +18,16 @@ STATISTICS_IMAGES = 10_000  # enough for the channels' mean and deviation to thr
 class MemoryLoader:
     """See training.loaders.Loader. Reads nothing before its first `set_phase`."""
 
-    def __init__(self, root: str, train_images: int, validation_images: int, plan: SamplePlan, cutout: int, env, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        root: str,
+        train_images: int,
+        validation_images: int,
+        plan: SamplePlan,
+        cutout: int,
+        env,
+        dtype: torch.dtype,
+    ) -> None:
         self.root, self.plan, self.cutout, self.env, self.dtype = root, plan, cutout, env, dtype
         self.train_images, self.validation_images = train_images, validation_images
         self.folders: dict[str, tuple[Tensor, Tensor]] = {}
@@ -26,10 +35,16 @@ class MemoryLoader:
     def set_phase(self, phase: DataPhase) -> None:
         self.phase = phase
         self.steps = self.train_images // (phase.bs * self.env.world_size)
-        wanted = {"train" + phase.trndir: (phase.trndir, "train"), "validation" + phase.valdir: (phase.valdir, "validation")}
+        wanted = {
+            "train" + phase.trndir: (phase.trndir, "train"),
+            "validation" + phase.valdir: (phase.valdir, "validation"),
+        }
         kept = {key: self.folders[key] for key in wanted if key in self.folders}
         self.folders = kept | {key: self.read(*wanted[key]) for key in wanted if key not in kept}
-        self.train_data, self.validation_data = self.folders["train" + phase.trndir], self.folders["validation" + phase.valdir]
+        self.train_data, self.validation_data = (
+            self.folders["train" + phase.trndir],
+            self.folders["validation" + phase.valdir],
+        )
         if not hasattr(self, "mean"):
             self.mean, self.std = channel_statistics(self.train_data[0])
 

@@ -15,7 +15,8 @@ class Batch(NamedTuple):
 
 
 class Loader(Protocol):
-    """Training and validation images of one run. Order and augmentation come from the sample plan, so a position is one integer."""
+    """Training and validation images of one run. Order and augmentation come from the sample plan, so a position is
+    one integer."""
 
     train_images: int  # of all ranks together
     validation_images: int
@@ -31,7 +32,8 @@ class Loader(Protocol):
         """Every validation image exactly once over all ranks; the last batch may be smaller."""
 
     def first_images(self, count: int) -> Tensor:
-        """The first `count` training images as stored, unaugmented: (count, 3, H, W) float32, normalised, on the device."""
+        """The first `count` training images as stored, unaugmented: (count, 3, H, W) float32, normalised, on the
+        device."""
 
     def close(self) -> None: ...
 

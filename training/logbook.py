@@ -1,4 +1,5 @@
-"""Everything a run writes down while it trains: run.jsonl first, then the views of it (text logs, TensorBoard, the console)."""
+"""Everything a run writes down while it trains: run.jsonl first, then the views of it (text logs, TensorBoard, the
+console)."""
 
 import time
 from pathlib import Path
@@ -49,12 +50,16 @@ class Logbook:
         before, self.phase = self.phase, phase
         if before and fields_of(phase) == fields_of(before):
             return
-        self.log.write("phase", self.attempt, epoch=epoch, global_batch_size=phase.bs * self.env.world_size, **fields_of(phase))
+        self.log.write(
+            "phase", self.attempt, epoch=epoch, global_batch_size=phase.bs * self.env.world_size, **fields_of(phase)
+        )
         self.scalars.write(images_seen, {"sizes/batch": phase.bs, "sizes/image": phase.sz})
         if before and before.sz == phase.sz and before.trndir == phase.trndir:
             self.text.batch_size(phase.bs)
         else:
-            self.text.data_phase(phase.sz, phase.bs, f"{self.data}{phase.trndir}/train", f"{self.data}{phase.valdir}/validation")
+            self.text.data_phase(
+                phase.sz, phase.bs, f"{self.data}{phase.trndir}/train", f"{self.data}{phase.valdir}/validation"
+            )
 
     def learning_rate(self, images_seen: int, lr: float, momentum: float) -> None:
         """First and last step of an epoch."""
@@ -64,8 +69,11 @@ class Logbook:
     def step(self, images_seen: int, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
         """A logged training step; `values` by 2018 tag."""
         self.scalars.step(images_seen, self.env, values)
-        self.text.verbose(f"Epoch: [{epoch}][{step}/{steps}]\tTime {values['times/step'] / 1000:.3f}\tLoss {values['losses/xent']:.4f}\t"
-                          f"Acc@1 {values['losses/train_1']:.3f}\tAcc@5 {values['losses/train_5']:.3f}\tData {values['times/data'] / 1000:.3f}")
+        self.text.verbose(
+            f"Epoch: [{epoch}][{step}/{steps}]\tTime {values['times/step'] / 1000:.3f}\t"
+            f"Loss {values['losses/xent']:.4f}\tAcc@1 {values['losses/train_1']:.3f}\t"
+            f"Acc@5 {values['losses/train_5']:.3f}\tData {values['times/data'] / 1000:.3f}"
+        )
 
     def epoch(self, row: dict[str, Any], counts: Counts | None) -> None:
         """An epoch line: `row` has its fields but for event and attempt."""
@@ -75,8 +83,13 @@ class Logbook:
         self.scalars.write(seen, {"epoch": row["epoch"], "losses/epoch_xent": row["train_loss"]})
         if counts:
             top1, top5 = counts.percent("top1"), counts.percent("top5")
-            self.scalars.write(seen, {"losses/test_1": top1, "losses/test_5": top5, "times/eval_sec": row["seconds"]["eval"]})
-            self.text.verbose(f"Test:  [{row['epoch']}]\tTime {row['seconds']['eval']:.3f}\tAcc@1 {top1:.3f}\tAcc@5 {top5:.3f}\t{images_per_second(row):.0f} images/s")
+            self.scalars.write(
+                seen, {"losses/test_1": top1, "losses/test_5": top5, "times/eval_sec": row["seconds"]["eval"]}
+            )
+            self.text.verbose(
+                f"Test:  [{row['epoch']}]\tTime {row['seconds']['eval']:.3f}\tAcc@1 {top1:.3f}\tAcc@5 {top5:.3f}\t"
+                f"{images_per_second(row):.0f} images/s"
+            )
             self.text.epoch(row["epoch"], clock["total"] / 3600, top1, top5)
         self.scalars.flush()
 
@@ -87,5 +100,13 @@ class Logbook:
 
 def fields_of(phase: DataPhase) -> dict[str, Any]:
     """The fields of a "phase" line."""
-    return {"size": phase.sz, "batch_size": phase.bs, "trndir": phase.trndir, "valdir": phase.valdir, "rect_val": phase.rect_val,
-            "val_size": phase.val_sz, "val_batch_size": phase.val_bs, "min_scale": phase.min_scale}
+    return {
+        "size": phase.sz,
+        "batch_size": phase.bs,
+        "trndir": phase.trndir,
+        "valdir": phase.valdir,
+        "rect_val": phase.rect_val,
+        "val_size": phase.val_sz,
+        "val_batch_size": phase.val_bs,
+        "min_scale": phase.min_scale,
+    }

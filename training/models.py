@@ -11,7 +11,8 @@ from training.outcome import ConfigError
 
 
 def build_model(config: Config, classes: int) -> nn.Module:
-    """A freshly initialised network in fp32 on the CPU; equal seeds give equal weights. Raises: ConfigError for an unknown name."""
+    """A freshly initialised network in fp32 on the CPU; equal seeds give equal weights. Raises: ConfigError for an
+    unknown name."""
     torch.manual_seed(config.seed)
     model = CifarNet(classes, config.width) if config.model == "cifarnet" else torchvision_model(config.model, classes)
     if config.init_bn0:
@@ -25,13 +26,20 @@ def torchvision_model(name: str, classes: int) -> nn.Module:
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, ["cifarnet", *known], 3)
-        raise ConfigError(f"--model {name}: unknown model. " + (f"Did you mean {', '.join(near)}?" if near else "Known: cifarnet and torchvision's models, e.g. resnet50"))
+        raise ConfigError(
+            f"--model {name}: unknown model. "
+            + (
+                f"Did you mean {', '.join(near)}?"
+                if near
+                else "Known: cifarnet and torchvision's models, e.g. resnet50"
+            )
+        )
     return models.get_model(name, weights=None, num_classes=classes)
 
 
 def zero_init_last_norms(model: nn.Module) -> None:
-    """--init-bn0: each residual block begins as the identity (Goyal et al., arXiv:1706.02677, 5.1); the classifier draws from N(0, 0.01)
-    as the 2018 code did. A model without residual blocks only gets the classifier's part."""
+    """--init-bn0: each residual block begins as the identity (Goyal et al., arXiv:1706.02677, 5.1); the classifier
+    draws from N(0, 0.01) as the 2018 code did. A model without residual blocks only gets the classifier's part."""
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
     for module in model.modules():

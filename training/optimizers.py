@@ -21,16 +21,33 @@ def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optim
 
 
 def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
-    """Weights, norms and biases (by layer type, not by name), and the last linear layer, each with decay and lr factor."""
+    """Weights, norms and biases (by layer type, not by name), and the last linear layer, each with decay and lr
+    factor."""
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
     head = {id(linears[-1].weight)} if linears else set()
-    small = {id(p) for m in model.modules() for name, p in m.named_parameters(recurse=False) if isinstance(m, NORMS) or name == "bias"}
+    small = {
+        id(p)
+        for m in model.modules()
+        for name, p in m.named_parameters(recurse=False)
+        if isinstance(m, NORMS) or name == "bias"
+    }
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if id(p) not in small | head], "lr_factor": 1.0, "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if id(p) in small], "lr_factor": config.bias_lr,
-         "weight_decay": 0.0 if config.no_bn_wd else config.weight_decay},
-        {"params": [p for p in trained if id(p) in head], "lr_factor": config.head_lr, "weight_decay": config.weight_decay},
+        {
+            "params": [p for p in trained if id(p) not in small | head],
+            "lr_factor": 1.0,
+            "weight_decay": config.weight_decay,
+        },
+        {
+            "params": [p for p in trained if id(p) in small],
+            "lr_factor": config.bias_lr,
+            "weight_decay": 0.0 if config.no_bn_wd else config.weight_decay,
+        },
+        {
+            "params": [p for p in trained if id(p) in head],
+            "lr_factor": config.head_lr,
+            "weight_decay": config.weight_decay,
+        },
     ]
     return [group for group in groups if group["params"]]
 
@@ -40,9 +57,19 @@ def sgd(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
 
 
 def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """timm's Muon on convolutions as (out, in*h*w) matrices, with the original scale of the update (K. Jordan, 2024)."""
-    return Muon([{"params": filters, "lr_factor": 1.0}], lr=0.0, momentum=config.muon_momentum, nesterov=True, ns_steps=3,
-                ns_coefficients="original", adjust_lr_fn="original", conv_mode="flatten", weight_decay=0.0)
+    """timm's Muon on convolutions as (out, in*h*w) matrices, with the original scale of the update (K. Jordan,
+    2024)."""
+    return Muon(
+        [{"params": filters, "lr_factor": 1.0}],
+        lr=0.0,
+        momentum=config.muon_momentum,
+        nesterov=True,
+        ns_steps=3,
+        ns_coefficients="original",
+        adjust_lr_fn="original",
+        conv_mode="flatten",
+        weight_decay=0.0,
+    )
 
 
 def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, momentum: float | None) -> None:
@@ -55,7 +82,8 @@ def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, mome
 
 
 def normalise_filters(optimizers: list[torch.optim.Optimizer]) -> None:
-    """Give each filter bank of Muon the norm sqrt(out_channels): an orthogonal update then turns it at a rate that only lr sets (airbench94_muon)."""
+    """Give each filter bank of Muon the norm sqrt(out_channels): an orthogonal update then turns it at a rate that
+    only lr sets (airbench94_muon)."""
     for optimizer in optimizers:
         if isinstance(optimizer, Muon):
             filters = [p for group in optimizer.param_groups for p in group["params"]]

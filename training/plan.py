@@ -1,6 +1,8 @@
-"""The sample plan: which image, which shift, which flip at which place of an epoch, as a pure function of (seed, epoch).
+"""The sample plan: which image, which shift, which flip at which place of an epoch, as a pure function of (seed,
+epoch).
 
-The same for every loader, so worker count, world size and a restart cannot change an epoch, and a resume position is one integer.
+The same for every loader, so worker count, world size and a restart cannot change an epoch, and a resume position is
+one integer.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,8 @@ class SamplePlan:
         return EpochPlan(index, shift, self.flips(epoch)[index], self.generator(CUTOUT, epoch).random((self.images, 2)))
 
     def flips(self, epoch: int) -> np.ndarray:
-        """(images,) bool by image number. Alternating: a random half in epoch 0, then each image in turn (airbench, arXiv:2404.00498, 3.6)."""
+        """(images,) bool by image number. Alternating: a random half in epoch 0, then each image in turn (airbench,
+        arXiv:2404.00498, 3.6)."""
         if self.flip == "none":
             return np.zeros(self.images, bool)
         if self.flip == "random":

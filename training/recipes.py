@@ -6,8 +6,8 @@ from training.config import Config
 def cifar10_demo() -> Config:
     """CIFAR-10 to 85 % top-1 on a laptop in about a minute: a half-width net, Muon, images growing from 16 to 32 px.
 
-    Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule; no test-time augmentation.
-    Command: python -m training DATA --recipe cifar10-demo
+    Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule; no
+    test-time augmentation. Command: python -m training DATA --recipe cifar10-demo
     """
     return Config(recipe="cifar10-demo", phases="cifar10-demo", width=0.5, target="85", stop_at_target=True, **AIRBENCH)
 
@@ -28,8 +28,19 @@ def toy() -> Config:
     return Config(recipe="toy", phases="toy", width=0.25, target="90", **AIRBENCH)
 
 
-AIRBENCH = {"optimizer": "muon", "muon_momentum": 0.6, "momentum": 0.85, "nesterov": True, "weight_decay": 0.006, "no_bn_wd": True,
-            "bias_lr": 0.053 / 0.24, "head_lr": 0.67 / 0.24, "label_smoothing": 0.2, "shift": 2, "flip": "alternating"}
+AIRBENCH = {
+    "optimizer": "muon",
+    "muon_momentum": 0.6,
+    "momentum": 0.85,
+    "nesterov": True,
+    "weight_decay": 0.006,
+    "no_bn_wd": True,
+    "bias_lr": 0.053 / 0.24,
+    "head_lr": 0.67 / 0.24,
+    "label_smoothing": 0.2,
+    "shift": 2,
+    "flip": "alternating",
+}
 
 RECIPES = {"cifar10-demo": cifar10_demo, "cifar10-94": cifar10_94, "toy": toy}
 

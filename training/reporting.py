@@ -9,7 +9,8 @@ from dawn.summary import print_summary
 
 
 def report_run(folder: Path, say: Callable[[str], None]) -> None:
-    """Write TSV, entry and picture, print the summary and where they are. A run without a validation has nothing to report."""
+    """Write TSV, entry and picture, print the summary and where they are. A run without a validation has nothing to
+    report."""
     try:
         files = write_reports(folder)
     except RunError as error:

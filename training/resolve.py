@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from data_prep import DataError, load_manifest
-from phases import Schedule
+from phases import Schedule, batch_warning
 from phases.table import schedule_table
 from training.config import Config
 
@@ -19,15 +19,16 @@ def world_size() -> int:
 def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], None]) -> Schedule:
     """--phases with --batch-size, --scale-lr and --epochs applied. Raises: PhaseError.
 
-    Another global batch than the schedule's own is warned about, or with --scale-lr answered by the linear rule (arXiv:1706.02677, 2.1).
+    Another global batch than the schedule's own is warned about, or with --scale-lr answered by the linear rule
+    (arXiv:1706.02677, 2.1).
     """
-    written = Schedule.parse(config.phases)
-    schedule = written.with_batch_size(config.batch_size) if config.batch_size else written
-    ratio = schedule.data_at(0).bs * world_size / (written.data_at(0).bs * (written.world_size or world_size))
+    schedule = Schedule.parse(config.phases)
+    if config.batch_size:
+        schedule = schedule.with_batch_size(config.batch_size)
     if config.scale_lr:
-        schedule = schedule.with_lr_factor(ratio)
-    elif ratio != 1:
-        warn(f"the global batch is {ratio:g} times the schedule's own and its learning rates are kept; --scale-lr multiplies them as well")
+        schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or schedule.batch_factor)
+    elif warning := batch_warning(schedule, world_size):
+        warn(warning)
     return schedule.compressed(config.epochs) if config.epochs else schedule
 
 

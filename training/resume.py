@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from dawn import read_events
 from data_prep import Manifest
+from dawn import read_events
+from phases import Schedule
 from training.checkpoint import load
 from training.config import Config, config_hash, differences
 from training.outcome import ConfigError
@@ -16,11 +17,24 @@ from training.run_folder import LOG
 from training.state import TrainState
 
 
-def identity_of(config: Config, phases: list[dict], dataset: Manifest, run_id: str, precision: str, world_size: int) -> dict[str, Any]:
+def identity_of(config: Config, dataset: Manifest, run_id: str, precision: str, world_size: int) -> dict[str, Any]:
     """What a checkpoint says about the run it belongs to."""
-    fields = config.training_fields(phases)
-    return {"run_id": run_id, "fields": fields, "config_hash": config_hash(fields), "dataset_sha256": dataset.sha256, "precision": precision,
-            "world_size": world_size, "threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    fields = config.training_fields(written_phases(config))
+    return {
+        "run_id": run_id,
+        "fields": fields,
+        "config_hash": config_hash(fields),
+        "dataset_sha256": dataset.sha256,
+        "precision": precision,
+        "world_size": world_size,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def written_phases(config: Config) -> list[dict]:
+    """The phase list as written, normalised; --epochs, --batch-size and --scale-lr are fields of their own."""
+    return Schedule.parse(config.phases).phases
 
 
 def load_checkpoint(config: Config, warn: Callable[[str], None]) -> dict[str, Any] | None:
@@ -32,19 +46,28 @@ def load_checkpoint(config: Config, warn: Callable[[str], None]) -> dict[str, An
     return load(place, warn)
 
 
-def check_identity(saved: dict[str, Any], config: Config, phases: list[dict], dataset: Manifest, world_size: int, warn: Callable[[str], None]) -> None:
+def check_identity(
+    saved: dict[str, Any], config: Config, dataset: Manifest, world_size: int, warn: Callable[[str], None]
+) -> None:
     """Raises: ConfigError with the list of differences when going on would be another experiment."""
-    changed = differences(saved["fields"], config.training_fields(phases))
+    changed = differences(saved["fields"], config.training_fields(written_phases(config)))
     if saved["dataset_sha256"] != dataset.sha256:
         changed.append(f"dataset: {saved['dataset_sha256'][:12]} in the checkpoint, {dataset.sha256[:12]} now")
     if saved["world_size"] != world_size:
         changed.append(f"world size: {saved['world_size']} in the checkpoint, {world_size} now")
     if changed:
-        raise ConfigError("--resume: not the same experiment: " + "; ".join(changed) + ". Resume without these changes, or start a new run")
+        raise ConfigError(
+            "--resume: not the same experiment: "
+            + "; ".join(changed)
+            + ". Resume without these changes, or start a new run"
+        )
     now = {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
     for name, value in now.items():
         if saved[name] != value:
-            warn(f"{name} was {saved[name]} and is now {value}: the resumed run may differ from an undisturbed one in the last bits")
+            warn(
+                f"{name} was {saved[name]} and is now {value}: "
+                "the resumed run may differ from an undisturbed one in the last bits"
+            )
 
 
 def resumed_from(folder: Path, state: TrainState) -> dict[str, Any]:
@@ -54,9 +77,20 @@ def resumed_from(folder: Path, state: TrainState) -> dict[str, Any]:
     reached = max((e["clock"]["total"] for e in events if "clock" in e), default=None)
     clock = state.clock.readings()
     gap = datetime.now(UTC) - datetime.fromisoformat(last["utc"]) if "utc" in last else None
-    return {"epoch": state.epoch, "step": state.step, "images_seen": state.images_seen, "clock": clock,
-            "lost_seconds": None if reached is None else max(0.0, reached - clock["total"]),
-            "gap_seconds": None if gap is None else max(0.0, gap.total_seconds())}
+    return {
+        "epoch": state.epoch,
+        "step": state.step,
+        "images_seen": state.images_seen,
+        "clock": clock,
+        "lost_seconds": None if reached is None else max(0.0, reached - clock["total"]),
+        "gap_seconds": None if gap is None else max(0.0, gap.total_seconds()),
+    }
+
+
+def logged_run_id(folder: Path) -> str | None:
+    """The id that the first attempt gave the run."""
+    path = folder / LOG
+    return next((e["run_id"] for e in read_events(path) if e["event"] == "start"), None) if path.exists() else None
 
 
 def next_attempt(folder: Path) -> int:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dawn import RunError, read_events
+from phases import PRESETS, Schedule
 from training.checkpoint import write_atomically
 from training.config import Config
 from training.outcome import ConfigError
@@ -17,6 +18,7 @@ from training.outcome import ConfigError
 LOG = "run.jsonl"
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
 RESUMABLE = ("preempted", "crashed")
+NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault")
 
 
 @contextmanager
@@ -49,18 +51,26 @@ def take_lock(lock: int, folder: Path) -> None:
 
 def check_contents(folder: Path, resume: bool) -> None:
     if (folder / LOG).exists() and not resume:
-        raise ConfigError(f"--logdir {folder}: holds another run. Go on with it: --resume {folder}; or name another folder")
+        raise ConfigError(
+            f"--logdir {folder}: holds another run. Go on with it: --resume {folder}; or name another folder"
+        )
     if resume and not (folder / LOG).exists():
-        raise ConfigError(f"--resume {folder}: no {LOG} there, so no run to go on with. Start a new run without --resume")
+        raise ConfigError(
+            f"--resume {folder}: no {LOG} there, so no run to go on with. Start a new run without --resume"
+        )
     if resume and (ended := ending(folder)) not in (*RESUMABLE, ""):
         raise ConfigError(f"--resume {folder}: that run has ended ({ended}). Start a new run without --resume")
     free = shutil.disk_usage(folder).free
     if free < SPACE_BYTES:
-        raise ConfigError(f"--logdir {folder}: only {free / 2**20:.0f} MiB of disk are free, a run needs {SPACE_BYTES / 2**20:.0f}. Free some")
+        raise ConfigError(
+            f"--logdir {folder}: only {free / 2**20:.0f} MiB of disk are free, "
+            f"a run needs {SPACE_BYTES / 2**20:.0f}. Free some"
+        )
 
 
 def ending(folder: Path) -> str:
-    """Outcome of the run's last attempt; empty when it was cut off or still runs. Raises: ConfigError for a log that cannot be read."""
+    """Outcome of the run's last attempt; empty when it was cut off or still runs. Raises: ConfigError for a log that
+    cannot be read."""
     try:
         events = read_events(folder / LOG)
     except RunError as error:
@@ -83,6 +93,9 @@ def interrupted_folder(parent: Path, name: str) -> Path | None:
 
 
 def save_config(folder: Path, config: Config) -> None:
-    """config.json: the flags as resolved from recipe and command line; what --resume starts from."""
-    saved = {name: value for name, value in asdict(config).items() if name not in ("resume", "logdir", "dry_run", "inject_fault")}
+    """config.json: the flags as resolved from recipe and command line; what --resume starts from, in any folder."""
+    saved = {name: value for name, value in asdict(config).items() if name not in NOT_SAVED}
+    saved["data"] = str(Path(config.data).resolve())
+    if config.phases not in PRESETS:
+        saved["phases"] = json.dumps(Schedule.parse(config.phases).phases)
     write_atomically(folder / "config.json", (json.dumps(saved, indent=1) + "\n").encode())

@@ -1,4 +1,5 @@
-"""TensorBoard scalars under the tags of the 2018 code; the x-axis is the number of training images seen by all ranks."""
+"""TensorBoard scalars under the tags of the 2018 code; the x-axis is the number of training images seen by all
+ranks."""
 
 import time
 from pathlib import Path
@@ -35,7 +36,10 @@ class Scalars:
         """Gbit/s since the last call, over all interfaces but loopback."""
         before, since = self.network, self.network_at
         self.network, self.network_at = network_bytes(), time.monotonic()
-        gbit = [(now - then) * 8e-9 / max(self.network_at - since, 1e-9) for now, then in zip(self.network, before, strict=True)]
+        gbit = [
+            (now - then) * 8e-9 / max(self.network_at - since, 1e-9)
+            for now, then in zip(self.network, before, strict=True)
+        ]
         return {"net/recv_gbit": gbit[0], "net/transmit_gbit": gbit[1]}
 
     def flush(self) -> None:
@@ -51,8 +55,12 @@ def memory(env: Env) -> dict[str, float]:
     """GiB of the GPU's allocator; on a CPU the resident memory of the process stands under the first two tags."""
     if env.device.type == "cuda":
         m = torch.cuda
-        return {"memory/allocated_gb": m.memory_allocated() / GIB, "memory/max_allocated_gb": m.max_memory_allocated() / GIB,
-                "memory/cached_gb": m.memory_reserved() / GIB, "memory/max_cached_gb": m.max_memory_reserved() / GIB}
+        return {
+            "memory/allocated_gb": m.memory_allocated() / GIB,
+            "memory/max_allocated_gb": m.max_memory_allocated() / GIB,
+            "memory/cached_gb": m.memory_reserved() / GIB,
+            "memory/max_cached_gb": m.max_memory_reserved() / GIB,
+        }
     import resource
 
     return {"memory/max_allocated_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB}

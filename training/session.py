@@ -1,18 +1,18 @@
-"""One run from its configuration to its reports: everything is checked and built here, then trainer.fit does the work."""
+"""One run from its configuration to its reports: everything is checked and built here, then trainer.fit does the
+work."""
 
 import sys
 import traceback
 import uuid
 from pathlib import Path
-from typing import Any
 
-from dawn import Clock, process_start_ns
 from data_prep import Manifest
+from dawn import Clock, process_start_ns
 from phases import Schedule
 from training.checkpoint import Saver
 from training.config import Config
-from training.device import Env, Precision, choose_precision, open_env
 from training.dataset import checked_dataset
+from training.device import Env, Precision, choose_precision, open_env
 from training.evaluate import Counts, evaluate
 from training.faults import Faults
 from training.interrupt import StopSignal
@@ -20,9 +20,9 @@ from training.loaders import open_loader
 from training.logbook import Logbook
 from training.memory import keep_freed_memory
 from training.models import build_model
-from training.outcome import ConfigError, Diverged, Outcome, Preempted
+from training.outcome import Diverged, Outcome, Preempted
 from training.reporting import report_run
-from training.resume import check_identity, identity_of, load_checkpoint, next_attempt, resumed_from
+from training.resume import check_identity, identity_of, load_checkpoint, logged_run_id, next_attempt, resumed_from
 from training.run_folder import open_folder, save_config
 from training.start_line import start_fields
 from training.state import TrainState, new_state
@@ -51,14 +51,19 @@ def run(config: Config, schedule: Schedule) -> int:
         return outcome.exit_code
 
 
-def build_state(config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock) -> tuple[TrainState, dict | None]:
+def build_state(
+    config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock
+) -> tuple[TrainState, dict | None]:
     """A new state, or the one of the checkpoint that --resume names, with that checkpoint's identity."""
     saved = load_checkpoint(config, warn) if config.resume else None
     if saved:
-        check_identity(saved["identity"], config, schedule.phases, dataset, env.world_size, warn)
+        check_identity(saved["identity"], config, dataset, env.world_size, warn)
     model = build_model(config, len(dataset.classes))
-    precision = (Precision(saved["identity"]["precision"], env.device.type) if saved
-                 else choose_precision(config, env, model, schedule.data_at(0).sz))
+    precision = (
+        Precision(saved["identity"]["precision"], env.device.type)
+        if saved
+        else choose_precision(config, env, model, schedule.data_at(0).sz)
+    )
     state = new_state(config, model, env, precision, clock)
     if saved:
         state.load_state_dict(saved["state"])
@@ -72,19 +77,42 @@ def open_logbook(config: Config, folder: Path, env: Env, state: TrainState) -> L
     return Logbook(folder, next_attempt(folder), config.data, env, config.tensorboard, state.images_seen)
 
 
-def open_job(config: Config, schedule: Schedule, dataset: Manifest, env: Env, state: TrainState, saved: dict | None, book: Logbook,
-             stop: StopSignal, folder: Path) -> Job:
+def open_job(
+    config: Config,
+    schedule: Schedule,
+    dataset: Manifest,
+    env: Env,
+    state: TrainState,
+    saved: dict | None,
+    book: Logbook,
+    stop: StopSignal,
+    folder: Path,
+) -> Job:
     """Write the start line and tie everything together."""
-    run_id = saved["run_id"] if saved else uuid.uuid4().hex
-    identity = identity_of(config, schedule.phases, dataset, run_id, state.precision.name, env.world_size)
-    resumed = resumed_from(folder, state) if book.attempt else None
+    run_id = logged_run_id(folder) or uuid.uuid4().hex
+    identity = identity_of(config, dataset, run_id, state.precision.name, env.world_size)
+    resumed = resumed_from(folder, state) if saved else None
     book.start(start_fields(config, schedule, dataset, env, state, identity, resumed))
     if resumed:
-        book.say(f"attempt {book.attempt + 1}: going on at epoch {state.epoch + 1}, step {state.step + 1}; "
-                 f"{resumed['lost_seconds'] or 0:.1f} counted seconds of the attempt before are lost")
+        book.say(
+            f"attempt {book.attempt + 1}: going on at epoch {state.epoch + 1}, step {state.step + 1}; "
+            f"{resumed['lost_seconds'] or 0:.1f} counted seconds of the attempt before are lost"
+        )
     faults = Faults(config.inject_fault, lambda fault: book.log.write("fault", book.attempt, fault=fault))
     loader = open_loader(config, dataset, env, state.precision.dtype)
-    return Job(config, schedule, env, loader, state, book, Saver(folder, faults.before_write), identity, parse_target(config), stop, faults)
+    return Job(
+        config,
+        schedule,
+        env,
+        loader,
+        state,
+        book,
+        Saver(folder, faults.before_write),
+        identity,
+        parse_target(config),
+        stop,
+        faults,
+    )
 
 
 def guarded_fit(job: Job) -> Outcome:
@@ -108,17 +136,28 @@ def guarded_fit(job: Job) -> Outcome:
 
 
 def stop_line(job: Job, outcome: Outcome, detail: str) -> None:
-    job.book.stop(outcome=outcome.value, exit_code=outcome.exit_code, epoch=job.state.epoch, step=job.state.step, detail=detail,
-                  **job.state.clock.snapshot())
+    job.book.stop(
+        outcome=outcome.value,
+        exit_code=outcome.exit_code,
+        epoch=job.state.epoch,
+        step=job.state.step,
+        detail=detail,
+        **job.state.clock.snapshot(),
+    )
 
 
 def validate_only(config: Config, schedule: Schedule, dataset: Manifest, env: Env, state: TrainState) -> int:
     """--evaluate: count once, in the last phase's validation size, and print."""
     loader = open_loader(config, dataset, env, state.precision.dtype)
     loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
-    counts: Counts = evaluate(state.evaluated_model(), loader.validation(), loader.validation_images, state.precision, config.tta)
-    print(f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), top-{counts.k5} {counts.percent('top5'):.3f} % "
-          f"({counts.correct5}), at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}")
+    counts: Counts = evaluate(
+        state.evaluated_model(), loader.validation(), loader.validation_images, state.precision, config.tta
+    )
+    print(
+        f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
+        f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
+        f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}"
+    )
     return 0
 
 

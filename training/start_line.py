@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dawn.clock import DEFINITION
 from data_prep import Manifest
+from dawn.clock import DEFINITION
 from phases import Schedule
 from training.config import Config
 from training.device import Env
@@ -11,23 +11,54 @@ from training.environment import hardware, source_commit, versions
 from training.state import TrainState
 
 
-def start_fields(config: Config, schedule: Schedule, dataset: Manifest, env: Env, state: TrainState, identity: dict[str, Any],
-                 resumed: dict[str, Any] | None) -> dict[str, Any]:
+def start_fields(
+    config: Config,
+    schedule: Schedule,
+    dataset: Manifest,
+    env: Env,
+    state: TrainState,
+    identity: dict[str, Any],
+    resumed: dict[str, Any] | None,
+) -> dict[str, Any]:
     """Fields of the "start" event but for event, attempt and utc."""
     commit, dirty = source_commit()
     train, validation = dataset.splits["train"].images, dataset.splits["validation"].images
     return {
-        "run_id": identity["run_id"], "task": dataset.task, "metric": config.metric, "target": float(config.target) if config.target else None,
-        "recipe": config.recipe, "model": model_name(config), "seed": config.seed, "precision": state.precision.name,
-        "world_size": env.world_size, "config": identity["fields"], "config_hash": identity["config_hash"], "phases": schedule.phases,
+        "run_id": identity["run_id"],
+        "task": dataset.task,
+        "metric": config.metric,
+        "target": float(config.target) if config.target else None,
+        "recipe": config.recipe,
+        "model": model_name(config),
+        "seed": config.seed,
+        "precision": state.precision.name,
+        "world_size": env.world_size,
+        "config": identity["fields"],
+        "config_hash": identity["config_hash"],
+        "phases": identity["fields"]["phases"],
         "total_epochs": schedule.total_epochs,
-        "optimizer": {"name": config.optimizer, "momentum": config.momentum, "weight_decay": config.weight_decay, "nesterov": config.nesterov},
-        "dataset": {"name": dataset.name, "sha256": dataset.sha256, "train_images": train, "validation_images": validation,
-                    "classes": len(dataset.classes)},
-        "hardware": hardware(env), "versions": versions(), "commit": commit, "dirty": dirty,
+        "optimizer": {
+            "name": config.optimizer,
+            "momentum": config.momentum,
+            "weight_decay": config.weight_decay,
+            "nesterov": config.nesterov,
+        },
+        "dataset": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "train_images": train,
+            "validation_images": validation,
+            "classes": len(dataset.classes),
+        },
+        "hardware": hardware(env),
+        "versions": versions(),
+        "commit": commit,
+        "dirty": dirty,
         "page_cache": "warm: the dataset's hash was checked before the clock started",
-        "compile_cache": "unknown" if config.compile else "not used", "clock_definition": DEFINITION,
-        "setup_seconds": state.clock.setup_seconds(), "resumed_from": resumed,
+        "compile_cache": "unknown" if config.compile else "not used",
+        "clock_definition": DEFINITION,
+        "setup_seconds": state.clock.setup_seconds(),
+        "resumed_from": resumed,
     }
 
 

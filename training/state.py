@@ -17,7 +17,8 @@ from training.optimizers import build_optimizers
 
 @dataclass
 class TrainState:
-    """`epoch` is being trained and `step` is its next step (0-based); step == steps of the epoch: only its validation is missing."""
+    """`epoch` is being trained and `step` is its next step (0-based); step == steps of the epoch: only its validation
+    is missing."""
 
     model: nn.Module
     forward: Callable[[Tensor], Tensor]  # the model, compiled if wanted; training only
@@ -46,8 +47,12 @@ class TrainState:
             "average": self.average.state_dict() if self.average is not None else None,
             "clock": self.clock.state_dict(),
             "rng": rng_state(),
-            "counters": {"epoch": self.epoch, "step": self.step, "images_seen": self.images_seen,
-                         "hit_epoch": self.hit_epoch},
+            "counters": {
+                "epoch": self.epoch,
+                "step": self.step,
+                "images_seen": self.images_seen,
+                "hit_epoch": self.hit_epoch,
+            },
             "sums": {"loss_sum": self.loss_sum, "bad_step": self.bad_step},
         }
 
@@ -69,11 +74,23 @@ class TrainState:
 def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock) -> TrainState:
     """A state at step 0, on the device."""
     model = model.to(env.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True) if config.ema_decay else None
+    average = (
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        if config.ema_decay
+        else None
+    )
     forward = torch.compile(model, dynamic=False) if config.compile else model
-    return TrainState(model, forward, build_optimizers(config, model), precision.scaler(), average, clock, precision,
-                      loss_sum=torch.zeros((), dtype=torch.float64, device=env.device),
-                      bad_step=torch.full((), -1, dtype=torch.int64, device=env.device))
+    return TrainState(
+        model,
+        forward,
+        build_optimizers(config, model),
+        precision.scaler(),
+        average,
+        clock,
+        precision,
+        loss_sum=torch.zeros((), dtype=torch.float64, device=env.device),
+        bad_step=torch.full((), -1, dtype=torch.int64, device=env.device),
+    )
 
 
 def rng_state() -> dict[str, Any]:
@@ -91,8 +108,11 @@ def fingerprint(value: Any) -> str:
     digest = hashlib.sha256()
     for path, leaf in leaves(value):
         digest.update(path.encode())
-        digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if isinstance(leaf, Tensor) and leaf.numel()
-                      else repr(leaf).encode())
+        digest.update(
+            leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            if isinstance(leaf, Tensor) and leaf.numel()
+            else repr(leaf).encode()
+        )
     return digest.hexdigest()
 
 

@@ -23,7 +23,9 @@ class StepMeter:
     def is_due(self, number: int) -> bool:
         return number in (0, self.steps - 1) or (number + 1) % self.job.config.print_freq == 0
 
-    def report(self, number: int, lr: float, momentum: float | None, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+    def report(
+        self, number: int, lr: float, momentum: float | None, logits: Tensor, targets: Tensor, loss: Tensor
+    ) -> None:
         """After step `number` (0-based): text log, TensorBoard, progress bar."""
         momentum = self.job.config.momentum if momentum is None else momentum
         if number in (0, self.steps - 1):
@@ -32,12 +34,22 @@ class StepMeter:
         done = max(number + 1 - self.last, 1)
         self.last, self.at_last = number + 1, self.times()
         hits = correct_counts(logits, targets, min(5, logits.shape[1])).tolist()
-        self.job.book.step(self.job.state.images_seen, self.epoch, number + 1, self.steps, {
-            "times/step": 1000 * (data + train) / done, "times/data": 1000 * data / done,
-            "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
-            "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
-            "losses/xent": float(loss), "losses/train_1": 100 * hits[0] / len(targets), "losses/train_5": 100 * hits[1] / len(targets),
-            "sizes/batch_total": self.batch})
+        self.job.book.step(
+            self.job.state.images_seen,
+            self.epoch,
+            number + 1,
+            self.steps,
+            {
+                "times/step": 1000 * (data + train) / done,
+                "times/data": 1000 * data / done,
+                "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
+                "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
+                "losses/xent": float(loss),
+                "losses/train_1": 100 * hits[0] / len(targets),
+                "losses/train_5": 100 * hits[1] / len(targets),
+                "sizes/batch_total": self.batch,
+            },
+        )
         self.show(number)
 
     def show(self, number: int) -> None:
@@ -48,4 +60,11 @@ class StepMeter:
         seconds_per_pixel = (data + train) * self.steps / steps / job.loader.phase.sz**2
         goal = float(job.target.percent) if job.target.percent is not None else None
         text = forecast(job.schedule, self.epoch, share, seconds_per_pixel, job.history, goal)
-        job.book.table.step(self.epoch, job.schedule.total_epochs, share, steps * self.batch / (data + train), data / (data + train), text)
+        job.book.table.step(
+            self.epoch,
+            job.schedule.total_epochs,
+            share,
+            steps * self.batch / (data + train),
+            data / (data + train),
+            text,
+        )

@@ -16,7 +16,11 @@ class TextLogs:
         for name, level in FILES.items():
             handler = logging.FileHandler(folder / name)
             handler.setLevel(level)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(filename)s:%(lineno)d %(message)s" if name == "debug.log" else "%(message)s"))
+            handler.setFormatter(
+                logging.Formatter(
+                    "%(asctime)s %(filename)s:%(lineno)d %(message)s" if name == "debug.log" else "%(message)s"
+                )
+            )
             self.logger.addHandler(handler)
         self.event, self.verbose, self.debug = self.logger.warning, self.logger.info, self.logger.debug
         self.last_lr: float | None = None
@@ -24,7 +28,10 @@ class TextLogs:
             self.event("~~epoch\thours\ttop1\ttop5\n")
 
     def data_phase(self, size: int, batch_size: int, train_folder: str, validation_folder: str) -> None:
-        self.event(f"Dataset changed.\nImage size: {size}\nBatch size: {batch_size}\nTrain Directory: {train_folder}\nValidation Directory: {validation_folder}")
+        self.event(
+            f"Dataset changed.\nImage size: {size}\nBatch size: {batch_size}\n"
+            f"Train Directory: {train_folder}\nValidation Directory: {validation_folder}"
+        )
 
     def batch_size(self, batch_size: int) -> None:
         self.event(f"Batch size changed: {batch_size}")

@@ -41,12 +41,15 @@ class Job:
     target: Target
     stop: StopSignal
     faults: Faults
-    history: list[tuple[int, float]] = field(default_factory=list)  # (epoch, percent) of the validations, for the forecast
+    history: list[tuple[int, float]] = field(
+        default_factory=list
+    )  # (epoch, percent) of the validations, for the forecast
     saved_at: float = field(default_factory=time.monotonic)
 
 
 def fit(job: Job) -> Outcome:
-    """Train from where the state stands to the target or the end of the schedule. Raises: Diverged, Preempted, ConfigError (disk)."""
+    """Train from where the state stands to the target or the end of the schedule. Raises: Diverged, Preempted,
+    ConfigError (disk)."""
     state, schedule = job.state, job.schedule
     state.clock.start()
     for epoch in range(state.epoch, schedule.total_epochs):
@@ -108,7 +111,9 @@ def train_epoch(job: Job, epoch: int) -> None:
     check_finite(state, epoch)
 
 
-def step(config: Config, state: TrainState, batch: Batch, lr: float, momentum: float | None, loss_factor: float = 1.0) -> tuple:
+def step(
+    config: Config, state: TrainState, batch: Batch, lr: float, momentum: float | None, loss_factor: float = 1.0
+) -> tuple:
     """One update of the weights; (logits, loss) stay on the device."""
     set_hyperparameters(state.optimizers, lr, momentum)
     with state.precision.autocast():
@@ -139,7 +144,10 @@ def check_finite(state: TrainState, epoch: int) -> None:
     """Reads the device. Raises: Diverged, naming the first bad step."""
     bad = int(state.bad_step)
     if bad >= 0:
-        raise Diverged(f"the training loss was not finite at epoch {epoch + 1}, step {bad + 1}. Lower the learning rate or warm up longer")
+        raise Diverged(
+            f"the training loss was not finite at epoch {epoch + 1}, step {bad + 1}. "
+            "Lower the learning rate or warm up longer"
+        )
 
 
 def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
@@ -149,13 +157,16 @@ def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
 
 
 def validate(job: Job, epoch: int) -> Counts:
-    counts = evaluate(job.state.evaluated_model(), poll(job), job.loader.validation_images, job.state.precision, job.config.tta)
+    counts = evaluate(
+        job.state.evaluated_model(), poll(job), job.loader.validation_images, job.state.precision, job.config.tta
+    )
     job.history.append((epoch, counts.percent(job.config.metric)))
     return counts
 
 
 def poll(job: Job) -> Iterator[Batch]:
-    """The validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its validation is repeated."""
+    """The validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its
+    validation is repeated."""
     for batch in job.loader.validation():
         if job.stop.requested:
             preempt(job)
@@ -165,7 +176,9 @@ def poll(job: Job) -> Iterator[Batch]:
 def preempt(job: Job) -> None:
     with job.state.clock.during("checkpoint"):
         save(job)
-    raise Preempted(f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.saver.folder.parent}")
+    raise Preempted(
+        f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.saver.folder.parent}"
+    )
 
 
 def save(job: Job) -> None:
@@ -184,9 +197,28 @@ def write_epoch(job: Job, epoch: int, counts: Counts | None) -> None:
     state, phase, steps = job.state, job.loader.phase, job.loader.steps
     global_batch = phase.bs * job.env.world_size
     ends = [epoch + 1 / steps, epoch + 1.0]
-    validation = counts and {**counts._asdict(), "size": phase.val_sz, "tta": job.config.tta, "weights": "ema" if state.average is not None else "model"}
-    row = {"epoch": epoch, "size": phase.sz, "batch_size": phase.bs, "global_batch_size": global_batch, "steps": steps,
-           "images": steps * global_batch, "images_seen": state.images_seen, "lr": [job.schedule.lr_at(e) for e in ends],
-           "momentum": [job.schedule.momentum_at(e) if job.schedule.momentum_at(e) is not None else job.config.momentum for e in ends],
-           "train_loss": float(state.loss_sum) / steps, "validation": validation, **state.clock.lap(), "peak_memory_bytes": peak_memory_bytes(job.env)}
+    validation = counts and {
+        **counts._asdict(),
+        "size": phase.val_sz,
+        "tta": job.config.tta,
+        "weights": "ema" if state.average is not None else "model",
+    }
+    row = {
+        "epoch": epoch,
+        "size": phase.sz,
+        "batch_size": phase.bs,
+        "global_batch_size": global_batch,
+        "steps": steps,
+        "images": steps * global_batch,
+        "images_seen": state.images_seen,
+        "lr": [job.schedule.lr_at(e) for e in ends],
+        "momentum": [
+            job.schedule.momentum_at(e) if job.schedule.momentum_at(e) is not None else job.config.momentum
+            for e in ends
+        ],
+        "train_loss": float(state.loss_sum) / steps,
+        "validation": validation,
+        **state.clock.lap(),
+        "peak_memory_bytes": peak_memory_bytes(job.env),
+    }
     job.book.epoch(row, counts)

@@ -1,4 +1,5 @@
-"""Warm-up before the clock: every (size, batch) of the schedule once on random data, with all state put back and checked by its hash."""
+"""Warm-up before the clock: every (size, batch) of the schedule once on random data, with all state put back and
+checked by its hash."""
 
 import copy
 from collections.abc import Callable
@@ -20,8 +21,11 @@ def needs_warm_up(config: Config, env: Env) -> bool:
     return config.compile or env.device.type == "cuda"
 
 
-def warm_up(config: Config, schedule: Schedule, state: TrainState, env: Env, classes: int, train_step: Callable) -> None:
-    """Training steps and an evaluation per distinct shape, on the clock's label `warm`. `train_step(config, state, batch, lr, momentum)`."""
+def warm_up(
+    config: Config, schedule: Schedule, state: TrainState, env: Env, classes: int, train_step: Callable
+) -> None:
+    """Training steps and an evaluation per distinct shape, on the clock's label `warm`. `train_step(config, state,
+    batch, lr, momentum)`."""
     before = copy.deepcopy(without_clock(state))
     phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
     for size, batch_size in sorted({(p.sz, p.bs) for p in phases}, reverse=True):
@@ -29,7 +33,12 @@ def warm_up(config: Config, schedule: Schedule, state: TrainState, env: Env, cla
             train_step(config, state, random_batch(size, batch_size, classes, state, env), 0.0, None)
     for size, batch_size in sorted({(p.val_sz, p.val_bs) for p in phases}, reverse=True):
         with torch.no_grad():
-            predict(state.evaluated_model().eval(), random_batch(size, batch_size, classes, state, env).images, state.precision, config.tta)
+            predict(
+                state.evaluated_model().eval(),
+                random_batch(size, batch_size, classes, state, env).images,
+                state.precision,
+                config.tta,
+            )
     state.load_state_dict(before)
     state.model.train()
     assert fingerprint(without_clock(state)) == fingerprint(before), "warm-up left a trace in the state"
