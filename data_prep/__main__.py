@@ -1,4 +1,7 @@
-"""python -m data_prep: put a dataset in place. Exit codes: 0 done, 2 bad input, 3 no source answered, 130 interrupted."""
+"""python -m data_prep: put a dataset in place.
+
+Exit codes: 0 done, 2 bad input, 3 no source answered, 130 interrupted.
+"""
 
 import argparse
 import sys

@@ -6,4 +6,4 @@ class DataError(ValueError):
 
 
 class NoSourceError(DataError):
-    """None of the sources of a dataset answered. The command exits with 3, so that a script can take another dataset."""
+    """None of the sources of a dataset answered. The command exits with 3, so that a script can take another."""

@@ -6,7 +6,9 @@ Precedence: default of the field < recipe < command line. No configuration files
 import argparse
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any
 
 from training.outcome import ConfigError
@@ -101,6 +103,7 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be from {low:g} to {high:g}")
+        percentage(self.target)
 
     def training_fields(self, phases: list[dict]) -> dict[str, Any]:
         """The fields that define the experiment, with the resolved phase list; their hash names it."""
@@ -129,6 +132,16 @@ RANGES = (
     ("checkpoint_minutes", 0, 1e6),
     ("print_freq", 1, 10**9),
 )
+
+
+def percentage(target: str) -> Fraction | None:
+    """The exact value of --target; None for ''. Raises: ConfigError for anything but a percentage in (0, 100]."""
+    if not target:
+        return None
+    percent = Fraction(target) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,9})?", target) else Fraction(0)
+    if not 0 < percent <= 100:
+        raise ConfigError(f"--target {target!r}: must be a percentage above 0 and up to 100, such as 94")
+    return percent
 
 
 def config_hash(training_fields: dict[str, Any]) -> str:

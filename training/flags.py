@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     """Raises ConfigError, so that every input error ends in the same single line."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
+        raise ConfigError(f"{' '.join(message.split())}. See {self.prog} --help")
 
 
 def build_parser() -> argparse.ArgumentParser:

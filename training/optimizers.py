@@ -29,7 +29,7 @@ def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
         id(p)
         for m in model.modules()
         for name, p in m.named_parameters(recurse=False)
-        if isinstance(m, NORMS) or name == "bias"
+        if isinstance(m, NORMS) or name.endswith("bias")  # attention calls one in_proj_bias
     }
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [

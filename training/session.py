@@ -4,6 +4,8 @@ work."""
 import sys
 import traceback
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep import Manifest
@@ -33,22 +35,28 @@ from training.warmup import needs_warm_up, warm_up
 
 def run(config: Config, schedule: Schedule) -> int:
     """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done."""
+    if config.evaluate:
+        return validate_only(config, schedule)
+    with opened_job(config, schedule) as job:
+        outcome = guarded_fit(job)
+        report_run(job.folder, job.book.say)
+    return outcome.exit_code
+
+
+@contextmanager
+def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
+    """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
     dataset = checked_dataset(config, schedule)
     env = open_env(config)
     clock = Clock(sync=env.sync, origin_ns=process_start_ns())
     keep_freed_memory()
     with open_folder(config) as folder, StopSignal() as stop:
         state, saved = build_state(config, schedule, dataset, env, clock)
-        if config.evaluate:
-            return validate_only(config, schedule, dataset, env, state)
         if needs_warm_up(config, env):
             with clock.during("warm"):
                 warm_up(config, schedule, state, env, len(dataset.classes), step)
         with open_logbook(config, folder, env, state) as book:
-            job = open_job(config, schedule, dataset, env, state, saved, book, stop, folder)
-            outcome = guarded_fit(job)
-        report_run(folder, book.say)
-        return outcome.exit_code
+            yield open_job(config, schedule, dataset, env, state, saved, book, stop, folder)
 
 
 def build_state(
@@ -107,6 +115,7 @@ def open_job(
         loader,
         state,
         book,
+        folder,
         Saver(folder, faults.before_write),
         identity,
         parse_target(config),
@@ -146,8 +155,10 @@ def stop_line(job: Job, outcome: Outcome, detail: str) -> None:
     )
 
 
-def validate_only(config: Config, schedule: Schedule, dataset: Manifest, env: Env, state: TrainState) -> int:
-    """--evaluate: count once, in the last phase's validation size, and print."""
+def validate_only(config: Config, schedule: Schedule) -> int:
+    """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
+    dataset, env = checked_dataset(config, schedule), open_env(config)
+    state, _ = build_state(config, schedule, dataset, env, Clock())
     loader = open_loader(config, dataset, env, state.precision.dtype)
     loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
     counts: Counts = evaluate(

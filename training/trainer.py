@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,7 @@ class Job:
     loader: Loader
     state: TrainState
     book: Logbook
+    folder: Path
     saver: Saver
     identity: dict  # what a checkpoint says about its run, see training.resume
     target: Target
@@ -177,7 +179,7 @@ def preempt(job: Job) -> None:
     with job.state.clock.during("checkpoint"):
         save(job)
     raise Preempted(
-        f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.saver.folder.parent}"
+        f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}"
     )
 
 
