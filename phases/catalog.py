@@ -14,6 +14,7 @@ PRESETS = (
     "lambda-4x1080ti",
     "alibaba-1",
     "cifar10-demo",
+    "cifar10-demo-fixed",
     "cifar10-94",
     "toy",
 )
