@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ class Saver:
         """Write `content` as the newest generation. Raises: ConfigError when the disk refuses it; older generations
         stay."""
         counters = content["state"]["counters"]
-        path = self.folder / f"epoch{counters['epoch']:04d}-step{counters['step']:06d}.pt"
         buffer = io.BytesIO()
         torch.save(content, buffer)
+        data = buffer.getvalue()
+        digest = hashlib.sha256(data).hexdigest()  # in the name: a save never writes over a file that the index lists
+        path = self.folder / f"epoch{counters['epoch']:04d}-step{counters['step']:06d}-{digest[:8]}.pt"
         try:
-            self.write(path, buffer.getvalue(), counters)
+            self.write(path, data, {"sha256": digest, **counters})
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot save the checkpoint ({error.strerror}). The one before is whole: "
@@ -40,12 +43,12 @@ class Saver:
             ) from error
         return path
 
-    def write(self, path: Path, data: bytes, counters: dict[str, int]) -> None:
+    def write(self, path: Path, data: bytes, about: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         older = [g for g in read_index(self.folder) if g["file"] != path.name][: GENERATIONS - 1]
         self.before_write(path, data)
         write_atomically(path, data)
-        newest = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **counters}
+        newest = {"file": path.name, "bytes": len(data), **about}
         write_atomically(self.folder / INDEX, json.dumps([newest, *older], indent=1).encode())
         self.remove_all_but({g["file"] for g in [newest, *older]})
 
@@ -114,4 +117,7 @@ def read_generation(path: Path, generation: dict) -> dict[str, Any]:
         raise ValueError(f"unreadable ({error.strerror})") from None
     if len(data) != generation["bytes"] or hashlib.sha256(data).hexdigest() != generation["sha256"]:
         raise ValueError(f"damaged: {len(data)} bytes on disk do not match the recorded hash")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        raise ValueError("not a checkpoint: it holds more than tensors and plain values") from None

@@ -71,6 +71,7 @@ def images_per_second(row: dict) -> float:
 
 def duration(seconds: float) -> str:
     """95.2 -> '1:35.2'."""
-    hours, rest = divmod(seconds, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours:.0f}:{minutes:02.0f}:{left:04.1f}" if hours else f"{minutes:.0f}:{left:04.1f}"
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{tenths / 10:04.1f}"
+    return f"{hours}:{minutes:02}:{left}" if hours else f"{minutes}:{left}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from training.config import Config
 from training.outcome import ConfigError
+from training.resolve import world_size
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -50,6 +51,8 @@ class Precision:
 
 def open_env(config: Config) -> Env:
     """Choose the device and set process-wide torch switches. Raises: ConfigError."""
+    if world_size() > 1:
+        raise ConfigError(f"WORLD_SIZE {world_size()}: training runs in one process. Start it without torchrun")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: no usable CUDA device here. Use --device cpu or auto")
     use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())

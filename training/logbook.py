@@ -54,7 +54,7 @@ class Logbook:
             "phase", self.attempt, epoch=epoch, global_batch_size=phase.bs * self.env.world_size, **fields_of(phase)
         )
         self.scalars.write(images_seen, {"sizes/batch": phase.bs, "sizes/image": phase.sz})
-        if before and before.sz == phase.sz and before.trndir == phase.trndir:
+        if before and fields_of(phase) == fields_of(before) | {"batch_size": phase.bs}:
             self.text.batch_size(phase.bs)
         else:
             self.text.data_phase(
@@ -66,8 +66,12 @@ class Logbook:
         self.text.learning_rate(lr)
         self.scalars.write(images_seen, {"sizes/lr": lr, "sizes/momentum": momentum})
 
-    def step(self, images_seen: int, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
-        """A logged training step; `values` by 2018 tag."""
+    def step(
+        self, images_seen: int, epoch: int, step: int, steps: int, clock: dict[str, float], values: dict[str, float]
+    ) -> None:
+        """A logged training step; `values` by 2018 tag. The line in run.jsonl tells a resumed run how far this one
+        came."""
+        self.log.write("step", self.attempt, epoch=epoch, step=step, clock=clock)
         self.scalars.step(images_seen, self.env, values)
         self.text.verbose(
             f"Epoch: [{epoch}][{step}/{steps}]\tTime {values['times/step'] / 1000:.3f}\t"

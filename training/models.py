@@ -9,6 +9,23 @@ from training.cifarnet import CifarNet
 from training.config import Config
 from training.outcome import ConfigError
 
+AUXILIARY = ("googlenet", "inception_v3")  # would return a tuple of logits while they train
+
+
+@torch.no_grad()
+def check_model(config: Config, classes: int, sizes: set[int]) -> None:
+    """Raises: ConfigError for an unknown name or a size (pixels) that the network cannot take."""
+    model = build_model(config, classes).eval()
+    for size in sorted(sizes):
+        try:
+            model(torch.zeros(1, 3, size, size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ConfigError(
+                f"--model {config.model}: cannot take images of {size} px ({reason}). "
+                "Use another sz or val_sz in the phases, or another model"
+            ) from None
+
 
 def build_model(config: Config, classes: int) -> nn.Module:
     """A freshly initialised network in fp32 on the CPU; equal seeds give equal weights. Raises: ConfigError for an
@@ -34,7 +51,8 @@ def torchvision_model(name: str, classes: int) -> nn.Module:
                 else "Known: cifarnet and torchvision's models, e.g. resnet50"
             )
         )
-    return models.get_model(name, weights=None, num_classes=classes)
+    plain = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
+    return models.get_model(name, weights=None, num_classes=classes, **plain)
 
 
 def zero_init_last_norms(model: nn.Module) -> None:

@@ -1,7 +1,6 @@
 """Parameter groups and library optimisers. A step's learning rate is the schedule's times the group's `lr_factor`."""
 
 import torch
-from timm.optim import Muon
 from torch import nn
 
 from training.config import Config
@@ -59,8 +58,10 @@ def sgd(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
 def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """timm's Muon on convolutions as (out, in*h*w) matrices, with the original scale of the update (K. Jordan,
     2024)."""
+    from timm.optim import Muon  # imports all of timm
+
     return Muon(
-        [{"params": filters, "lr_factor": 1.0}],
+        [{"params": filters, "lr_factor": 1.0, "normalise": True}],
         lr=0.0,
         momentum=config.muon_momentum,
         nesterov=True,
@@ -84,9 +85,8 @@ def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, mome
 def normalise_filters(optimizers: list[torch.optim.Optimizer]) -> None:
     """Give each filter bank of Muon the norm sqrt(out_channels): an orthogonal update then turns it at a rate that
     only lr sets (airbench94_muon)."""
-    for optimizer in optimizers:
-        if isinstance(optimizer, Muon):
-            filters = [p for group in optimizer.param_groups for p in group["params"]]
-            with torch.no_grad():
-                norms = torch._foreach_norm(filters)
-                torch._foreach_mul_(filters, [len(p) ** 0.5 / n for p, n in zip(filters, norms, strict=True)])
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups if group.get("normalise")):
+        with torch.no_grad():
+            norms = torch._foreach_norm(group["params"])
+            factors = [len(p) ** 0.5 / norm for p, norm in zip(group["params"], norms, strict=True)]
+            torch._foreach_mul_(group["params"], factors)

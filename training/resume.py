@@ -74,7 +74,7 @@ def resumed_from(folder: Path, state: TrainState) -> dict[str, Any]:
     """The `resumed_from` of the new start line: position, clock, and the seconds that the kill cost."""
     events = read_events(folder / LOG)
     last = events[-1] if events else {}
-    reached = max((e["clock"]["total"] for e in events if "clock" in e), default=None)
+    reached = reached_seconds(events)
     clock = state.clock.readings()
     gap = datetime.now(UTC) - datetime.fromisoformat(last["utc"]) if "utc" in last else None
     return {
@@ -85,6 +85,14 @@ def resumed_from(folder: Path, state: TrainState) -> dict[str, Any]:
         "lost_seconds": None if reached is None else max(0.0, reached - clock["total"]),
         "gap_seconds": None if gap is None else max(0.0, gap.total_seconds()),
     }
+
+
+def reached_seconds(events: list[dict[str, Any]]) -> float | None:
+    """T_total in the last line of the last attempt that tells it: a killed attempt may have gone up to `print_freq`
+    steps further."""
+    attempt = [e for e in events if e["attempt"] == events[-1]["attempt"]]
+    starts = [e["resumed_from"]["clock"] for e in attempt if e.get("resumed_from")]
+    return max((clock["total"] for clock in [*starts, *(e["clock"] for e in attempt if "clock" in e)]), default=None)
 
 
 def logged_run_id(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """The folder of one run: made, numbered, locked, and found again."""
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from training.outcome import ConfigError
 LOG = "run.jsonl"
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
 RESUMABLE = ("preempted", "crashed")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault")
 
 
@@ -36,6 +38,20 @@ def open_folder(config: Config) -> Iterator[Path]:
         yield folder
     finally:
         os.close(lock)
+
+
+@contextmanager
+def disk_errors(folder: str | Path) -> Iterator[None]:
+    """A full disk as one line, wherever in the run it shows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise ConfigError(
+            f"{error.filename or folder}: cannot write there ({error.strerror}). The checkpoint before is whole: "
+            f"free some space and go on with --resume {folder}"
+        ) from error
 
 
 def take_lock(lock: int, folder: Path) -> None:

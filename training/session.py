@@ -1,14 +1,14 @@
 """One run from its configuration to its reports: everything is checked and built here, then trainer.fit does the
 work."""
 
+import contextlib
 import sys
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep import Manifest
+from data_prep import DataError, Manifest
 from dawn import Clock, process_start_ns
 from phases import Schedule
 from training.checkpoint import Saver
@@ -21,11 +21,11 @@ from training.interrupt import StopSignal
 from training.loaders import open_loader
 from training.logbook import Logbook
 from training.memory import keep_freed_memory
-from training.models import build_model
-from training.outcome import Diverged, Outcome, Preempted
+from training.models import build_model, check_model
+from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
 from training.reporting import report_run
 from training.resume import check_identity, identity_of, load_checkpoint, logged_run_id, next_attempt, resumed_from
-from training.run_folder import open_folder, save_config
+from training.run_folder import DISK_FULL, disk_errors, open_folder, save_config
 from training.start_line import start_fields
 from training.state import TrainState, new_state
 from training.target import parse_target
@@ -37,17 +37,16 @@ def run(config: Config, schedule: Schedule) -> int:
     """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done."""
     if config.evaluate:
         return validate_only(config, schedule)
-    with opened_job(config, schedule) as job:
+    with disk_errors(config.logdir or "runs"), opened_job(config, schedule) as job:
         outcome = guarded_fit(job)
         report_run(job.folder, job.book.say)
     return outcome.exit_code
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
-    dataset = checked_dataset(config, schedule)
-    env = open_env(config)
+    dataset, env = checked_input(config, schedule)
     clock = Clock(sync=env.sync, origin_ns=process_start_ns())
     keep_freed_memory()
     with open_folder(config) as folder, StopSignal() as stop:
@@ -57,6 +56,14 @@ def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
                 warm_up(config, schedule, state, env, len(dataset.classes), step)
         with open_logbook(config, folder, env, state) as book:
             yield open_job(config, schedule, dataset, env, state, saved, book, stop, folder)
+
+
+def checked_input(config: Config, schedule: Schedule) -> tuple[Manifest, Env]:
+    """The dataset and the device, after every check that needs no run folder."""
+    dataset = checked_dataset(config, schedule)
+    phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
+    check_model(config, len(dataset.classes), {size for p in phases for size in (p.sz, p.val_sz)})
+    return dataset, open_env(config)
 
 
 def build_state(
@@ -102,9 +109,10 @@ def open_job(
     resumed = resumed_from(folder, state) if saved else None
     book.start(start_fields(config, schedule, dataset, env, state, identity, resumed))
     if resumed:
+        lost = resumed["lost_seconds"]
         book.say(
             f"attempt {book.attempt + 1}: going on at epoch {state.epoch + 1}, step {state.step + 1}; "
-            f"{resumed['lost_seconds'] or 0:.1f} counted seconds of the attempt before are lost"
+            f"{'unknown' if lost is None else f'{lost:.1f}'} counted seconds of the attempt before are lost"
         )
     faults = Faults(config.inject_fault, lambda fault: book.log.write("fault", book.attempt, fault=fault))
     loader = open_loader(config, dataset, env, state.precision.dtype)
@@ -134,7 +142,8 @@ def guarded_fit(job: Job) -> Outcome:
         outcome, detail = Outcome.PREEMPTED, str(error)
     except BaseException as error:
         job.book.text.debug(traceback.format_exc())
-        stop_line(job, Outcome.CRASHED, f"{type(error).__name__}: {error}".splitlines()[0])
+        with contextlib.suppress(OSError):  # a full disk: the first error is the one to tell
+            stop_line(job, Outcome.CRASHED, f"{type(error).__name__}: {error}".splitlines()[0], error_code(error))
         raise
     finally:
         job.loader.close()
@@ -144,10 +153,16 @@ def guarded_fit(job: Job) -> Outcome:
     return outcome
 
 
-def stop_line(job: Job, outcome: Outcome, detail: str) -> None:
+def error_code(error: BaseException) -> int:
+    """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
+    bad_input = isinstance(error, ConfigError | DataError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
+    return INPUT_ERROR if bad_input else Outcome.CRASHED.exit_code
+
+
+def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = None) -> None:
     job.book.stop(
         outcome=outcome.value,
-        exit_code=outcome.exit_code,
+        exit_code=outcome.exit_code if exit_code is None else exit_code,
         epoch=job.state.epoch,
         step=job.state.step,
         detail=detail,
@@ -157,7 +172,7 @@ def stop_line(job: Job, outcome: Outcome, detail: str) -> None:
 
 def validate_only(config: Config, schedule: Schedule) -> int:
     """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
-    dataset, env = checked_dataset(config, schedule), open_env(config)
+    dataset, env = checked_input(config, schedule)
     state, _ = build_state(config, schedule, dataset, env, Clock())
     loader = open_loader(config, dataset, env, state.precision.dtype)
     loader.set_phase(schedule.data_at(schedule.total_epochs - 1))

@@ -39,6 +39,7 @@ class StepMeter:
             self.epoch,
             number + 1,
             self.steps,
+            self.job.state.clock.readings(),
             {
                 "times/step": 1000 * (data + train) / done,
                 "times/data": 1000 * data / done,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from training.config import Config
+from training.config import Config, percentage
 from training.evaluate import Counts
-from training.outcome import ConfigError, Outcome
+from training.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,4 @@ class Target:
 
 
 def parse_target(config: Config) -> Target:
-    """Raises: ConfigError for a target that is no percentage."""
-    try:
-        percent = Fraction(config.target) if config.target else None
-    except (ValueError, ZeroDivisionError):
-        percent = Fraction(-1)
-    if percent is not None and not 0 < percent <= 100:
-        raise ConfigError(f"--target {config.target}: must be a percentage above 0 and up to 100, such as 94")
-    return Target(percent, config.metric)
+    return Target(percentage(config.target), config.metric)

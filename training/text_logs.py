@@ -1,9 +1,18 @@
 """The three text files of the 2018 code (its formats: README, "Log files"): event.log, verbose.log, debug.log."""
 
 import logging
+import sys
 from pathlib import Path
 
 FILES = {"event.log": logging.WARNING, "verbose.log": logging.INFO, "debug.log": logging.DEBUG}
+
+
+class TextFile(logging.FileHandler):
+    """A full disk ends the run with one line, from run.jsonl or a checkpoint; these files are only views."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class TextLogs:
@@ -14,7 +23,7 @@ class TextLogs:
         self.logger.setLevel(logging.DEBUG)
         self.logger.propagate = False
         for name, level in FILES.items():
-            handler = logging.FileHandler(folder / name)
+            handler = TextFile(folder / name)
             handler.setLevel(level)
             handler.setFormatter(
                 logging.Formatter(

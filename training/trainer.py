@@ -55,6 +55,8 @@ def fit(job: Job) -> Outcome:
     state, schedule = job.state, job.schedule
     state.clock.start()
     for epoch in range(state.epoch, schedule.total_epochs):
+        if job.config.stop_at_target and state.hit_epoch >= 0:  # also when resumed after the hit
+            break
         with state.clock.during("switch"):
             enter_phase(job, epoch)
         with state.clock.during("train"):
@@ -65,8 +67,6 @@ def fit(job: Job) -> Outcome:
         finish_epoch(state, epoch, hit=counts is not None and job.target.reached_by(counts))
         with state.clock.during("checkpoint"):
             save(job)
-        if job.config.stop_at_target and state.hit_epoch >= 0:
-            break
     return job.target.outcome(state.hit_epoch)
 
 
@@ -178,12 +178,12 @@ def poll(job: Job) -> Iterator[Batch]:
 def preempt(job: Job) -> None:
     with job.state.clock.during("checkpoint"):
         save(job)
-    raise Preempted(
-        f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}"
-    )
+    raise Preempted(f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}")
 
 
 def save(job: Job) -> None:
+    """Raises: Diverged before a state that is lost replaces the last good one."""
+    check_finite(job.state, job.state.epoch)
     job.saver.save({"identity": job.identity, "state": job.state.state_dict()})
     job.saved_at = time.monotonic()
 

@@ -1,0 +1,156 @@
+"""Toy runs for the tests of training: a tiny dataset, a schedule of three phases, and a process for each run.
+
+The processes are forked from a server that has imported torch once (multiprocessing's forkserver), so a run costs its
+own second and not the import's four; each is a real process that a signal can kill.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dawn import read_run
+from training.__main__ import main
+from training.checkpoint import load
+from training.state import fingerprint
+
+KILLED = -signal.SIGKILL  # exit status
+SECONDS = 120  # limit of one run, on a busy machine
+EVERY_STEP = "0.000001"  # minutes between checkpoints
+PHASES = [
+    {"ep": 0, "sz": 12, "bs": 40},
+    {"ep": 1, "sz": 16, "bs": 40},
+    {"ep": 2, "sz": 16, "bs": 60},
+    {"ep": (0, 1), "lr": (0.05, 0.2)},
+    {"ep": (1, 3), "lr": (0.2, 0.0)},
+]
+STEPS = (6, 6, 4)  # of epochs 0, 1, 2 with the 240 images of the toy dataset
+SMALL = ["--recipe", "toy", "--width", "0.125", "--phases", repr(PHASES), "--ema-decay", "0.9", "--ema-every", "2"]
+QUIET = ["--no-tensorboard", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
+IMPORTED = ["training.session", "torch._dynamo", "timm.optim", "dawn.report", "matplotlib.backends.backend_agg"]
+ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes")  # of an epoch line
+
+
+class Ended(NamedTuple):
+    code: int  # exit status; -9: killed by signal 9
+    out: str
+    err: str
+
+    def error(self) -> str:
+        """The only line on standard error, after `error: `."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), self.err
+        return lines[0].removeprefix("error: ")
+
+
+class Child:
+    """`python -m training ARGUMENTS` in a process of its own. `file_bytes`: no file may grow beyond it (the kernel
+    answers as a full disk does)."""
+
+    def __init__(self, arguments: list[str], file_bytes: int | None = None) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self.streams = [os.memfd_create(name) for name in ("out", "err")]
+        names = [f"/proc/{os.getpid()}/fd/{number}" for number in self.streams]
+        self.process = context.Process(target=train, args=([str(a) for a in arguments], names, file_bytes))
+        self.process.start()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def wait(self) -> Ended:
+        self.process.join(SECONDS)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise AssertionError(f"still running after {SECONDS} s")
+        texts = []
+        for number in self.streams:
+            os.lseek(number, 0, os.SEEK_SET)
+            with open(number, errors="replace") as file:
+                texts.append(file.read())
+        return Ended(self.process.exitcode, *texts)
+
+
+def train(arguments: list[str], streams: list[str], file_bytes: int | None) -> None:
+    """Runs in the child."""
+    for number, name in enumerate(streams, start=1):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
+    if file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    sys.exit(main(arguments))
+
+
+def run(*arguments: Any, file_bytes: int | None = None) -> Ended:
+    return Child([*arguments], file_bytes).wait()
+
+
+def start_server() -> None:
+    """Import torch once, with one thread, for all children of this test session."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH")}
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    multiprocessing.set_forkserver_preload(IMPORTED)
+    multiprocessing.forkserver.ensure_running()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def toy_arguments(data: Path, folder: Path, *more: str) -> list[str]:
+    """A new run of the small schedule."""
+    return [str(data), *SMALL, *QUIET, "--logdir", str(folder), *more]
+
+
+def fault(kind: str, **where: int) -> list[str]:
+    return ["--inject-fault", json.dumps({"kind": kind} | where)]
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "run.jsonl").read_bytes().split(b"\n")[:-1]  # after the last newline: a line being written
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def wait_for(folder: Path, kind: str, count: int = 1) -> None:
+    """Until run.jsonl holds `count` lines of this kind."""
+    end = time.monotonic() + SECONDS
+    while not (folder / "run.jsonl").exists() or len(events(folder, kind)) < count:
+        assert time.monotonic() < end, f"no {kind} line in {folder}"
+        time.sleep(0.005)
+
+
+VARIANTS = {
+    "muon": [],
+    "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
+    "cutout": ["--flip", "random", "--cutout", "8"],
+    "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", "[{'ep':0,'sz':32,'bs':60,'lr':0.02},"
+                "{'ep':(1,2),'lr':0.01}]"],
+}  # fmt: skip
+
+
+def undisturbed(base: Path, variant: str = "muon") -> Path:
+    """The folder of a run that nothing happened to, made once beside the dataset."""
+    folder = base / f"undisturbed-{variant}"
+    if not folder.exists():
+        ended = run(*toy_arguments(base / "toy", folder, *VARIANTS[variant]))
+        assert ended.code == 3 and not ended.err, ended.err
+    return folder
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """All that a run ends with but the time it took: a hash of each part of the newest checkpoint, and the epochs."""
+    state = load(folder, warn=refuse)["state"]
+    parts = {name: fingerprint(part) for name, part in state.items() if name != "clock"}
+    rows = [asdict(row) for row in read_run(folder).rows]
+    return parts | {"epochs": [{k: v for k, v in row.items() if k not in ON_THE_CLOCK} for row in rows]}
+
+
+def refuse(text: str) -> None:
+    raise AssertionError(text)
+
+
+def positions() -> list[tuple[int, int]]:
+    """(epoch, step) of every step of the small schedule."""
+    return [(epoch, step) for epoch, steps in enumerate(STEPS) for step in range(steps)]

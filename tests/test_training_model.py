@@ -1,0 +1,121 @@
+"""Networks: shapes, whitening, initialisation, names."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from training.cifarnet import Block, CifarNet, conv3x3
+from training.config import Config
+from training.models import build_model, check_model
+from training.outcome import ConfigError
+from training.state import fingerprint
+
+
+@pytest.mark.parametrize("size", [*range(9, 17), 20, 24, 31, 32, 33, 40])
+def test_cifarnet_takes_every_size_from_9_px(size):
+    assert CifarNet(7, 0.125)(torch.randn(2, 3, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("width", "channels"), [(0.01, [8, 8, 8]), (0.5, [32, 128, 128]), (1.0, [64, 256, 256])])
+def test_width_scales_the_channels_in_eights(width, channels):
+    blocks = CifarNet(10, width).blocks
+    assert [block.conv2.out_channels for block in blocks] == channels
+
+
+def test_a_block_halves_the_image():
+    assert Block(8, 16)(torch.randn(2, 8, 15, 14)).shape == (2, 16, 7, 7)
+
+
+def test_whitened_images_have_the_identity_as_covariance():
+    """Correlated channels and pixels in; 12 uncorrelated outputs of variance 1, and their negatives."""
+    noise = torch.randn(200, 3, 13, 13, generator=torch.Generator().manual_seed(0))
+    mixed = torch.einsum("ij,njhw->nihw", torch.tensor([[1.0, 0.6, 0.4], [0.0, 0.5, 0.3], [0.0, 0.0, 0.4]]), noise)
+    images = nn.functional.avg_pool2d(mixed, 2, stride=1)
+    model = CifarNet(10, 0.125)
+    model.initialise_from(images, eps=0)
+    with torch.no_grad():
+        output = model.whiten(images).permute(1, 0, 2, 3).reshape(24, -1)
+    second_moment = output[:12] @ output[:12].T / output.shape[1]
+    assert torch.allclose(second_moment, torch.eye(12), atol=1e-3)
+    assert torch.equal(output[12:], -output[:12])
+
+
+def test_whitening_stays_finite_on_grey_images():
+    model = CifarNet(10, 0.125)
+    model.initialise_from(torch.randn(20, 1, 12, 12).expand(20, 3, 12, 12))
+    assert model.whiten.weight.isfinite().all()
+
+
+def test_whitening_and_norm_scales_are_frozen():
+    frozen = {name for name, p in CifarNet(10, 0.125).named_parameters() if not p.requires_grad}
+    scales = {f"blocks.{block}.norm{norm}.weight" for block in range(3) for norm in (1, 2)}
+    assert frozen == {"whiten.weight"} | scales
+
+
+def test_convolutions_begin_as_the_identity_on_their_first_channels():
+    x = torch.randn(2, 8, 6, 6)
+    with torch.no_grad():
+        assert torch.equal(conv3x3(8, 20)(x)[:, :8], x)
+
+
+@pytest.mark.parametrize("name", ["cifarnet", "resnet18"])
+def test_the_seed_decides_the_weights(name):
+    prints = [fingerprint(build_model(Config(model=name, width=0.25, seed=s), 6).state_dict()) for s in (1, 1, 2)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize(("name", "block"), [("resnet18", BasicBlock), ("resnet50", Bottleneck)])
+def test_init_bn0_makes_every_residual_block_the_identity(name, block):
+    """Its output is relu(shortcut), also in training mode."""
+    model = build_model(Config(model=name, init_bn0=True), 6)
+    seen = []
+
+    def look(module, inputs, output):
+        shortcut = module.downsample(inputs[0]) if module.downsample else inputs[0]
+        seen.append(torch.equal(output, torch.relu(shortcut)))
+
+    blocks = [module for module in model.modules() if isinstance(module, block)]
+    for module in blocks:
+        module.register_forward_hook(look)
+    with torch.no_grad():
+        model(torch.randn(2, 3, 64, 64))
+    assert len(blocks) == {"resnet18": 8, "resnet50": 16}[name] and seen == [True] * len(blocks)
+
+
+def test_without_init_bn0_no_scale_is_zero():
+    model = build_model(Config(model="resnet18"), 6)
+    assert all((m.weight == 1).all() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_init_bn0_draws_the_classifier_with_a_deviation_of_a_hundredth():
+    fc = build_model(Config(model="resnet18", init_bn0=True), 1000).fc
+    assert fc.out_features == 1000 and abs(fc.weight.std().item() - 0.01) < 1e-4
+
+
+def test_an_unknown_model_is_answered_with_near_names():
+    with pytest.raises(ConfigError, match=r"--model resnet5: unknown model. Did you mean .*resnet50") as error:
+        build_model(Config(model="resnet5"), 6)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "zzzzzzzz", "os.system", "get_model"])
+def test_names_far_from_any_model(name):
+    with pytest.raises(ConfigError, match="unknown model"):
+        build_model(Config(model=name), 6)
+
+
+def test_models_with_auxiliary_heads_return_plain_logits_while_they_train():
+    model = build_model(Config(model="googlenet"), 6)
+    assert model.training and model(torch.randn(2, 3, 64, 64)).shape == (2, 6)
+
+
+@pytest.mark.parametrize(("name", "size"), [("cifarnet", 8), ("alexnet", 32)])
+def test_a_size_below_what_the_network_takes_is_one_line(name, size):
+    with pytest.raises(ConfigError, match=f"--model {name}: cannot take images of {size} px") as error:
+        check_model(Config(model=name, width=0.125), 6, {224, size})
+    assert "\n" not in str(error.value)
+
+
+def test_check_model_accepts_what_runs():
+    check_model(Config(width=0.125), 6, {9, 32})
