@@ -121,18 +121,22 @@ def wait_for(folder: Path, kind: str, count: int = 1) -> None:
         time.sleep(0.005)
 
 
+LARGER = "[{'ep': 0, 'sz': 32, 'bs': 60, 'lr': 0.02}, {'ep': (1, 2), 'lr': 0.01}]"
+LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 12), 'lr': (0.2, 0.0)}]"
+SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 160, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
 VARIANTS = {
     "muon": [],
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
     "cutout": ["--flip", "random", "--cutout", "8"],
-    "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", "[{'ep':0,'sz':32,'bs':60,'lr':0.02},"
-                "{'ep':(1,2),'lr':0.01}]"],
-}  # fmt: skip
+    "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
+    "long": ["--phases", LONGER],
+    "slow validation": ["--phases", SLOW_VALIDATION],
+}
 
 
 def undisturbed(base: Path, variant: str = "muon") -> Path:
     """The folder of a run that nothing happened to, made once beside the dataset."""
-    folder = base / f"undisturbed-{variant}"
+    folder = base / f"undisturbed {variant}"
     if not folder.exists():
         ended = run(*toy_arguments(base / "toy", folder, *VARIANTS[variant]))
         assert ended.code == 3 and not ended.err, ended.err

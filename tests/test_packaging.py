@@ -83,7 +83,6 @@ def test_a_package_that_shadows_ours_is_named(environment, tmp_path):
     """`phases` and its like are generic names: another one must not be imported in silence."""
     (tmp_path / "phases").mkdir()
     (tmp_path / "phases" / "__init__.py").write_text("")
-    done = subprocess.run(
-        [environment / "bin" / "python", "-c", "import training"], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    command = [environment / "bin" / "python", "-c", "import training"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "another distribution shadows it" in done.stderr

@@ -1,7 +1,7 @@
 """Config: its fields are the flags; default < recipe < command line; what the flags do to the schedule."""
 
 import argparse
-from dataclasses import MISSING, FrozenInstanceError, asdict, fields, replace
+from dataclasses import MISSING, FrozenInstanceError, fields, replace
 from fractions import Fraction
 
 import pytest

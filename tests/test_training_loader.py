@@ -32,7 +32,10 @@ def global_batches(toy, world_size: int, epoch: int) -> list[tuple[torch.Tensor,
 
 
 def equal(one, two) -> bool:
-    return len(one) == len(two) and all(torch.equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y))
+    """Of batches: images and targets, bit for bit."""
+    return len(one) == len(two) and all(
+        torch.equal(x[0], y[0]) and torch.equal(x[1], y[1]) for x, y in zip(one, two, strict=True)
+    )
 
 
 @pytest.mark.parametrize("world_size", [2, 4])

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from timm.optim import Muon
+from tiny_run import tiny_state
 from torch import nn
 
-from tiny_run import tiny_state
 from training.cifarnet import CifarNet
 from training.config import Config
 from training.loaders import Batch

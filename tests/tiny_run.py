@@ -25,8 +25,8 @@ CPU = Env(torch.device("cpu"))
 
 def flags(toy: Path, folder: Path, *more: str) -> list[str]:
     """A command line; later flags win."""
-    common = "--width 0.125 --precision fp32 --device cpu --threads 1 --no-tensorboard --shift 2".split()
-    return [str(toy), "--phases", PHASES, "--logdir", str(folder), *common, *more]
+    machine = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard"]
+    return [str(toy), "--phases", PHASES, "--logdir", str(folder), "--width", "0.125", "--shift", "2", *machine, *more]
 
 
 def train(toy: Path, folder: Path, *more: str) -> int:
