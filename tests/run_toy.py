@@ -33,7 +33,14 @@ PHASES = [
 STEPS = (6, 6, 4)  # of epochs 0, 1, 2 with the 240 images of the toy dataset
 SMALL = ["--recipe", "toy", "--width", "0.125", "--phases", repr(PHASES), "--ema-decay", "0.9", "--ema-every", "2"]
 QUIET = ["--no-tensorboard", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
-IMPORTED = ["training.session", "torch._dynamo", "timm.optim", "dawn.report", "matplotlib.backends.backend_agg"]
+IMPORTED = [
+    "training.__main__",
+    "training.session",
+    "training.loader_memory",
+    "torch._dynamo",
+    "dawn.report",
+    "matplotlib.backends.backend_agg",
+]
 ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes")  # of an epoch line
 
 

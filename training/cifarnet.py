@@ -43,6 +43,10 @@ class CifarNet(nn.Module):
         x = self.blocks(F.gelu(self.whiten(x)))
         return self.head(x.amax((2, 3))) * LOGIT_SCALE
 
+    def train_whitening(self, wanted: bool) -> None:
+        """Whether its bias is trained; if not, the backward pass ends before the first layer (airbench94)."""
+        self.whiten.bias.requires_grad_(wanted)
+
     @torch.no_grad()
     def initialise_from(self, images: Tensor, eps: float = 5e-4) -> None:
         """Set the whitening filters to the scaled eigenvectors of the 2x2 patches of `images` (N, 3, H, W) float32,

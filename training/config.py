@@ -42,6 +42,7 @@ class Config:
     phases: str = option("", "phase schedule: preset name, JSON file, JSON or Python-literal text")
     model: str = option("cifarnet", "cifarnet, or a torchvision model by name")
     width: float = option(1.0, "width of cifarnet as a multiple of 64-256-256 channels")
+    whitening_epochs: int = option(3, "epochs that train cifarnet's whitening bias; later it is frozen")
     target: str = option("", "stop criterion in percent, e.g. 94; empty: train the whole schedule", kind=str)
     metric: str = option("top1", "accuracy the target is about", choices=("top1", "top5"))
     seed: int = option(0, "seed of weights, order and augmentation")
@@ -126,6 +127,7 @@ RANGES = (
     ("ema_every", 1, 10**6),
     ("shift", 0, 512),
     ("cutout", 0, 4096),
+    ("whitening_epochs", 0, 10**6),
     ("eval_every", 1, 10**6),
     ("eval_from", 0, 10**6),
     ("threads", 0, 4096),

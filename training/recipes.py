@@ -29,7 +29,7 @@ def cifar10_94() -> Config:
 
     Source: airbench94_muon with our phase schedule. Command: python -m training DATA --recipe cifar10-94
     """
-    return airbench(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=11)
+    return airbench(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=13)
 
 
 def toy() -> Config:

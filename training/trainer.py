@@ -83,6 +83,8 @@ def enter_phase(job: Job, epoch: int) -> None:
     if phase != job.book.phase:
         job.loader.set_phase(phase)
     job.book.data_phase(phase, epoch, job.state.images_seen)
+    if hasattr(job.state.model, "train_whitening"):
+        job.state.model.train_whitening(epoch < job.config.whitening_epochs)
     if job.state.images_seen == 0 and hasattr(job.state.model, "initialise_from"):
         job.state.model.initialise_from(job.loader.first_images(WHITENING_IMAGES))
         if job.state.average is not None:
