@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+QUIET := $(shell test -t 1 || echo --quiet)
 DATA ?= data
 RUNS ?= runs
 
@@ -12,8 +13,8 @@ RUNS ?= runs
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): downloads about 3 GB (PyTorch with its CUDA libraries), takes about 6 GB of disk and 1 to 5 minutes."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)

@@ -32,7 +32,7 @@ def main() -> None:
 
 def finished_run(options: argparse.Namespace, recipe: str, seed: int) -> Run:
     folder = Path(options.runs) / f"{recipe}-seed{seed}"
-    if not (folder / "result.tsv").exists():
+    if not is_finished(folder):
         start = (
             ["--resume", str(folder)]
             if (folder / "run.jsonl").exists()
@@ -44,21 +44,27 @@ def finished_run(options: argparse.Namespace, recipe: str, seed: int) -> Run:
     return read_run(folder)
 
 
+def is_finished(folder: Path) -> bool:
+    """A run that was interrupted is gone on with; a miss or a divergence is a result."""
+    stop = read_run(folder).stop if (folder / "run.jsonl").exists() else None
+    return stop is not None and stop.outcome not in ("preempted", "crashed")
+
+
 def run_line(recipe: str, seed: int, run: Run) -> str:
     hit, outcome = run.hit(), run.stop.outcome if run.stop else "interrupted"
     total, dawn = (f"{hit.clock[c]:9.1f} s" if hit else "        -  " for c in ("total", "dawn"))
-    memory = run.rows[-1].peak_memory_bytes / 2**20
+    memory = max((row.peak_memory_bytes for row in run.rows), default=0) / 2**20
     return (
         f"{recipe:20} {seed:4}  {outcome:18} {len(run.rows):6}  {last(run):9.2f} %         {total} {dawn} {memory:9.0f}"
     )
 
 
 def last(run: Run) -> float:
-    return run.evaluations[-1].validation.percent("top1")
+    return run.evaluations[-1].validation.percent("top1") if run.evaluations else math.nan
 
 
 def seconds(run: Run) -> float:
-    """T_total to the target; infinity for a miss (timing.md of the research notes, and README "Statistics")."""
+    """T_total to the target; infinity for a miss."""
     hit = run.hit()
     return hit.clock["total"] if hit else math.inf
 

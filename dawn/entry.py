@@ -109,6 +109,7 @@ def _executed(run: Run) -> dict[str, Any]:
         "momentum": first if len(momentum) == 1 and first == last else momentum,
         "weightDecay": optimizer.get("weight_decay"),
         "nesterov": optimizer.get("nesterov"),
+        "parameterGroups": optimizer.get("groups"),
     }
 
 

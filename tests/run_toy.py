@@ -31,7 +31,8 @@ PHASES = [
     {"ep": (1, 3), "lr": (0.2, 0.0)},
 ]
 STEPS = (6, 6, 4)  # of epochs 0, 1, 2 with the 240 images of the toy dataset
-SMALL = ["--recipe", "toy", "--width", "0.125", "--phases", repr(PHASES), "--ema-decay", "0.9", "--ema-every", "2"]
+SMALL = ["--recipe", "toy", "--width", "0.125", "--phases", repr(PHASES), "--target", "100"]
+AVERAGE = ["--ema-decay", "0.9", "--ema-every", "2"]
 QUIET = ["--no-tensorboard", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
 IMPORTED = [
     "training.__main__",
@@ -57,14 +58,13 @@ class Ended(NamedTuple):
 
 
 class Child:
-    """`python -m training ARGUMENTS` in a process of its own. `file_bytes`: no file may grow beyond it (the kernel
-    answers as a full disk does)."""
+    """`python -m training ARGUMENTS` in a process of its own. `limit`: a resource.RLIMIT_* and the bytes it allows."""
 
-    def __init__(self, arguments: list[str], file_bytes: int | None = None) -> None:
+    def __init__(self, arguments: list[str], limit: tuple[int, int] | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         self.streams = [os.memfd_create(name) for name in ("out", "err")]
         names = [f"/proc/{os.getpid()}/fd/{number}" for number in self.streams]
-        self.process = context.Process(target=train, args=([str(a) for a in arguments], names, file_bytes))
+        self.process = context.Process(target=train, args=([str(a) for a in arguments], names, limit))
         self.process.start()
 
     def signal(self, number: int) -> None:
@@ -83,17 +83,17 @@ class Child:
         return Ended(self.process.exitcode, *texts)
 
 
-def train(arguments: list[str], streams: list[str], file_bytes: int | None) -> None:
+def train(arguments: list[str], streams: list[str], limit: tuple[int, int] | None) -> None:
     """Runs in the child."""
     for number, name in enumerate(streams, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
-    if file_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    if limit:
+        resource.setrlimit(limit[0], (limit[1], limit[1]))
     sys.exit(main(arguments))
 
 
-def run(*arguments: Any, file_bytes: int | None = None) -> Ended:
-    return Child([*arguments], file_bytes).wait()
+def run(*arguments: Any, limit: tuple[int, int] | None = None) -> Ended:
+    return Child([*arguments], limit).wait()
 
 
 def start_server() -> None:
@@ -108,7 +108,7 @@ def start_server() -> None:
 
 def toy_arguments(data: Path, folder: Path, *more: str) -> list[str]:
     """A new run of the small schedule."""
-    return [str(data), *SMALL, *QUIET, "--logdir", str(folder), *more]
+    return [str(data), *SMALL, *AVERAGE, *QUIET, "--logdir", str(folder), *more]
 
 
 def fault(kind: str, **where: int) -> list[str]:

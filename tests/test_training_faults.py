@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import run_toy
 import torch
@@ -157,47 +157,34 @@ def test_clock_of_a_finished_run_is_a_partition(base):
     assert sum(sum(row.seconds.values()) for row in run.rows) <= clock["total"]
 
 
-@pytest.fixture
-def second_folder(toy, tmp_path) -> tuple[Path, str]:
-    """A dataset of our own and a schedule that reads its second copy in the last epoch."""
+def test_crash_and_resume(base, tmp_path):
+    """Out of memory in the validation of epoch 1: exit code 1, the traceback on the terminal and in debug.log; the run
+    can go on from the end of epoch 0."""
+    large = {"ep": 1, "sz": 12, "bs": 40, "val_sz": 512, "val_bs": 60}  # 1.5 GB after the first convolution
+    folder, phases = tmp_path / "run", repr([{"ep": 0, "sz": 12, "bs": 40}, large, {"ep": (0, 2), "lr": 0.1}])
+    arguments = toy_arguments(base / "toy", folder, "--phases", phases)
+    ended = run_toy.run(*arguments, limit=(resource.RLIMIT_DATA, 2 * 10**9))
+    assert ended.code == 1 and "Traceback" in ended.err and "can't allocate memory" in ended.err
+    stop = stop_line(folder)
+    assert (stop["outcome"], stop["exit_code"], stop["epoch"], stop["step"]) == ("crashed", 1, 1, STEPS[0])
+    assert stop["detail"].startswith("RuntimeError: ") and "Traceback" in (folder / "debug.log").read_text()
+    assert run_toy.run("--resume", folder, *fault("term", epoch=1, step=5)).code == 75
+    assert events(folder, "start")[1]["resumed_from"]["epoch"] == 1 and len(read_run(folder).rows) == 1
+
+
+def test_dataset_deleted_under_a_run(base, toy, tmp_path):
+    """Bad input also when it turns bad late: one line and exit code 2, in the log too."""
     for name in ("data", "data-b"):
         shutil.copytree(toy, tmp_path / name, ignore=shutil.ignore_patterns("*.jpg"))
     phases = [{"ep": 0, "sz": 12, "bs": 40}, {"ep": 12, "sz": 16, "bs": 40, "trndir": "-b"}, {"ep": (0, 13), "lr": 0.1}]
-    return tmp_path / "data", repr(phases)
-
-
-def test_crash_and_resume(base, second_folder, tmp_path):
-    """Labels that change under a running trainer: exit code 1 and the traceback; repaired, the run goes on."""
-    data, phases = second_folder
-    folder, labels = tmp_path / "run", Path(f"{data}-b/train.labels.npy")
-    whole = labels.read_bytes()
-    child = run_toy.Child(toy_arguments(data, folder, "--phases", phases))
-    run_toy.wait_for(folder, "phase")
-    array = np.load(labels, mmap_mode="r+")
-    array[:] = 99
-    array.flush()
-    ended = child.wait()
-    assert ended.code == 1 and "Traceback" in ended.err and "Target 99 is out of bounds" in ended.err
-    stop = stop_line(folder)
-    assert (stop["outcome"], stop["exit_code"], stop["epoch"]) == ("crashed", 1, 12)
-    assert stop["detail"].startswith("IndexError: ")
-    assert "Traceback" in (folder / "debug.log").read_text()
-    assert "train.labels.npy" in refused("--resume", folder)
-    labels.write_bytes(whole)
-    assert run_toy.run("--resume", folder).code in (0, 3)
-    assert len(read_run(folder).rows) == 13
-
-
-def test_dataset_deleted_under_a_run(base, second_folder, tmp_path):
-    """Bad input also when it turns bad late: one line, exit code 2, in the log too."""
-    data, phases = second_folder
     folder = tmp_path / "run"
-    child = run_toy.Child(toy_arguments(data, folder, "--phases", phases))
+    child = run_toy.Child(toy_arguments(tmp_path / "data", folder, "--phases", repr(phases)))
     run_toy.wait_for(folder, "phase")
-    shutil.rmtree(f"{data}-b")
+    shutil.rmtree(tmp_path / "data-b")
     ended = child.wait()
-    assert ended.code == 2 and f"{data}-b" in ended.error()
-    assert (stop_line(folder)["outcome"], stop_line(folder)["exit_code"]) == ("crashed", 2)
+    assert ended.code == 2 and str(tmp_path / "data-b") in ended.error()
+    stop = stop_line(folder)
+    assert (stop["outcome"], stop["exit_code"], stop["epoch"]) == ("crashed", 2, 12)
 
 
 # damaged checkpoints
@@ -267,7 +254,7 @@ def test_a_pickle_that_runs_code_is_not_run(killed, tmp_path, form):
     """Also when the index vouches for it."""
     path, marker = newest(killed), tmp_path / "marker"
     if form == "pickle":
-        path.write_bytes(pickle.dumps(Touch(marker)))
+        path.write_bytes(pickle.dumps(Touch(marker), protocol=2))
     else:
         torch.save({"identity": {}, "state": Touch(marker)}, path)
     data = path.read_bytes()
@@ -298,8 +285,8 @@ def test_another_dataset(base, killed):
 
 
 def test_another_thread_count_only_warns(killed):
-    ended = run_toy.run("--resume", killed, "--threads", "2")
-    assert ended.code == 3
+    ended = run_toy.run("--resume", killed, "--threads", "2", *fault("term", epoch=1, step=3))
+    assert ended.code == 75
     assert ended.err.startswith("warning: threads was 1 and is now 2: ") and ended.err.count("\n") == 1
 
 
@@ -309,7 +296,7 @@ def test_another_thread_count_only_warns(killed):
 def test_disk_full_while_saving(base, killed):
     """The kernel refuses to let the checkpoint grow: one line, and the older generations are still there."""
     before = load(killed, run_toy.refuse)["state"]["counters"]
-    ended = run_toy.run("--resume", killed, file_bytes=100_000)
+    ended = run_toy.run("--resume", killed, limit=(resource.RLIMIT_FSIZE, 100_000))
     assert ended.code == 2 and "cannot save the checkpoint (File too large)" in ended.error()
     assert f"--resume {killed}" in ended.error()
     assert load(killed, run_toy.refuse)["state"]["counters"] == before
@@ -321,9 +308,9 @@ def test_disk_full_while_saving(base, killed):
 
 def test_disk_full_for_the_log(base, killed):
     """A run without a log is void, so it ends; the log stays whole."""
-    limit = (killed / "run.jsonl").stat().st_size + 100
-    ended = run_toy.run("--resume", killed, file_bytes=limit)
-    assert ended.code == 2 and "(File too large)" in ended.error()
+    most = (killed / "run.jsonl").stat().st_size + 100
+    ended = run_toy.run("--resume", killed, limit=(resource.RLIMIT_FSIZE, most))
+    assert ended.code == 2 and f"{killed / 'run.jsonl'}: cannot write there" in ended.error()
     assert len(read_run(killed).attempts) == 1 and not read_run(killed).torn
     assert run_toy.run("--resume", killed).code == 3
     assert result(killed) == result(undisturbed(base))

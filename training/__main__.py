@@ -6,7 +6,7 @@ from data_prep import DataError
 from dawn import RunError
 from phases import PhaseError
 from training.flags import config_from
-from training.outcome import INPUT_ERROR, ConfigError
+from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError
 from training.recipes import recipe_lines
 from training.resolve import dry_run, resolved_schedule, world_size
 
@@ -19,6 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, PhaseError, DataError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
+    except KeyboardInterrupt:  # before the run can save anything
+        print("interrupted before the first step", file=sys.stderr)
+        return INTERRUPTED
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -27,10 +27,9 @@ def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
     """A square of `side` pixels painted with `fill` (3,) uint8 around `centre` (B, 2) in [0, 1), clipped at the
     border (arXiv:1708.04552)."""
     height, width = images.shape[1:3]
-    size = torch.tensor([height, width], device=images.device)
-    start = (centre * size).long() - side // 2
-    rows = torch.arange(height, device=images.device) - start[:, :1]
-    columns = torch.arange(width, device=images.device) - start[:, 1:]
+    top, left = (centre[:, :1] * height).long() - side // 2, (centre[:, 1:] * width).long() - side // 2
+    rows = torch.arange(height, device=images.device) - top
+    columns = torch.arange(width, device=images.device) - left
     hole = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
     return torch.where(hole[..., None], fill, images)
 

@@ -84,7 +84,7 @@ def read_index(folder: Path) -> list[dict]:
             for g in generations
             if Path(g["file"]).name == g["file"] and {"bytes", "sha256", "epoch", "step"} <= g.keys()
         ]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
 
 

@@ -85,7 +85,11 @@ class Config:
     stop_at_target: bool = option(False, "end the run when the target is reached")
     # machine
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    precision: str = option("auto", "auto times a step and takes the fastest", choices=("auto", "fp32", "bf16", "fp16"))
+    precision: str = option(
+        "auto",
+        "auto: bf16 or fp16 on a GPU, the faster of fp32 and bf16 on a CPU",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
     channels_last: bool = option(True, "NHWC memory layout")
     compile: bool = option(False, "torch.compile, warmed up before the clock starts")
     threads: int = option(0, "CPU threads; 0: torch's default", training=False)

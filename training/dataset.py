@@ -16,10 +16,11 @@ def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> 
     dataset = load_manifest(root)
     if len(dataset.classes) < 2:
         raise ConfigError(f"{root}: {len(dataset.classes)} class. Training needs at least two")
-    phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
-    for suffix in sorted({p.trndir for p in phases} | {p.valdir for p in phases}):
+    for suffix in sorted({p.trndir for p in schedule.data} | {p.valdir for p in schedule.data}):
         check_folder(config, root + suffix, dataset)
-    for phase in phases:
+    if any(phase.rect_val for phase in schedule.data):
+        raise ConfigError("rect_val: packed images have one shape. Leave rect_val out of the phases")
+    for phase in schedule.data:
         check_batch(config, root, phase, world_size, dataset.splits["train"].images)
     return dataset
 

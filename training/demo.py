@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from training.flags import Parser
+from training.outcome import INPUT_ERROR
 from training.run_folder import interrupted_folder, next_folder
 
 PROMISE = (
@@ -40,7 +41,10 @@ def train(root: Path, recipe: str, runs: Path) -> int:
     interrupted = interrupted_folder(runs, recipe)
     if interrupted:
         print(f"{interrupted} was interrupted: going on with it.", flush=True)
-        return call("training", "--resume", str(interrupted))
+        code = call("training", "--resume", str(interrupted))
+        if code != INPUT_ERROR:
+            return code
+        print(f"{interrupted} cannot be resumed: starting a new run.", flush=True)
     return call("training", str(root), "--recipe", recipe, "--logdir", str(next_folder(runs, recipe)))
 
 

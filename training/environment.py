@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,17 +16,20 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "dawn-harness")
 
 def hardware(env: Env) -> dict:
     """Device, its name and count, CPU cores this process may use, memory, threads."""
-    cuda = env.device.type == "cuda"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "device": env.device.type,
-        "name": torch.cuda.get_device_name(env.device) if cuda else cpu_name(),
+        "name": device_name(env),
         "count": env.world_size,
         "cores": usable_cores(),
         "memory_gib": round(memory, 1),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def device_name(env: Env) -> str:
+    return torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else cpu_name()
 
 
 def usable_cores() -> int:
@@ -55,7 +59,9 @@ def package_version(name: str) -> str | None:
 
 
 def source_commit() -> tuple[str | None, bool]:
-    """Commit of the code and whether it was changed since; (None, False) outside a git checkout."""
+    """Commit of the code and whether it was changed since; (None, False) for code that no git checkout holds."""
+    if not git("ls-files", "--error-unmatch", Path(__file__).name):
+        return None, False
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     return commit or None, bool(changes)
 
@@ -74,6 +80,11 @@ def peak_memory_bytes(env: Env) -> int:
     """Peak of the GPU's allocator, or of this process's resident memory."""
     if env.device.type == "cuda":
         return torch.cuda.max_memory_allocated(env.device)
+    return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident memory of this process; getrusage counts in KiB on Linux, in bytes on macOS."""
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

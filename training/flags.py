@@ -11,6 +11,8 @@ from training.config import Config, with_values
 from training.outcome import ConfigError
 from training.recipes import RECIPES, recipe_config
 
+IN_LOGDIR = "\0"  # --resume without a PATH: the run in --logdir; no path holds this character
+
 
 class Parser(argparse.ArgumentParser):
     """Raises ConfigError, so that every input error ends in the same single line."""
@@ -42,7 +44,7 @@ def arguments_of(item) -> dict[str, Any]:
     if kind is bool:
         return common | {"action": argparse.BooleanOptionalAction}
     if item.name == "resume":
-        return common | {"nargs": "?", "const": "logdir", "metavar": "PATH"}
+        return common | {"nargs": "?", "const": IN_LOGDIR, "metavar": "PATH"}
     if item.metadata["choices"]:
         return common | {"choices": item.metadata["choices"]}
     return common | {"type": kind, "metavar": kind.__name__.upper()}
@@ -65,7 +67,7 @@ def config_from(argv: list[str]) -> Config:
 
 def saved_config(given: dict[str, Any]) -> Config:
     """The configuration that a run to be resumed was started with; settles what --resume names."""
-    given["resume"] = given.get("logdir", "") if given["resume"] == "logdir" else given["resume"]
+    given["resume"] = given.get("logdir", "") if given["resume"] == IN_LOGDIR else given["resume"]
     if not given["resume"]:
         raise ConfigError("--resume: name a run folder, as --resume RUN or with --logdir RUN")
     path = Path(given["resume"])

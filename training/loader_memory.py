@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data_prep import Packed, open_packed
-from phases import DataPhase
+from phases import DataPhase, Schedule
 from training.augment import crop_and_flip, cut_out, normalise, resize
 from training.loaders import Batch
 from training.plan import SamplePlan
@@ -27,31 +27,32 @@ class MemoryLoader:
         cutout: int,
         env,
         dtype: torch.dtype,
+        statistics_from: str = "",
     ) -> None:
-        self.root, self.plan, self.cutout, self.env, self.dtype = root, plan, cutout, env, dtype
+        """`statistics_from`: suffix of the folder whose mean and deviation normalise every phase."""
+        self.root, self.plan, self.cutout, self.env, self.dtype = root.rstrip("/"), plan, cutout, env, dtype
+        self.statistics_from = statistics_from
         self.train_images, self.validation_images = train_images, validation_images
-        self.folders: dict[str, tuple[Tensor, Tensor]] = {}
+        self.folders: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}  # by split and suffix
 
     def set_phase(self, phase: DataPhase) -> None:
         self.phase = phase
         self.steps = self.train_images // (phase.bs * self.env.world_size)
-        wanted = {
-            "train" + phase.trndir: (phase.trndir, "train"),
-            "validation" + phase.valdir: (phase.valdir, "validation"),
-        }
-        kept = {key: self.folders[key] for key in wanted if key in self.folders}
-        self.folders = kept | {key: self.read(*wanted[key]) for key in wanted if key not in kept}
-        self.train_data, self.validation_data = (
-            self.folders["train" + phase.trndir],
-            self.folders["validation" + phase.valdir],
-        )
+        train, validation = ("train", phase.trndir), ("validation", phase.valdir)
+        self.train_data = self.validation_data = None  # the old folder's memory is free before the new one is read
+        self.folders = {key: data for key, data in self.folders.items() if key in (train, validation)}
+        self.train_data, self.validation_data = (self.in_memory(*key) for key in (train, validation))
         if not hasattr(self, "mean"):
-            self.mean, self.std = channel_statistics(self.train_data[0])
+            first = open_packed(self.root + self.statistics_from, verify=False)["train"].images[:STATISTICS_IMAGES]
+            self.mean, self.std = channel_statistics(torch.from_numpy(np.array(first)).to(self.env.device))
 
-    def read(self, suffix: str, split: str) -> tuple[Tensor, Tensor]:
-        """images (N, H, W, 3) uint8 and labels (N,) int64 of a split, on the device."""
-        packed: Packed = open_packed(self.root.rstrip("/") + suffix, verify=False)[split]
-        return tuple(torch.from_numpy(np.array(a)).to(self.env.device) for a in (packed.images, packed.labels))
+    def in_memory(self, split: str, suffix: str) -> tuple[Tensor, Tensor]:
+        """images (N, H, W, 3) uint8 and labels (N,) int64 of a split, on the device; read once per folder."""
+        if (split, suffix) not in self.folders:
+            packed: Packed = open_packed(self.root + suffix, verify=False)[split]
+            parts = (torch.from_numpy(np.array(part)).to(self.env.device) for part in (packed.images, packed.labels))
+            self.folders[split, suffix] = tuple(parts)
+        return self.folders[split, suffix]
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         images, labels = self.train_data
@@ -82,15 +83,17 @@ class MemoryLoader:
 
     def close(self) -> None:
         self.folders = {}
+        self.train_data = self.validation_data = None
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (3,) float32 in 0..255 of the first training images."""
-    sample = images[:STATISTICS_IMAGES].to(torch.float32).reshape(-1, 3)
+    """Mean and standard deviation (3,) float32 in 0..255 of images (N, H, W, 3) uint8."""
+    sample = images.to(torch.float32).reshape(-1, 3)
     return sample.mean(0), sample.std(0)
 
 
 def open_loader(config, dataset, env, dtype: torch.dtype) -> MemoryLoader:
     train, validation = dataset.splits["train"].images, dataset.splits["validation"].images
     plan = SamplePlan(train, config.seed, config.shift, config.flip)
-    return MemoryLoader(config.data, train, validation, plan, config.cutout, env, dtype)
+    first = Schedule.parse(config.phases).data[0].trndir
+    return MemoryLoader(config.data, train, validation, plan, config.cutout, env, dtype, first)

@@ -22,7 +22,7 @@ class Logbook:
         self.attempt, self.data, self.env = attempt, data, env
         self.log = RunLog(folder / LOG)
         self.text = TextLogs(folder, resume=attempt > 0)
-        self.scalars = Scalars(folder, tensorboard, images_seen)
+        self.scalars = Scalars(folder, tensorboard, attempt, images_seen)
         self.table = EpochTable()
         self.phase: DataPhase | None = None
 
@@ -71,7 +71,7 @@ class Logbook:
     ) -> None:
         """A logged training step; `values` by 2018 tag. The line in run.jsonl tells a resumed run how far this one
         came."""
-        self.log.write("step", self.attempt, epoch=epoch, step=step, clock=clock)
+        self.log.write("step", self.attempt, epoch=epoch, step=step, images_seen=images_seen, clock=clock, **values)
         self.scalars.step(images_seen, self.env, values)
         self.text.verbose(
             f"Epoch: [{epoch}][{step}/{steps}]\tTime {values['times/step'] / 1000:.3f}\t"

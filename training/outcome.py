@@ -19,6 +19,7 @@ class Outcome(Enum):
 
 
 INPUT_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_CODES = {
     Outcome.TARGET_REACHED: 0,
     Outcome.FINISHED: 0,

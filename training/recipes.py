@@ -75,4 +75,4 @@ def recipe_config(name: str) -> Config:
 
 def recipe_lines() -> list[str]:
     """Name, first sentence of the docstring."""
-    return [f"{name:14} {(function.__doc__ or '').strip().splitlines()[0]}" for name, function in RECIPES.items()]
+    return [f"{name:18} {(function.__doc__ or '').strip().splitlines()[0]}" for name, function in RECIPES.items()]

@@ -6,6 +6,7 @@ from pathlib import Path
 from dawn import RunError, read_run
 from dawn.report import write_reports
 from dawn.summary import print_summary
+from training.run_folder import LOG
 
 
 def report_run(folder: Path, say: Callable[[str], None]) -> None:
@@ -17,5 +18,5 @@ def report_run(folder: Path, say: Callable[[str], None]) -> None:
         say(f"no report: {error}")
         return
     print_summary(read_run(folder))
-    for name, path in files.items():
+    for name, path in {**files, "log": folder / LOG}.items():
         say(f"{name:>8}: {path}")

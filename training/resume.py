@@ -7,62 +7,79 @@ from typing import Any
 
 import torch
 
-from data_prep import Manifest
+from data_prep import load_manifest
 from dawn import read_events
 from phases import Schedule
-from training.checkpoint import load
+from training.checkpoint import INDEX, load
 from training.config import Config, config_hash, differences
+from training.device import Env
+from training.environment import device_name
 from training.outcome import ConfigError
 from training.run_folder import LOG
 from training.state import TrainState
 
 
-def identity_of(config: Config, dataset: Manifest, run_id: str, precision: str, world_size: int) -> dict[str, Any]:
+def identity_of(config: Config, env: Env, run_id: str, precision: str) -> dict[str, Any]:
     """What a checkpoint says about the run it belongs to."""
-    fields = config.training_fields(written_phases(config))
+    fields = experiment_fields(config)
     return {
         "run_id": run_id,
         "fields": fields,
         "config_hash": config_hash(fields),
-        "dataset_sha256": dataset.sha256,
+        "datasets": dataset_hashes(config),
         "precision": precision,
-        "world_size": world_size,
+        "world_size": env.world_size,
+    } | machine(env)
+
+
+def experiment_fields(config: Config) -> dict[str, Any]:
+    """The settings with the phase list as written; --epochs, --batch-size and --scale-lr are fields of their own."""
+    schedule = Schedule.parse(config.phases)
+    return config.training_fields(schedule.phases) | {"phases_world_size": schedule.world_size}
+
+
+def dataset_hashes(config: Config) -> dict[str, str]:
+    """SHA-256 of the content of every folder that the phases name, by suffix."""
+    suffixes = sorted({s for phase in Schedule.parse(config.phases).data for s in (phase.trndir, phase.valdir)})
+    return {suffix: load_manifest(config.data.rstrip("/") + suffix).sha256 for suffix in suffixes}
+
+
+def machine(env: Env) -> dict[str, Any]:
+    """What may change the last bits of a result."""
+    return {
+        "device": device_name(env),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
-def written_phases(config: Config) -> list[dict]:
-    """The phase list as written, normalised; --epochs, --batch-size and --scale-lr are fields of their own."""
-    return Schedule.parse(config.phases).phases
-
-
 def load_checkpoint(config: Config, warn: Callable[[str], None]) -> dict[str, Any] | None:
     """The checkpoint that --resume names; None when the run was killed before its first one. Raises: ConfigError."""
     place = Path(config.resume)
-    if place.is_dir() and not (place / "checkpoints" / "checkpoints.json").exists():
+    if place.is_dir() and not (place / "checkpoints" / INDEX).exists():
+        if config.evaluate:
+            raise ConfigError(f"--resume {place}: no checkpoint there to evaluate. Train it first")
         warn(f"{place}: no checkpoint yet, starting from the beginning")
         return None
     return load(place, warn)
 
 
-def check_identity(
-    saved: dict[str, Any], config: Config, dataset: Manifest, world_size: int, warn: Callable[[str], None]
-) -> None:
+def check_identity(saved: dict[str, Any], config: Config, env: Env, warn: Callable[[str], None]) -> None:
     """Raises: ConfigError with the list of differences when going on would be another experiment."""
-    changed = differences(saved["fields"], config.training_fields(written_phases(config)))
-    if saved["dataset_sha256"] != dataset.sha256:
-        changed.append(f"dataset: {saved['dataset_sha256'][:12]} in the checkpoint, {dataset.sha256[:12]} now")
-    if saved["world_size"] != world_size:
-        changed.append(f"world size: {saved['world_size']} in the checkpoint, {world_size} now")
+    changed = differences(saved["fields"], experiment_fields(config))
+    for suffix, now in dataset_hashes(config).items():
+        if saved["datasets"].get(suffix) != now:
+            before = (saved["datasets"].get(suffix) or "none")[:12]
+            changed.append(f"dataset{suffix}: {before} in the checkpoint, {now[:12]} now")
+    if saved["world_size"] != env.world_size:
+        changed.append(f"world size: {saved['world_size']} in the checkpoint, {env.world_size} now")
     if changed:
         raise ConfigError(
             "--resume: not the same experiment: "
             + "; ".join(changed)
             + ". Resume without these changes, or start a new run"
         )
-    now = {"threads": torch.get_num_threads(), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
-    for name, value in now.items():
+    for name, value in machine(env).items():
         if saved[name] != value:
             warn(
                 f"{name} was {saved[name]} and is now {value}: "
@@ -85,6 +102,14 @@ def resumed_from(folder: Path, state: TrainState) -> dict[str, Any]:
         "lost_seconds": None if reached is None else max(0.0, reached - clock["total"]),
         "gap_seconds": None if gap is None else max(0.0, gap.total_seconds()),
     }
+
+
+def resume_line(attempt: int, place: dict[str, Any]) -> str:
+    lost = "an unknown number of" if place["lost_seconds"] is None else f"{place['lost_seconds']:.1f}"
+    return (
+        f"attempt {attempt + 1}: going on at epoch {place['epoch'] + 1}, step {place['step'] + 1}; "
+        f"{lost} counted seconds of the attempt before are lost"
+    )
 
 
 def reached_seconds(events: list[dict[str, Any]]) -> float | None:

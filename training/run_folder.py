@@ -113,5 +113,6 @@ def save_config(folder: Path, config: Config) -> None:
     saved = {name: value for name, value in asdict(config).items() if name not in NOT_SAVED}
     saved["data"] = str(Path(config.data).resolve())
     if config.phases not in PRESETS:
-        saved["phases"] = json.dumps(Schedule.parse(config.phases).phases)
+        schedule = Schedule.parse(config.phases)
+        saved["phases"] = json.dumps({"phases": schedule.phases, "world_size": schedule.world_size})
     write_atomically(folder / "config.json", (json.dumps(saved, indent=1) + "\n").encode())

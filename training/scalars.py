@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from training.device import Env
+from training.environment import peak_resident_bytes
 
 GIB = 2**30
 
@@ -14,13 +15,14 @@ GIB = 2**30
 class Scalars:
     """Writes nothing when `enabled` is false. A view of the run: every result comes from run.jsonl."""
 
-    def __init__(self, folder: Path, enabled: bool, images_seen: int) -> None:
+    def __init__(self, folder: Path, enabled: bool, attempt: int, images_seen: int) -> None:
+        """A later attempt hides what the one before wrote after `images_seen`."""
         self.writer = None
         self.network, self.network_at = network_bytes(), time.monotonic()
         if enabled:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self.writer = SummaryWriter(str(folder), purge_step=images_seen or None)
+            self.writer = SummaryWriter(str(folder), purge_step=images_seen + 1 if attempt else None)
 
     def write(self, images_seen: int, values: dict[str, float]) -> None:
         if self.writer:
@@ -61,9 +63,7 @@ def memory(env: Env) -> dict[str, float]:
             "memory/cached_gb": m.memory_reserved() / GIB,
             "memory/max_cached_gb": m.max_memory_reserved() / GIB,
         }
-    import resource
-
-    return {"memory/max_allocated_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB}
+    return {"memory/max_allocated_gb": peak_resident_bytes() / GIB}
 
 
 def network_bytes() -> tuple[int, int]:

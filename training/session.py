@@ -24,7 +24,15 @@ from training.memory import keep_freed_memory
 from training.models import build_model, check_model
 from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
 from training.reporting import report_run
-from training.resume import check_identity, identity_of, load_checkpoint, logged_run_id, next_attempt, resumed_from
+from training.resume import (
+    check_identity,
+    identity_of,
+    load_checkpoint,
+    logged_run_id,
+    next_attempt,
+    resume_line,
+    resumed_from,
+)
 from training.run_folder import DISK_FULL, disk_errors, open_folder, save_config
 from training.start_line import start_fields
 from training.state import TrainState, new_state
@@ -37,7 +45,7 @@ def run(config: Config, schedule: Schedule) -> int:
     """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done."""
     if config.evaluate:
         return validate_only(config, schedule)
-    with disk_errors(config.logdir or "runs"), opened_job(config, schedule) as job:
+    with opened_job(config, schedule) as job:
         outcome = guarded_fit(job)
         report_run(job.folder, job.book.say)
     return outcome.exit_code
@@ -49,30 +57,33 @@ def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
     dataset, env = checked_input(config, schedule)
     clock = Clock(sync=env.sync, origin_ns=process_start_ns())
     keep_freed_memory()
-    with open_folder(config) as folder, StopSignal() as stop:
-        state, saved = build_state(config, schedule, dataset, env, clock)
+    with open_folder(config) as folder, disk_errors(folder), StopSignal() as stop:
+        state, resumed = build_state(config, schedule, dataset, env, clock, logged_run_id(folder))
         if needs_warm_up(config, env):
             with clock.during("warm"):
                 warm_up(config, schedule, state, env, len(dataset.classes), step)
         with open_logbook(config, folder, env, state) as book:
-            yield open_job(config, schedule, dataset, env, state, saved, book, stop, folder)
+            yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
 
 
 def checked_input(config: Config, schedule: Schedule) -> tuple[Manifest, Env]:
     """The dataset and the device, after every check that needs no run folder."""
     dataset = checked_dataset(config, schedule)
-    phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
-    check_model(config, len(dataset.classes), {size for p in phases for size in (p.sz, p.val_sz)})
+    check_model(config, len(dataset.classes), {size for p in schedule.data for size in (p.sz, p.val_sz)})
     return dataset, open_env(config)
 
 
 def build_state(
-    config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock
-) -> tuple[TrainState, dict | None]:
-    """A new state, or the one of the checkpoint that --resume names, with that checkpoint's identity."""
+    config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock, run_id: str | None = None
+) -> tuple[TrainState, bool]:
+    """A new state, or the one of the checkpoint that --resume names, and whether it is that. `run_id`: the folder's."""
     saved = load_checkpoint(config, warn) if config.resume else None
     if saved:
-        check_identity(saved["identity"], config, dataset, env.world_size, warn)
+        check_identity(saved["identity"], config, env, warn)
+    if saved and run_id not in (None, saved["identity"]["run_id"]):
+        raise ConfigError(
+            f"--resume {config.resume}: a checkpoint of another run than --logdir {config.logdir}. Give one"
+        )
     model = build_model(config, len(dataset.classes))
     precision = (
         Precision(saved["identity"]["precision"], env.device.type)
@@ -83,7 +94,7 @@ def build_state(
     if saved:
         state.load_state_dict(saved["state"])
         clock.load_state_dict(saved["state"]["clock"])
-    return state, saved and saved["identity"]
+    return state, bool(saved)
 
 
 def open_logbook(config: Config, folder: Path, env: Env, state: TrainState) -> Logbook:
@@ -92,28 +103,24 @@ def open_logbook(config: Config, folder: Path, env: Env, state: TrainState) -> L
     return Logbook(folder, next_attempt(folder), config.data, env, config.tensorboard, state.images_seen)
 
 
-def open_job(
+def start_job(
     config: Config,
     schedule: Schedule,
     dataset: Manifest,
     env: Env,
     state: TrainState,
-    saved: dict | None,
+    resumed: bool,
     book: Logbook,
     stop: StopSignal,
     folder: Path,
 ) -> Job:
     """Write the start line and tie everything together."""
     run_id = logged_run_id(folder) or uuid.uuid4().hex
-    identity = identity_of(config, dataset, run_id, state.precision.name, env.world_size)
-    resumed = resumed_from(folder, state) if saved else None
-    book.start(start_fields(config, schedule, dataset, env, state, identity, resumed))
-    if resumed:
-        lost = resumed["lost_seconds"]
-        book.say(
-            f"attempt {book.attempt + 1}: going on at epoch {state.epoch + 1}, step {state.step + 1}; "
-            f"{'unknown' if lost is None else f'{lost:.1f}'} counted seconds of the attempt before are lost"
-        )
+    identity = identity_of(config, env, run_id, state.precision.name)
+    place = resumed_from(folder, state) if book.attempt else None
+    book.start(start_fields(config, schedule, dataset, env, state, identity, place if resumed else None))
+    if place:
+        book.say(resume_line(book.attempt, place))
     faults = Faults(config.inject_fault, lambda fault: book.log.write("fault", book.attempt, fault=fault))
     loader = open_loader(config, dataset, env, state.precision.dtype)
     return Job(

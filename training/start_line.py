@@ -42,6 +42,7 @@ def start_fields(
             "momentum": config.momentum,
             "weight_decay": config.weight_decay,
             "nesterov": config.nesterov,
+            "groups": group_facts(state),
         },
         "dataset": {
             "name": dataset.name,
@@ -60,6 +61,21 @@ def start_fields(
         "setup_seconds": state.clock.setup_seconds(),
         "resumed_from": resumed,
     }
+
+
+def group_facts(state: TrainState) -> list[dict[str, Any]]:
+    """What each parameter group trains with: its learning rate is the schedule's times `lr_factor`."""
+    return [
+        {
+            "optimizer": type(optimizer).__name__,
+            "parameters": sum(p.numel() for p in group["params"]),
+            "lr_factor": group["lr_factor"],
+            "momentum": group["momentum"],
+            "weight_decay": group["weight_decay"],
+        }
+        for optimizer in state.optimizers
+        for group in optimizer.param_groups
+    ]
 
 
 def model_name(config: Config) -> str:

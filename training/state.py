@@ -46,7 +46,7 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "clock": self.clock.state_dict(),
-            "rng": rng_state(),
+            "rng": rng_state(self.loss_sum.device),
             "counters": {
                 "epoch": self.epoch,
                 "step": self.step,
@@ -68,7 +68,7 @@ class TrainState:
             setattr(self, name, value)
         self.loss_sum.copy_(saved["sums"]["loss_sum"])
         self.bad_step.copy_(saved["sums"]["bad_step"])
-        set_rng_state(saved["rng"])
+        set_rng_state(saved["rng"], self.loss_sum.device)
 
 
 def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock) -> TrainState:
@@ -93,14 +93,15 @@ def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, 
     )
 
 
-def rng_state() -> dict[str, Any]:
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """torch's generators of the CPU and of the device that trains."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
 
 
-def set_rng_state(saved: dict[str, Any]) -> None:
+def set_rng_state(saved: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(saved["cpu"])
-    if saved["cuda"]:
-        torch.cuda.set_rng_state_all(saved["cuda"])
+    if device.type == "cuda" and saved["cuda"] is not None:
+        torch.cuda.set_rng_state(saved["cuda"], device)
 
 
 def fingerprint(value: Any) -> str:

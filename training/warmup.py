@@ -27,11 +27,9 @@ def warm_up(
     """Training steps and an evaluation per distinct shape, on the clock's label `warm`. `train_step(config, state,
     batch, lr, momentum)`."""
     before = copy.deepcopy(without_clock(state))
-    phases = [schedule.data_at(epoch) for epoch in range(schedule.total_epochs)]
-    for size, batch_size in sorted({(p.sz, p.bs) for p in phases}, reverse=True):
-        for _ in range(COMPILER_WARM_STEPS):
-            train_step(config, state, random_batch(size, batch_size, classes, state, env), 0.0, None)
-    for size, batch_size in sorted({(p.val_sz, p.val_bs) for p in phases}, reverse=True):
+    for shape in sorted({(p.sz, p.bs) for p in schedule.data}, reverse=True):
+        warm_training(config, state, random_batch(*shape, classes, state, env), train_step)
+    for size, batch_size in sorted({(p.val_sz, p.val_bs) for p in schedule.data}, reverse=True):
         with torch.no_grad():
             predict(
                 state.evaluated_model().eval(),
@@ -42,6 +40,15 @@ def warm_up(
     state.load_state_dict(before)
     state.model.train()
     assert fingerprint(without_clock(state)) == fingerprint(before), "warm-up left a trace in the state"
+
+
+def warm_training(config: Config, state: TrainState, batch: Batch, train_step: Callable) -> None:
+    """With the whitening layer frozen and trained, where there is one: a compiler sees two networks there."""
+    for trained in (False, True):
+        if hasattr(state.model, "train_whitening"):
+            state.model.train_whitening(trained)
+        for _ in range(COMPILER_WARM_STEPS):
+            train_step(config, state, batch, 0.0, None)
 
 
 def without_clock(state: TrainState) -> dict:
