@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_run import PHASES
 
 from data_prep import load_manifest, open_packed
 from phases import DataPhase
 from training.augment import crop_and_flip, normalise, resize
 from training.config import Config
 from training.device import Env
-from training.loader_memory import STATISTICS_IMAGES, channel_statistics
+from training.loader_memory import channel_statistics
 from training.loaders import open_loader
 
 PHASE = DataPhase(epoch=0, sz=12, bs=40, val_sz=16, val_bs=25)
-CONFIG = Config(seed=5, shift=2, flip="alternating", cutout=6)
+CONFIG = Config(phases=PHASES, seed=5, shift=2, flip="alternating", cutout=6)
 
 
 def loader_for(toy, phase=PHASE, world_size=1, rank=0, config=CONFIG, dtype=torch.float32):
@@ -127,13 +128,13 @@ def test_first_images_are_the_stored_ones_in_order(toy):
     assert np.array_equal(back.numpy(), packed.images[:10])
 
 
-def test_statistics_come_from_the_first_training_images():
-    images = torch.zeros(STATISTICS_IMAGES + 5, 1, 1, 3, dtype=torch.uint8)
-    images[:STATISTICS_IMAGES:2] = 100
+def test_channel_statistics_of_half_black_images():
+    images = torch.zeros(1000, 1, 1, 3, dtype=torch.uint8)
+    images[::2] = 100
     mean, std = channel_statistics(images)
     assert mean.tolist() == [50.0] * 3 and torch.allclose(std, torch.tensor(50.0), rtol=1e-3)
 
 
 def test_nothing_is_read_before_the_first_phase(tmp_path, toy):
     env = Env(torch.device("cpu"))
-    open_loader(Config(data=str(tmp_path / "nowhere")), load_manifest(toy), env, torch.float32).close()
+    open_loader(Config(data=str(tmp_path / "nowhere"), phases=PHASES), load_manifest(toy), env, torch.float32).close()

@@ -56,7 +56,7 @@ def test_warm_up_meets_every_shape_of_the_schedule():
         return trainer.step(config, state, batch, *rates)
 
     warm_up(CONFIG, tiny_schedule(), tiny_state(CONFIG), CPU, 6, watched)
-    assert set(shapes) == {(12, 60), (16, 40)} and len(shapes) == 4
+    assert set(shapes) == {(12, 60), (16, 40)} and len(shapes) == 8  # whitening frozen, trained
 
 
 def test_the_check_notices_a_trace():

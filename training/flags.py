@@ -37,12 +37,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Switch(argparse.BooleanOptionalAction):
+    """--x and --no-x; for a field that is a no already (--no-bn-wd) its other form is without it (--bn-wd).
+
+    argparse's own takes every flag that begins with --no- for a false.
+    """
+
+    def __init__(self, option_strings: list[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, **settings)
+        if dest.startswith("no_"):
+            self.option_strings = [*option_strings, f"--{dest.removeprefix('no_').replace('_', '-')}"]
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        is_no = option_string.startswith("--no-")
+        setattr(namespace, self.dest, is_no == self.dest.startswith("no_"))
+
+
 def arguments_of(item) -> dict[str, Any]:
     kind, text = item.metadata["kind"], item.metadata["help"]
     default = "" if text == argparse.SUPPRESS or item.default == "" else f" (default: {item.default})"
     common = {"dest": item.name, "help": text + default if text != argparse.SUPPRESS else text}
     if kind is bool:
-        return common | {"action": argparse.BooleanOptionalAction}
+        return common | {"action": Switch}
     if item.name == "resume":
         return common | {"nargs": "?", "const": IN_LOGDIR, "metavar": "PATH"}
     if item.metadata["choices"]:
