@@ -28,8 +28,9 @@ def one_writer(root: Path) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise DataError(f"{root}: another process is preparing this folder. Wait for it, or choose another "
-                                "folder.") from None
+                raise DataError(
+                    f"{root}: another process is preparing this folder. Wait for it, or choose another folder."
+                ) from None
             yield
 
 
@@ -51,10 +52,14 @@ def disk_errors(root: Path) -> Iterator[None]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Readers see the old file or the whole new one, also after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as handle:
-        handle.write(data)
-        flush_to_disk(handle)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(data)
+            flush_to_disk(handle)
+        os.replace(temporary, path)
+    except OSError:  # a full disk: give back what the half file took
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

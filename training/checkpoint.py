@@ -4,7 +4,6 @@ written last."""
 import hashlib
 import io
 import json
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from data_prep.files import write_atomically
 from training.outcome import ConfigError
 
 INDEX = "checkpoints.json"
@@ -37,8 +37,9 @@ class Saver:
         try:
             self.write(path, data, {"sha256": digest, **counters})
         except OSError as error:
+            before = "The one before is whole" if read_index(self.folder) else "There is none before"
             raise ConfigError(
-                f"{path}: cannot save the checkpoint ({error.strerror}). The one before is whole: "
+                f"{path}: cannot save the checkpoint ({error.strerror}). {before}: "
                 f"free some space and go on with --resume {self.folder.parent}"
             ) from error
         return path
@@ -56,23 +57,6 @@ class Saver:
         for path in self.folder.iterdir():
             if path.name != INDEX and path.name not in names:
                 path.unlink()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Either the old file or the new one is there after a crash: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
 
 
 def read_index(folder: Path) -> list[dict]:

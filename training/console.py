@@ -11,8 +11,8 @@ HEADER = " epoch  size  batch        lr    loss   top-1   top-5   images/s  data
 class EpochTable:
     """Prints the table; `forecast` texts come from training.forecast."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -22,6 +22,7 @@ class EpochTable:
             disable=not self.console.is_terminal,
         )
         self.shown_at = 0.0
+        self.header_shown = False
 
     def __enter__(self) -> "EpochTable":
         self.bar.start()
@@ -45,7 +46,7 @@ class EpochTable:
 
     def epoch(self, row: dict) -> None:
         """`row`: the fields of an epoch line of run.jsonl."""
-        if not row["epoch"] or not getattr(self, "header_shown", False):
+        if not self.header_shown:
             self.header_shown = True
             self.say(HEADER)
         self.say(epoch_line(row))

@@ -6,7 +6,7 @@ from training.config import Config
 from training.outcome import ConfigError
 
 
-def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> Manifest:
+def checked_dataset(config: Config, schedule: Schedule) -> Manifest:
     """The manifest of config.data, after comparing every folder that the phases name with its own manifest.
 
     Raises: DataError for a dataset that is missing, half there or changed; ConfigError for one that the schedule or
@@ -21,7 +21,7 @@ def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> 
     if any(phase.rect_val for phase in schedule.data):
         raise ConfigError("rect_val: packed images have one shape. Leave rect_val out of the phases")
     for phase in schedule.data:
-        check_batch(config, root, phase, world_size, dataset.splits["train"].images)
+        check_batch(config, root, phase, dataset.splits["train"].images)
     return dataset
 
 
@@ -39,11 +39,11 @@ def check_folder(config: Config, folder: str, dataset: Manifest) -> None:
         raise ConfigError(f"--shift {config.shift}: must be smaller than the stored images of {side} px in {folder}")
 
 
-def check_batch(config: Config, root: str, phase: DataPhase, world_size: int, images: int) -> None:
-    steps = images // (phase.bs * world_size)
+def check_batch(config: Config, root: str, phase: DataPhase, images: int) -> None:
+    steps = images // phase.bs
     if not steps:
         raise ConfigError(
-            f"{root}: batch {phase.bs * world_size} of the phase at epoch {phase.epoch} exceeds the {images} "
+            f"{root}: batch {phase.bs} of the phase at epoch {phase.epoch} exceeds the {images} "
             f"training images. Use a smaller bs or --batch-size"
         )
     if config.ema_decay and config.ema_every > steps:

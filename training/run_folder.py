@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from dawn import RunError, read_events
+from data_prep.files import write_atomically
+from dawn import read_events
+from dawn.run import LOG_NAME as LOG
 from phases import PRESETS, Schedule
-from training.checkpoint import write_atomically
 from training.config import Config
 from training.outcome import ConfigError
 
-LOG = "run.jsonl"
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
 RESUMABLE = ("preempted", "crashed")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -85,12 +85,9 @@ def check_contents(folder: Path, resume: bool) -> None:
 
 
 def ending(folder: Path) -> str:
-    """Outcome of the run's last attempt; empty when it was cut off or still runs. Raises: ConfigError for a log that
+    """Outcome of the run's last attempt; empty when it was cut off or still runs. Raises: RunError for a log that
     cannot be read."""
-    try:
-        events = read_events(folder / LOG)
-    except RunError as error:
-        raise ConfigError(str(error)) from None
+    events = read_events(folder / LOG)
     last = next((e for e in reversed(events) if e["event"] in ("start", "stop")), {})
     return str(last.get("outcome", "")) if last.get("event") == "stop" else ""
 
