@@ -11,6 +11,7 @@ from dawn.tasks import METRIC_NAMES, target_text
 # Okabe and Ito's palette: told apart with every common kind of colour blindness
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6670"
 SHADES = ("#E9EEF4", "#F8FAFC")  # by turns
+LEAST_SPAN = 10.0  # percent on the axis, so that a run with one evaluation has room for its legend
 UNITS = ((600, 1, "s"), (7200, 60, "min"), (float("inf"), 3600, "h"))  # up to seconds, seconds per unit, name
 
 
@@ -59,9 +60,8 @@ def _draw_accuracy(axes: Any, run: Run, scale: float) -> None:
     axes.plot(total, percents, color=BLUE, linewidth=2, marker="o", markersize=4 if len(rows) < 40 else 0, zorder=3,
               label=f"{name} over T_total (everything)")  # fmt: skip
     highest = max([*percents, run.start.target or 0])
-    lowest = min(percents)
-    room = max(highest - lowest, 1.0) * 0.12
-    axes.set_ylim(max(0.0, lowest - room), min(101.0, highest + room))
+    span = max(highest - min(percents), LEAST_SPAN)
+    axes.set_ylim(max(0.0, highest - 1.12 * span), min(101.0, highest + 0.12 * span))
 
 
 def _draw_target(axes: Any, run: Run, scale: float, unit: str) -> None:
