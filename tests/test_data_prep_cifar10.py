@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -273,7 +274,8 @@ def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, larger, sign):
 
 def test_interrupt_has_its_own_exit_code(tmp_path):
     command = [sys.executable, "-m", "data_prep", "toy", str(tmp_path / "root"), "--images", "100000"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background inherits "ignore"
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     while not (tmp_path / "root/.partial/train").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
