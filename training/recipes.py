@@ -12,6 +12,7 @@ def cifar10_demo() -> Config:
 
     Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule; no test-time
     augmentation. Command: python -m training DATA --recipe cifar10-demo
+    Two EPYC cores: 86.1 % after 58 s (README, "Speed").
     """
     return airbench(500, recipe="cifar10-demo", width=0.5, shift=1, target="85", stop_at_target=True)
 
@@ -19,7 +20,7 @@ def cifar10_demo() -> Config:
 def cifar10_demo_fixed() -> Config:
     """cifar10-demo at 32 px throughout, tuned for itself: what progressive resizing is compared with.
 
-    Command: python -m training DATA --recipe cifar10-demo-fixed
+    Command: python -m training DATA --recipe cifar10-demo-fixed. Two EPYC cores: 87.3 % after 81 s.
     """
     return replace(cifar10_demo(), recipe="cifar10-demo-fixed", phases="cifar10-demo-fixed")
 
@@ -28,6 +29,7 @@ def cifar10_94() -> Config:
     """CIFAR-10 to DAWNBench's 94 % top-1, with the mirror image at test time (stated in every report).
 
     Source: airbench94_muon with our phase schedule. Command: python -m training DATA --recipe cifar10-94
+    Two EPYC cores: 94.1 % after 17 minutes.
     """
     return airbench(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=13)
 
