@@ -115,7 +115,7 @@ def _ledger_table(run: Run) -> Table:
     total = sum(ledger[name] for name in RUN_LABELS)
     rows = [(name, f"{ledger[name]:.3f}", f"{ledger[name] / total:.2%}" if total else "-") for name in RUN_LABELS]
     rows += [(name, f"{run.start.setup_seconds[name]:.3f}", "before") for name in run.start.setup_seconds]
-    return Table("where the time of the whole run went", ("label", "seconds", "of T_total"), tuple(rows))
+    return Table("where the time of the whole run went", ("label", "seconds", "of the run"), tuple(rows))
 
 
 def _plain_table(table: Table) -> str:

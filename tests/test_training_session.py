@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from training.flags import config_from
 from training.loaders import open_loader
 from training.resolve import resolved_schedule
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 TWO_FOLDERS = (
     "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': 1, 'sz': 12, 'bs': 60, 'trndir': '-dark'}, {'ep': (0, 2), 'lr': (0.1, 0)}]"
 )
@@ -143,3 +147,14 @@ def test_two_attempts_of_a_run_are_one_curve_in_tensorboard(toy, tmp_path):
     accumulator = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
     accumulator.Reload()
     assert [e.step for e in accumulator.Scalars("losses/test_1")] == [240, 480]
+
+
+def test_a_closed_output_does_not_end_the_run(toy, tmp_path):
+    """`python -m training ... | head -1` ended as crashed."""
+    command = [sys.executable, "-m", "training", *flags(toy, tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0, process.stderr.read()
+    assert events(tmp_path / "run", "stop")[0]["outcome"] == "finished"
+    process.stderr.close()

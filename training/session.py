@@ -180,7 +180,8 @@ def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = N
 def validate_only(config: Config, schedule: Schedule) -> int:
     """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
     dataset, env = checked_input(config, schedule)
-    state, _ = build_state(config, schedule, dataset, env, Clock())
+    state, resumed = build_state(config, schedule, dataset, env, Clock())
+    weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
     loader = open_loader(config, dataset, env, state.precision.dtype)
     loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
     counts: Counts = evaluate(
@@ -189,7 +190,7 @@ def validate_only(config: Config, schedule: Schedule) -> int:
     print(
         f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
         f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
-        f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}"
+        f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
     )
     return 0
 
