@@ -120,5 +120,5 @@ def test_evaluate_flag_prints_and_writes_nothing(toy, tmp_path, capsys):
     assert train(toy, tmp_path / "run", "--evaluate", "--tta", "flip") == 0
     out = capsys.readouterr().out
     assert out.startswith("top-1 ") and out.count("\n") == 1
-    assert "of 60), top-5 " in out and out.endswith("at 16 px, fp32, tta flip\n")
+    assert "of 60), top-5 " in out and out.endswith("at 16 px, fp32, tta flip, UNTRAINED weights\n")
     assert not (tmp_path / "run").exists()
