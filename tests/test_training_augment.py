@@ -76,7 +76,7 @@ def test_resize_is_the_antialiased_filter_within_one_level(size):
     images = noise(8, 32, 32)
     exact = F.interpolate(images.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True)
     exact = exact.round().clamp(0, 255).permute(0, 2, 3, 1)
-    result = resize(images, size)
+    result = resize(images, (size, size))
     assert result.dtype == torch.uint8 and result.shape == (8, size, size, 3)
     assert (result.float() - exact).abs().max() <= 1
 
@@ -85,22 +85,22 @@ def test_resize_is_the_antialiased_filter_within_one_level(size):
 def test_resize_agrees_with_pillow(size):
     images = smooth(8, 32)
     pillow = [Image.fromarray(i.numpy()).resize((size, size), Image.Resampling.BILINEAR) for i in images]
-    assert psnr(resize(images, size), torch.from_numpy(np.stack([np.asarray(p) for p in pillow]))) > 50  # dB
+    assert psnr(resize(images, (size, size)), torch.from_numpy(np.stack([np.asarray(p) for p in pillow]))) > 50  # dB
 
 
 def test_resize_is_not_a_plain_bilinear_one():
     images = noise(8, 32, 32)
     aliased = F.interpolate(images.permute(0, 3, 1, 2).float(), (16, 16), mode="bilinear").permute(0, 2, 3, 1)
-    assert psnr(resize(images, 16), aliased) < 40
+    assert psnr(resize(images, (16, 16)), aliased) < 40
 
 
 def test_resize_to_the_stored_size_is_the_very_tensor():
     images = noise(3, 32, 32)
-    assert resize(images, 32) is images
+    assert resize(images, (32, 32)) is images
 
 
 def test_resize_of_a_wide_image_is_square():
-    assert resize(noise(2, 20, 30), 16).shape == (2, 16, 16, 3)
+    assert resize(noise(2, 20, 30), (16, 16)).shape == (2, 16, 16, 3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

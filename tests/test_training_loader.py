@@ -8,7 +8,7 @@ import torch
 from tiny_run import PHASES
 
 from data_prep import load_manifest, open_packed
-from phases import DataPhase
+from phases import DataPhase, Schedule
 from training.augment import crop_and_flip, normalise, resize
 from training.config import Config
 from training.device import Env
@@ -21,7 +21,8 @@ CONFIG = Config(phases=PHASES, seed=5, shift=2, flip="alternating", cutout=6)
 
 def loader_for(toy, phase=PHASE, world_size=1, rank=0, config=CONFIG, dtype=torch.float32):
     env = Env(torch.device("cpu"), rank, world_size)
-    loader = open_loader(replace(config, data=str(toy)), load_manifest(toy), env, dtype)
+    schedule = Schedule.parse(config.phases)
+    loader = open_loader(replace(config, data=str(toy)), schedule, load_manifest(toy), env, dtype)
     loader.set_phase(replace(phase, bs=phase.bs // world_size))
     return loader
 
@@ -69,7 +70,7 @@ def test_a_batch_is_what_the_plan_says(toy):
     for step, batch in enumerate(loader.train(1)):
         part = slice(40 * step, 40 * step + 40)
         index, shift, flip = (torch.from_numpy(a[part]) for a in plan[:3])
-        expected = normalise(resize(crop_and_flip(images, index, shift, flip), 12), mean, std, torch.float32)
+        expected = normalise(resize(crop_and_flip(images, index, shift, flip), (12, 12)), mean, std, torch.float32)
         assert torch.equal(batch.images, expected)
         assert batch.targets.tolist() == packed.labels[plan.index[part]].tolist()
 
@@ -136,5 +137,5 @@ def test_channel_statistics_of_half_black_images():
 
 
 def test_nothing_is_read_before_the_first_phase(tmp_path, toy):
-    env = Env(torch.device("cpu"))
-    open_loader(Config(data=str(tmp_path / "nowhere"), phases=PHASES), load_manifest(toy), env, torch.float32).close()
+    env, config = Env(torch.device("cpu")), Config(data=str(tmp_path / "nowhere"), phases=PHASES, loader="memory")
+    open_loader(config, Schedule.parse(PHASES), load_manifest(toy), env, torch.float32).close()

@@ -16,7 +16,7 @@ from data_prep import load_manifest, open_packed
 from data_prep.files import write_npy
 from data_prep.manifest import save_manifest
 from data_prep.packed import content_digest, describe_packed
-from phases import DataPhase
+from phases import DataPhase, Schedule
 from training.__main__ import main
 from training.config import Config
 from training.device import Env
@@ -64,7 +64,7 @@ def test_every_phase_is_normalised_like_the_first_whatever_it_reads(toy, tmp_pat
     config = Config(data=str(tmp_path / "set"), phases=TWO_FOLDERS)
     means = []
     for suffix in ("", "-dark"):
-        loader = open_loader(config, load_manifest(toy), CPU, torch.float32)
+        loader = open_loader(config, Schedule.parse(config.phases), load_manifest(toy), CPU, torch.float32)
         loader.set_phase(DataPhase(0, 12, 60, trndir=suffix, val_sz=12, val_bs=60))
         means.append(loader.mean)
     assert torch.equal(*means)

@@ -31,6 +31,9 @@ def option(
     )
 
 
+LOADER_CHOICES = ("auto", "dali", "torchvision", "packed", "memory", "synthetic")
+
+
 @dataclass(frozen=True)
 class Config:
     """All settings of one run. Sizes, batch sizes and learning rates are in `phases`; `batch_size` there is per
@@ -66,19 +69,44 @@ class Config:
     ema_decay: float = option(0.0, "evaluate an exponential moving average of the weights; 0: off")
     ema_every: int = option(5, "steps between two EMA updates")
     # data and augmentation
-    loader: str = option("auto", "data pipeline", choices=("auto", "memory"))
-    shift: int = option(0, "random shift with reflected borders, in pixels of the stored images")
+    loader: str = option(
+        "auto", "data pipeline; auto: the fastest that the dataset and the installation allow", choices=LOADER_CHOICES
+    )
+    workers: int = option(
+        -1, "processes or threads that prepare image trees; -1: one per usable CPU core, 0: none", "-j", training=False
+    )
+    dali_output: str = option(
+        "auto", "what DALI hands over: uint8, or normalised half (auto: on a GPU)", choices=("auto", "uint8", "half")
+    )
+    packed_in: str = option(
+        "map",
+        "where packed trees live: memory map, RAM, or the device",
+        choices=("map", "ram", "device"),
+        training=False,
+    )
+    shift: int = option(0, "random shift with reflected borders, in pixels of the stored images (memory loader)")
     flip: str = option(
-        "none",
+        "random",
         "horizontal flip; alternating: a random half first, then the other half in turn",
         choices=("none", "random", "alternating"),
     )
-    cutout: int = option(0, "side of a square hole, in pixels of the stored images; 0: off")
+    cutout: int = option(0, "side of a square hole, in pixels of the stored images; 0: off (memory loader)")
+    policy: str = option(
+        "none",
+        "augmentation policy per image of a tree (arXiv:2103.10158, 1909.13719)",
+        choices=("none", "trivialaugment", "randaugment"),
+    )
     # validation
     tta: str = option(
         "none",
         "test-time augmentation: flip = logits of an image and its mirror image are added",
         choices=("none", "flip"),
+    )
+    val_resize: float = option(1.14, "image trees: short side before the centre crop, in validation sizes")
+    rect_rule: str = option(
+        "bucketed",
+        "shapes of rectangular validation; 2018: of the imagenet18 code, where the batch size changes the result",
+        choices=("bucketed", "2018"),
     )
     eval_every: int = option(1, "epochs between validations (the last epoch is always validated)")
     eval_from: int = option(0, "first epoch (0-based) that may be validated")
@@ -131,6 +159,8 @@ RANGES = (
     ("ema_every", 1, 10**6),
     ("shift", 0, 512),
     ("cutout", 0, 4096),
+    ("workers", -1, 1024),
+    ("val_resize", 1, 4),
     ("whitening_epochs", 0, 10**6),
     ("eval_every", 1, 10**6),
     ("eval_from", 0, 10**6),

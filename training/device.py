@@ -15,6 +15,7 @@ from training.outcome import ConfigError
 from training.resolve import world_size
 
 SMALL_PIXELS = 64
+MAX_WORKERS = 16
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -64,6 +65,14 @@ def open_env(config: Config) -> Env:
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; the fast formats have names of their own
     return Env(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu"))
+
+
+def worker_count(config: Config) -> int:
+    """Processes or threads that prepare images: --workers, or the usable CPU cores shared among the local ranks."""
+    if config.workers >= 0:
+        return config.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:

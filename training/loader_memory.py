@@ -79,7 +79,7 @@ class MemoryLoader:
         return normalise(self.train_data[0][:count], self.mean, self.std, torch.float32)
 
     def to_input(self, images: Tensor, size: int) -> Tensor:
-        return normalise(resize(images, size), self.mean, self.std, self.dtype)
+        return normalise(resize(images, (size, size)), self.mean, self.std, self.dtype)
 
     def close(self) -> None:
         self.folders = {}
@@ -92,8 +92,8 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return sample.mean(0), sample.std(0)
 
 
-def open_loader(config, dataset, env, dtype: torch.dtype) -> MemoryLoader:
+def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> MemoryLoader:
     train, validation = dataset.splits["train"].images, dataset.splits["validation"].images
     plan = SamplePlan(train, config.seed, config.shift, config.flip)
-    first = Schedule.parse(config.phases).data[0].trndir
+    first = schedule.data[0].trndir
     return MemoryLoader(config.data, train, validation, plan, config.cutout, env, dtype, first)

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from phases import DataPhase
+from phases import DataPhase, Schedule
+from training.dataset import loader_name
 
 
 class Batch(NamedTuple):
@@ -38,10 +39,8 @@ class Loader(Protocol):
     def close(self) -> None: ...
 
 
-LOADERS = {"memory": "training.loader_memory"}  # imported when chosen
-
-
-def open_loader(config, dataset, env, dtype) -> Loader:
-    """`auto` is the memory loader: the only one for packed datasets so far."""
-    name = "memory" if config.loader == "auto" else config.loader
-    return import_module(LOADERS[name]).open_loader(config, dataset, env, dtype)
+def open_loader(config, schedule: Schedule, dataset, env, dtype) -> Loader:
+    """The memory loader for packed sets of one image size, else the tree loader with the renderer of that name."""
+    name = loader_name(config, schedule)
+    module = "training.loader_memory" if name == "memory" else "training.loader_tree"
+    return import_module(module).open_loader(config, schedule, dataset, env, dtype)

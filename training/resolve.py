@@ -8,6 +8,7 @@ from data_prep import DataError, load_manifest
 from phases import Schedule, batch_warning
 from phases.table import schedule_table
 from training.config import Config
+from training.dataset import folders_of
 
 
 def world_size() -> int:
@@ -35,7 +36,7 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
 def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
     """The resolved configuration and the schedule's table; steps and images where the dataset is there."""
     try:
-        images = load_manifest(config.data).splits["train"].images
+        images = load_manifest(folders_of(config, schedule)[0]).splits["train"].images
     except DataError:
         images = None
     settings = [f"{name:18} {value}" for name, value in asdict(config).items() if value not in ("", None)]

@@ -24,6 +24,7 @@ from training.memory import keep_freed_memory
 from training.models import build_model, check_model
 from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
 from training.reporting import report_run
+from training.resolve import world_size
 from training.resume import (
     check_identity,
     identity_of,
@@ -68,7 +69,7 @@ def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
 
 def checked_input(config: Config, schedule: Schedule) -> tuple[Manifest, Env]:
     """The dataset and the device, after every check that needs no run folder."""
-    dataset = checked_dataset(config, schedule)
+    dataset = checked_dataset(config, schedule, world_size())
     check_model(config, len(dataset.classes), {size for p in schedule.data for size in (p.sz, p.val_sz)})
     return dataset, open_env(config)
 
@@ -122,7 +123,7 @@ def start_job(
     if place:
         book.say(resume_line(book.attempt, place))
     faults = Faults(config.inject_fault, lambda fault: book.log.write("fault", book.attempt, fault=fault))
-    loader = open_loader(config, dataset, env, state.precision.dtype)
+    loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
     return Job(
         config,
         schedule,
@@ -182,7 +183,7 @@ def validate_only(config: Config, schedule: Schedule) -> int:
     dataset, env = checked_input(config, schedule)
     state, resumed = build_state(config, schedule, dataset, env, Clock())
     weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
-    loader = open_loader(config, dataset, env, state.precision.dtype)
+    loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
     loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
     counts: Counts = evaluate(
         state.evaluated_model(), loader.validation(), loader.validation_images, state.precision, config.tta

@@ -1,0 +1,109 @@
+"""Image trees behind the loader contract: the sample plan says what a batch shall be, a renderer makes its pictures."""
+
+from collections import deque
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep.image_index import ImageIndex
+from phases import DataPhase, Schedule
+from training.augment import normalise
+from training.dataset import folders_of, index_of, loader_name
+from training.image_plan import ImagePlan
+from training.loaders import Batch
+from training.plan import SamplePlan
+from training.requests import Request
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
+FIRST_IMAGES_BATCH = 256
+
+RENDERERS = {name: f"training.render_{name}" for name in ("dali", "torchvision", "packed", "synthetic")}
+
+
+class Renderer(Protocol):
+    """Makes pictures ahead of their use, in order. An abandoned pass does not disturb the next one."""
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        """(B, H, W, 3) on the device: uint8, or already normalised in a floating-point format. Raises: DataError
+        naming a picture that cannot be read."""
+
+    def close(self) -> None: ...
+
+
+class TreeLoader:
+    """See training.loaders.Loader."""
+
+    def __init__(
+        self, root: str, indices: dict[str, dict[str, ImageIndex]], plan: ImagePlan, renderer: Renderer, env, dtype
+    ) -> None:
+        """`indices`: by folder and split, for every folder that the phases name."""
+        self.root, self.indices, self.plan, self.renderer = root.rstrip("/"), indices, plan, renderer
+        self.env, self.dtype = env, dtype
+        self.mean, self.std = (torch.tensor(values, device=env.device) for values in (MEAN, STD))
+        first = next(iter(indices.values()))
+        self.train_images, self.validation_images = (len(first[split].labels) for split in ("train", "validation"))
+
+    def set_phase(self, phase: DataPhase) -> None:
+        self.phase = phase
+        self.steps = self.train_images // (phase.bs * self.env.world_size)
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        folder = self.root + self.phase.trndir
+        places = (self.places(step) for step in range(start, self.steps))
+        yield from self.batches(self.plan.train(folder, self.indices[folder]["train"], self.phase, epoch, places))
+
+    def places(self, step: int) -> slice:
+        """Where this rank's share of a global batch lies in the epoch."""
+        first = (step * self.env.world_size + self.env.rank) * self.phase.bs
+        return slice(first, first + self.phase.bs)
+
+    def validation(self) -> Iterator[Batch]:
+        folder = self.root + self.phase.valdir
+        requests = self.plan.validation(folder, self.indices[folder]["validation"], self.phase)
+        yield from self.batches(iter(requests[self.env.rank :: self.env.world_size]))
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
+        """Targets wait in line beside the renderer, which is some batches ahead."""
+        targets: deque[np.ndarray] = deque()
+
+        def noted() -> Iterator[Request]:
+            for request in requests:
+                targets.append(request.labels)
+                yield request
+
+        for images in self.renderer.batches(noted()):
+            labels = torch.from_numpy(targets.popleft()).to(self.env.device, non_blocking=True)
+            yield Batch(self.to_input(images, self.dtype), labels)
+
+    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, H, W, 3) -> (B, 3, H, W) normalised, channels_last."""
+        if images.dtype == torch.uint8:
+            return normalise(images, self.mean, self.std, dtype)
+        return images.to(dtype).permute(0, 3, 1, 2)
+
+    def first_images(self, count: int) -> Tensor:
+        """Centre crops at the phase's size."""
+        folder, index = self.root + self.phase.trndir, self.indices[self.root + self.phase.trndir]["train"]
+        rows = np.arange(min(count, len(index.labels)))
+        size = np.array([self.phase.sz, self.phase.sz])
+        parts = [rows[first : first + FIRST_IMAGES_BATCH] for first in range(0, len(rows), FIRST_IMAGES_BATCH)]
+        requests = (self.plan.centred(folder, "train", index, part, self.phase.sz, size) for part in parts)
+        return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
+
+    def close(self) -> None:
+        self.renderer.close()
+
+
+def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> TreeLoader:
+    indices = {folder: index_of(folder) for folder in folders_of(config, schedule)}
+    samples = SamplePlan(dataset.splits["train"].images, config.seed, 0, config.flip)
+    plan = ImagePlan(samples, config.policy, config.val_resize, config.rect_rule)
+    largest = max(max(phase.bs, phase.val_bs) for phase in schedule.data)
+    module = import_module(RENDERERS[loader_name(config, schedule)])
+    return TreeLoader(
+        config.data, indices, plan, module.open_renderer(config, indices, env, dtype, largest), env, dtype
+    )

@@ -1,0 +1,31 @@
+"""Random pixels of the wanted shape, made once per shape: the compute ceiling of a run. Its accuracy means nothing."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from training.requests import Request
+
+
+class SyntheticRenderer:
+    """See training/requests.py."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.made: dict[tuple[int, ...], Tensor] = {}
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        """(B, H, W, 3) normalised noise in the compute dtype."""
+        for request in requests:
+            shape = (len(request.rows), *request.size, 3)
+            if shape not in self.made:
+                self.made[shape] = torch.randn(shape, device=self.device).to(self.dtype)
+            yield self.made[shape]
+
+    def close(self) -> None:
+        self.made.clear()
+
+
+def open_renderer(config, folders, env, dtype, largest_batch) -> SyntheticRenderer:
+    return SyntheticRenderer(env.device, dtype)
