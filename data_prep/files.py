@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +17,40 @@ import numpy as np
 from data_prep.errors import DataError
 
 PARTIAL = ".partial"  # folder inside ROOT for everything that is not finished; ours alone, removed at the end
+LOCK = ".lock"
 
 
 @contextmanager
 def one_writer(root: Path) -> Iterator[None]:
-    """Hold the only right to write into `root` (made when missing). DataError when another process holds it."""
+    """Hold the only right to write into `root` (made when missing). DataError when another process holds it.
+
+    When the work fails before it has put anything into a folder made here, the folder is removed again.
+    """
     with disk_errors(root):
+        made = not root.exists()
         root.mkdir(parents=True, exist_ok=True)
-        with open(root / ".lock", "w") as handle:  # never removed: removing a lock file is a race
+        with open(root / LOCK, "w") as handle:  # not removed from a folder that stays: that is a race
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise DataError(
                     f"{root}: another process is preparing this folder. Wait for it, or choose another folder."
                 ) from None
-            yield
+            try:
+                yield
+            except BaseException:
+                if made:
+                    _remove_if_empty(root)
+                raise
+
+
+def _remove_if_empty(root: Path) -> None:
+    """Remove a folder that holds nothing but our lock and an empty folder for unfinished work."""
+    with suppress(OSError):
+        (root / PARTIAL).rmdir()
+    if [path.name for path in root.iterdir()] == [LOCK]:
+        (root / LOCK).unlink()
+        root.rmdir()
 
 
 @contextmanager

