@@ -3,11 +3,11 @@
 import importlib.util
 
 import numpy as np
-from data_prep.packed_tree import open_packed_tree, pixel_names
 
 from data_prep import Manifest, load_manifest, open_packed
 from data_prep.image_index import ImageIndex, check_images, index_name, open_index
 from data_prep.packed import packed_names
+from data_prep.packed_tree import open_packed_tree, packed_tree_names
 from phases import DataPhase, Schedule
 from training.config import Config
 from training.outcome import ConfigError
@@ -47,7 +47,7 @@ def loader_name(config: Config, schedule: Schedule) -> str:
     manifests = [load_manifest(folder) for folder in folders_of(config, schedule)]
     if all(has_files(manifest, packed_names) for manifest in manifests):
         return "memory"
-    if all(has_files(manifest, pixel_names) for manifest in manifests):
+    if all(has_files(manifest, packed_tree_names) for manifest in manifests):
         return "packed"
     return "dali" if has_dali() else "torchvision"
 

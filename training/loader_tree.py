@@ -19,7 +19,6 @@ from training.plan import SamplePlan
 from training.requests import Request
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
-FIRST_IMAGES_BATCH = 256
 
 RENDERERS = {name: f"training.render_{name}" for name in ("dali", "torchvision", "packed", "synthetic")}
 
@@ -90,7 +89,8 @@ class TreeLoader:
         folder, index = self.root + self.phase.trndir, self.indices[self.root + self.phase.trndir]["train"]
         rows = np.arange(min(count, len(index.labels)))
         size = np.array([self.phase.sz, self.phase.sz])
-        parts = [rows[first : first + FIRST_IMAGES_BATCH] for first in range(0, len(rows), FIRST_IMAGES_BATCH)]
+        batch = self.phase.val_bs
+        parts = [rows[first : first + batch] for first in range(0, len(rows), batch)]
         requests = (self.plan.centred(folder, "train", index, part, self.phase.sz, size) for part in parts)
         return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
 

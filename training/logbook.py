@@ -45,14 +45,16 @@ class Logbook:
         self.text.debug(fields)
         self.scalars.write(0, {"first": time.time(), "sizes/world": self.env.world_size})
 
-    def data_phase(self, phase: DataPhase, epoch: int, images_seen: int) -> None:
-        """The loaders' settings from `epoch` on; writes only what changed."""
+    def data_phase(self, phase: DataPhase, epoch: int, images_seen: int, dropped: int) -> None:
+        """The loaders' settings from `epoch` on; writes only what changed. `dropped`: images that every epoch leaves
+        out, its last partial batch."""
         before, self.phase = self.phase, phase
         if before and fields_of(phase) == fields_of(before):
             return
-        self.log.write(
-            "phase", self.attempt, epoch=epoch, global_batch_size=phase.bs * self.env.world_size, **fields_of(phase)
-        )
+        facts = {"global_batch_size": phase.bs * self.env.world_size, "dropped_images": dropped}
+        self.log.write("phase", self.attempt, epoch=epoch, **facts, **fields_of(phase))
+        if dropped:
+            self.text.verbose(f"Each epoch leaves out {dropped} training images: the last partial batch.")
         self.scalars.write(images_seen, {"sizes/batch": phase.bs, "sizes/image": phase.sz})
         if before and fields_of(phase) == fields_of(before) | {"batch_size": phase.bs}:
             self.text.batch_size(phase.bs)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from training.dali_files import DaliFiles
 from training.dali_graph import pictures
+from training.device import worker_count
 from training.policy import NAMES, strengths
 from training.requests import Request
 
@@ -134,6 +135,8 @@ class DaliRenderer:
 
 
 def open_renderer(config, folders, env, dtype: torch.dtype, largest_batch: int) -> DaliRenderer:
-    files, half = DaliFiles(folders, env.rank), config.dali_output == "half"
-    threads = max(1, config.loader_workers(env))
-    return DaliRenderer(files, env.device, largest_batch, threads, OPERATIONS[config.policy], half)
+    half = config.dali_output == "half" or (config.dali_output == "auto" and env.device.type == "cuda")
+    threads = max(1, worker_count(config))
+    return DaliRenderer(
+        DaliFiles(folders, env.rank), env.device, largest_batch, threads, OPERATIONS[config.policy], half
+    )

@@ -130,10 +130,14 @@ def on_device(windows: Tensor, request: Request) -> Tensor:
     return torch.stack(changed).permute(0, 2, 3, 1)
 
 
+def in_ram(tree: PackedTree) -> PackedTree:
+    return replace(tree, pixels=np.array(tree.pixels))
+
+
 def open_renderer(config, folders, env, dtype, largest_batch) -> PackedRenderer:
     trees = {folder: open_packed_tree(folder) for folder in folders}
     if config.packed_in == "ram":
-        trees = {folder: {s: replace(t, pixels=np.array(t.pixels)) for s, t in x.items()} for folder, x in trees.items()}
+        trees = {folder: {split: in_ram(tree) for split, tree in splits.items()} for folder, splits in trees.items()}
     if config.packed_in == "device":
         return ResidentRenderer(trees, worker_count(config), env.device)
     kind = DeviceRenderer if env.device.type == "cuda" else PackedRenderer

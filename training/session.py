@@ -13,7 +13,7 @@ from dawn import Clock, process_start_ns
 from phases import Schedule
 from training.checkpoint import Saver
 from training.config import Config
-from training.dataset import checked_dataset
+from training.dataset import checked_dataset, loader_name
 from training.device import Env, Precision, choose_precision, open_env
 from training.evaluate import Counts, evaluate
 from training.faults import Faults
@@ -119,7 +119,11 @@ def start_job(
     run_id = logged_run_id(folder) or uuid.uuid4().hex
     identity = identity_of(config, env, run_id, state.precision.name)
     place = resumed_from(folder, state) if book.attempt else None
-    book.start(start_fields(config, schedule, dataset, env, state, identity, place if resumed else None))
+    book.start(
+        start_fields(
+            config, schedule, dataset, loader_name(config, schedule), env, state, identity, place if resumed else None
+        )
+    )
     if place:
         book.say(resume_line(book.attempt, place))
     faults = Faults(config.inject_fault, lambda fault: book.log.write("fault", book.attempt, fault=fault))

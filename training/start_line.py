@@ -10,11 +10,17 @@ from training.device import Env
 from training.environment import hardware, source_commit, versions
 from training.state import TrainState
 
+PAGE_CACHE = {
+    "memory": "warm: the dataset's hash was checked before the clock started",
+    "synthetic": "not used: random images",
+}
+
 
 def start_fields(
     config: Config,
     schedule: Schedule,
     dataset: Manifest,
+    loader: str,
     env: Env,
     state: TrainState,
     identity: dict[str, Any],
@@ -55,7 +61,10 @@ def start_fields(
         "versions": versions(),
         "commit": commit,
         "dirty": dirty,
-        "page_cache": "warm: the dataset's hash was checked before the clock started",
+        "loader": loader,
+        "page_cache": PAGE_CACHE.get(
+            loader, "unknown: only the sizes of the files were checked before the clock started"
+        ),
         "compile_cache": "unknown" if config.compile else "not used",
         "clock_definition": DEFINITION,
         "setup_seconds": state.clock.setup_seconds(),

@@ -82,7 +82,8 @@ def enter_phase(job: Job, epoch: int) -> None:
     phase = job.schedule.data_at(epoch)
     if phase != job.book.phase:
         job.loader.set_phase(phase)
-    job.book.data_phase(phase, epoch, job.state.images_seen)
+    dropped = job.loader.train_images - job.loader.steps * phase.bs * job.env.world_size
+    job.book.data_phase(phase, epoch, job.state.images_seen, dropped)
     if hasattr(job.state.model, "train_whitening"):
         job.state.model.train_whitening(epoch < job.config.whitening_epochs)
     if job.state.images_seen == 0 and hasattr(job.state.model, "initialise_from"):
