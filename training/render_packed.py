@@ -130,14 +130,18 @@ def on_device(windows: Tensor, request: Request) -> Tensor:
     return torch.stack(changed).permute(0, 2, 3, 1)
 
 
+def mapped(tree: PackedTree) -> PackedTree:
+    """Copy-on-write, because torch takes writable arrays only; nobody writes."""
+    return replace(tree, pixels=np.memmap(tree.pixels.filename, np.uint8, "c"))
+
+
 def in_ram(tree: PackedTree) -> PackedTree:
     return replace(tree, pixels=np.array(tree.pixels))
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> PackedRenderer:
-    trees = {folder: open_packed_tree(folder) for folder in folders}
-    if config.packed_in == "ram":
-        trees = {folder: {split: in_ram(tree) for split, tree in splits.items()} for folder, splits in trees.items()}
+    place = in_ram if config.packed_in == "ram" else mapped
+    trees = {folder: {split: place(tree) for split, tree in open_packed_tree(folder).items()} for folder in folders}
     if config.packed_in == "device":
         return ResidentRenderer(trees, worker_count(config), env.device)
     kind = DeviceRenderer if env.device.type == "cuda" else PackedRenderer

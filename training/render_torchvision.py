@@ -27,10 +27,15 @@ class Pictures(Dataset):
     def __init__(self, folders: dict[str, dict[str, ImageIndex]], rank: int) -> None:
         self.folders, self.rank = folders, rank
 
-    def __getitem__(self, request: Request) -> Tensor:
+    def __getitem__(self, request: Request) -> Tensor | DataError:
+        """(B, height, width, 3) uint8. A worker hands its error over as a value: raised there, it would arrive wrapped
+        in a traceback."""
         out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8)
-        for place, row in enumerate(request.rows):
-            out[place] = rendered(self.stored(request, row), request, place)
+        try:
+            for place, row in enumerate(request.rows):
+                out[place] = rendered(self.stored(request, row), request, place)
+        except DataError as error:
+            return error
         return out
 
     def stored(self, request: Request, row: int) -> np.ndarray:
@@ -93,6 +98,8 @@ class TorchvisionRenderer:
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         self.requests = iter(requests)
         for images in self.loader:
+            if isinstance(images, DataError):
+                raise images
             yield images.to(self.env.device, non_blocking=True)
 
     def close(self) -> None:

@@ -1,0 +1,231 @@
+"""Loaders of image trees: one sample plan, so the same pictures, labels and order whatever reads them."""
+
+import importlib.util
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from picture_tree import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
+
+from data_prep import DataError
+from data_prep.image_index import open_index
+from phases import DataPhase
+from training.config import Config
+from training.evaluate import correct_counts
+from training.models import build_model
+
+LOADERS = [
+    pytest.param("dali", marks=pytest.mark.skipif(not importlib.util.find_spec("nvidia"), reason="needs DALI")),
+    "torchvision",
+    "packed",
+]
+RECT = replace(PHASE, rect_val=True, val_sz=48, val_bs=7)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return make_tree(tmp_path_factory.mktemp("pictures") / "tree")
+
+
+@pytest.fixture(scope="module")
+def reference(tree):
+    return epoch_of(tree, "torchvision", epoch=1)
+
+
+def same(one, two) -> bool:
+    pairs = zip(one, two, strict=False)
+    return len(one) == len(two) and all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
+
+
+def pictures_of(loader, batches) -> np.ndarray:
+    return np.concatenate([levels(loader, batch.images) for batch in batches])
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_loader_shows_the_same_pictures_and_labels(tree, reference, name):
+    """312 images of all kinds; the only differences are a decoder's and a resizer's rounding (D2, D3, D5, D22)."""
+    loader, batches = tree_loader(tree, name), epoch_of(tree, name, epoch=1)
+    assert sum(len(batch.targets) for batch in batches) == 312 == 13 * 24
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(batches, reference, strict=True))
+    quality = psnr(pictures_of(loader, batches), pictures_of(loader, reference))
+    loader.close()
+    assert quality.min() > 38, quality.min()
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_validation_pictures_agree_too(tree, name):
+    for phase in (PHASE, RECT):
+        ours, theirs = tree_loader(tree, name, phase), tree_loader(tree, "torchvision", phase)
+        pairs = zip(ours.validation(), theirs.validation(), strict=True)
+        for one, other in pairs:
+            assert one.images.shape == other.images.shape and torch.equal(one.targets, other.targets)
+            assert psnr(levels(ours, one.images), levels(theirs, other.images)).min() > 38
+        ours.close(), theirs.close()
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_the_number_of_workers_changes_nothing(tree, name, workers):
+    assert same(epoch_of(tree, name, workers=workers), epoch_of(tree, name, workers=2))
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_two_ranks_share_the_batches_of_one(tree, name):
+    ranks = [epoch_of(tree, name, world_size=2, rank=rank) for rank in range(2)]
+    together = [tuple(torch.cat(parts) for parts in zip(*step, strict=True)) for step in zip(*ranks, strict=True)]
+    assert same(together, epoch_of(tree, name))
+
+
+@pytest.mark.parametrize("name", [*LOADERS, "synthetic"])
+@pytest.mark.parametrize("start", [1, 6, 13])
+def test_an_epoch_resumed_at_any_batch_has_the_same_rest(tree, name, start):
+    rest, whole = epoch_of(tree, name, 1, start), epoch_of(tree, name, 1)
+    assert [len(b.targets) for b in rest] == [24] * (13 - start)
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(rest, whole[start:], strict=True))
+    assert name == "synthetic" or same(rest, whole[start:])
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_an_abandoned_pass_does_not_disturb_the_next(tree, reference, name):
+    loader = tree_loader(tree, name)
+    for phase in (PHASE, RECT):
+        loader.set_phase(phase)
+        passes = (loader.train(0), loader.validation())
+        for one in passes:
+            next(one)
+            one.close()
+    loader.set_phase(PHASE)
+    batches = list(loader.train(1))
+    quality = psnr(pictures_of(loader, batches), pictures_of(loader, reference))
+    loader.close()
+    assert quality.min() > 38
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_size_batch_and_scale_change_between_two_epochs(tree, name):
+    """As keep_dl and phase borders want it: one open loader goes through every phase."""
+    loader, seen = tree_loader(tree, name), []
+    for phase in (PHASE, replace(PHASE, bs=50), DataPhase(1, 64, 10, min_scale=0.9, val_sz=64, val_bs=9), PHASE):
+        loader.set_phase(phase)
+        batches = list(loader.train(0))
+        seen.append(batches)
+        assert {tuple(batch.images.shape) for batch in batches} == {(phase.bs, 3, phase.sz, phase.sz)}
+    loader.close()
+    assert same(seen[0], seen[3])
+    assert torch.equal(torch.cat([b.images for b in seen[1]])[:300], torch.cat([b.images for b in seen[0]])[:300])
+
+
+@pytest.mark.parametrize("phase", [PHASE, RECT], ids=["square", "rect"])
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1, 4, 200])
+def test_d13_validation_has_every_image_once_for_any_ranks_and_batch(tree, phase, world_size, batch_size):
+    seen = []
+    for rank in range(world_size):
+        loader = tree_loader(tree, "packed", replace(phase, val_bs=batch_size), world_size, rank)
+        folder = str(tree)
+        requests = loader.plan.validation(folder, loader.indices[folder]["validation"], loader.phase)
+        seen += [row for request in requests[rank::world_size] for row in request.rows]
+        loader.close()
+    assert sorted(seen) == list(range(70))
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_d14_predictions_do_not_depend_on_batch_size_or_ranks(tree, name):
+    model = build_model(Config(width=0.125), 3).eval()
+    results = [predictions(tree, name, model, batch_size, ranks) for batch_size, ranks in ((7, 1), (4, 2), (70, 1))]
+    for logits, counts in results[1:]:
+        assert torch.equal(counts, results[0][1])
+        torch.testing.assert_close(logits, results[0][0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def predictions(tree, name, model, batch_size, ranks):
+    """Logits by image, and the counts of top-1 and top-2."""
+    logits, counts = torch.empty(70, 3), torch.zeros(2, dtype=torch.int64)
+    for rank in range(ranks):
+        loader = tree_loader(tree, name, replace(RECT, val_bs=batch_size), ranks, rank)
+        requests = loader.plan.validation(str(tree), loader.indices[str(tree)]["validation"], loader.phase)
+        for request, batch in zip(requests[rank::ranks], loader.validation(), strict=True):
+            out = model(batch.images)
+            logits[torch.from_numpy(request.rows)] = out
+            counts += correct_counts(out, batch.targets, 2)
+        loader.close()
+    return logits, counts
+
+
+def test_the_2018_rule_depends_on_the_batch_and_may_be_padded_black(tree):
+    loader = tree_loader(tree, "torchvision", RECT, rect_rule="2018")
+    shapes = [
+        request.size for request in loader.plan.validation(str(tree), loader.indices[str(tree)]["validation"], RECT)
+    ]
+    assert all(side % 8 == 0 for shape in shapes for side in shape) and len(set(shapes)) > 3
+    batches = list(loader.validation())
+    loader.close()
+    assert [tuple(batch.images.shape[2:]) for batch in batches] == shapes
+    assert sum(len(batch.targets) for batch in batches) == 70
+
+
+@pytest.mark.parametrize("where", ["ram", "device"])
+def test_packed_pixels_may_live_elsewhere(tree, where):
+    """`device` resizes with matrix products, as on a GPU: within two levels of the CPU's integer arithmetic."""
+    loader, batches = tree_loader(tree, "packed"), epoch_of(tree, "packed")
+    others = epoch_of(tree, "packed", packed_in=where)
+    away = np.abs(pictures_of(loader, batches) - pictures_of(loader, others)).max()
+    loader.close()
+    assert away < (2.01 if where == "device" else 0.01)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("policy", ["trivialaugment", "randaugment"])
+def test_policies_are_the_same_operations_in_every_loader(tree, name, policy):
+    loader = tree_loader(tree, name)
+    ours, theirs = epoch_of(tree, name, policy=policy), epoch_of(tree, "torchvision", policy=policy)
+    plain = epoch_of(tree, name)
+    quality = psnr(pictures_of(loader, ours), pictures_of(loader, theirs))
+    changed = psnr(pictures_of(loader, ours), pictures_of(loader, plain))
+    loader.close()
+    assert np.median(quality) > 30 and np.mean(quality > 15) > 0.97
+    assert np.mean(changed < 30) > 0.4
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_first_images_are_the_same_for_every_loader(tree, name):
+    ours, theirs = tree_loader(tree, name), tree_loader(tree, "torchvision")
+    one, other = ours.first_images(20), theirs.first_images(20)
+    assert one.shape == (20, 3, 32, 32) and one.dtype == torch.float32
+    assert psnr(levels(ours, one), levels(theirs, other)).min() > 38
+    ours.close(), theirs.close()
+
+
+@pytest.mark.parametrize("name", ["dali", "torchvision"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+def test_d1_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
+    if name == "dali":
+        pytest.importorskip("nvidia.dali")
+    copy = tmp_path / "tree"
+    shutil.copytree(tree, copy)
+    path = copy / "train" / "disc" / "0003.JPEG"
+    if damage == "gone":
+        path.unlink()
+    else:
+        data = path.read_bytes()
+        other = (copy / "train" / "ring" / "444.JPEG").read_bytes()
+        path.write_bytes(data[: len(data) // 2] if damage == "cut" else other)
+    with pytest.raises(DataError, match=r"0003\.JPEG.*rank 0, image 1 of train"):
+        epoch_of(copy, name, phase=replace(PHASE, min_scale=1.0))
+
+
+def test_synthetic_has_the_shapes_and_labels_of_the_phase(tree, reference):
+    batches = epoch_of(tree, "synthetic", epoch=1)
+    assert [b.images.shape for b in batches] == [b.images.shape for b in reference]
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(batches, reference, strict=True))
+
+
+def test_windows_belong_to_the_image_and_the_epoch(tree):
+    loader = tree_loader(tree, "synthetic")
+    index = open_index(tree)["train"]
+    one, again, other = (loader.plan.windows(index, 0.25, epoch) for epoch in (3, 3, 4))
+    loader.close()
+    assert (one == again).all() and (one != other).any(axis=1).mean() > 0.9
