@@ -14,7 +14,7 @@ RUNS ?= runs
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): downloads about 3 GB (PyTorch with its CUDA libraries), takes about 6 GB of disk and 1 to 5 minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[test,dali]'
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)

@@ -72,13 +72,14 @@ def index_trees(root: Path, trees: dict[str, Tree], skip_bad: bool = False, work
 
 
 def publish_index(root: Path, name: str, source: str, classes: tuple[str, ...],
-                  indices: dict[str, ImageIndex]) -> Manifest:
+                  indices: dict[str, ImageIndex], created_by: str = "") -> Manifest:
     """Write the index files of a tree and then its manifest; no manifest is there in between."""
     (root / MANIFEST).unlink(missing_ok=True)
     for split, index in indices.items():
         save_index(root, split, index)
     splits = {split: describe_index(root, split, index, len(classes)) for split, index in indices.items()}
-    manifest = Manifest(name, TASKS.get(name, name), source, classes, splits, index_digest(indices), tool_versions())
+    manifest = Manifest(name, TASKS.get(name, name), source, classes, splits, index_digest(indices),
+                        created_by or tool_versions())
     save_manifest(root, manifest)
     return manifest
 

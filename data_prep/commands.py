@@ -67,8 +67,50 @@ def _adopt(arguments: argparse.Namespace) -> int:
                        arguments.workers), arguments.root)
 
 
+def _resize_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--sizes", type=int, nargs="+", required=True, metavar="N",
+                        help="pixels of the short side; each makes a folder ROOT-sz/N, all from one decoding")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG files, 1 to 100; default 90")
+    parser.add_argument("--filter", default="lanczos", help="lanczos (default), bicubic, bilinear or box")
+    parser.add_argument("--shard", default="1/1", metavar="I/N",
+                        help="only the I-th of N parts (1/4 to 4/4), to share the work over machines with one disk")
+    parser.add_argument("--skip-bad", action="store_true",
+                        help="leave images that cannot be decoded out of the copies and of ROOT's index")
+    _workers(parser)
+
+
+def _resize(arguments: argparse.Namespace) -> int:
+    from data_prep.resize import resize_tree
+    from data_prep.shards import copy_root, parse_shard
+    from data_prep.shrink import Rule
+
+    rule = Rule(arguments.filter, arguments.quality)
+    whole = resize_tree(arguments.root, arguments.sizes, arguments.workers, rule, parse_shard(arguments.shard),
+                        arguments.skip_bad)
+    for size, manifest in whole.items():
+        _done(manifest, copy_root(arguments.root, size))
+    return 0
+
+
+def _pack_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("roots", nargs="+", metavar="ROOT", help="folders of image trees, such as ROOT-sz/160")
+    _workers(parser)
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from data_prep.pack import pack_tree
+
+    for root in arguments.roots:
+        pack_tree(root, arguments.workers)
+        print(f"{root} is packed")
+    return 0
+
+
 COMMANDS = {
     "cifar10": Command("CIFAR-10, packed (0.5 GB while it works, 184 MB afterwards)", _cifar10_options, _cifar10),
     "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
     "adopt": Command("index a tree of image files where it lies", _adopt_options, _adopt),
+    "resize": Command("smaller copies of an image tree: ROOT -> ROOT-sz/160, ROOT-sz/320", _resize_options, _resize),
+    "pack": Command("all pixels of an image tree in one file: nothing to decode at train time", _pack_options, _pack),
 }

@@ -14,10 +14,27 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
+
 from data_prep.errors import DataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Rows(Sequence):
+    """Rows of arrays of one length, as tuples of plain values, made when they are taken: a list would be large."""
+
+    def __init__(self, *columns: np.ndarray):
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, place: int | slice) -> tuple | list[tuple]:
+        if isinstance(place, slice):
+            return list(zip(*(column[place].tolist() for column in self.columns), strict=True))
+        return tuple(column[place].item() for column in self.columns)
 
 
 def default_workers() -> int:

@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = {"training", "phases", "dawn", "data_prep"}
 MAY_IMPORT = {"training": {"phases", "data_prep", "dawn"}, "phases": set(), "data_prep": set(), "dawn": set()}
 TRAINING_ONLY = {"torch", "torchvision", "timm", "tensorboard", "nvidia"}
-DEPENDENCIES = TRAINING_ONLY | {"numpy", "PIL", "matplotlib", "rich", "pytest", "ruff", "setuptools"}
+DEPENDENCIES = TRAINING_ONLY | {"numpy", "PIL", "simplejpeg", "cykooz_resizer", "matplotlib", "rich", "pytest", "ruff"}
+DEPENDENCIES |= {"setuptools"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 250  # lines
 

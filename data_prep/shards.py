@@ -1,0 +1,241 @@
+"""Where a copy of an image tree stands, and how it becomes whole: ROOT-sz/160 from the records of every shard.
+
+While work goes on, ROOT-sz/160/.partial holds rule.json (how the copies are made) and a folder for each shard
+("2-of-4") with its lock and its journal. Shards write no file that others write, so they may run on several machines
+over one file system. Whoever finds every image recorded verifies the files and writes the index and, last, the
+manifest.
+"""
+
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import journal
+from data_prep.adopt import publish_index
+from data_prep.advice import COPIES
+from data_prep.errors import DataError
+from data_prep.file_names import printable
+from data_prep.files import PARTIAL, disk_errors, one_writer, write_atomically
+from data_prep.image_index import ImageIndex, check_images, index_digest, open_index
+from data_prep.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
+from data_prep.problems import BAD_FILES
+from data_prep.shrink import Rule
+
+RULE = "rule.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tree that copies are made of, opened once."""
+
+    root: Path
+    manifest: Manifest
+    indices: dict[str, ImageIndex]
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Source":
+        return cls(Path(root), load_manifest(root), open_index(root))
+
+    def without(self, bad: set[bytes]) -> "Source":
+        """The source when these images have left its index (their files stay)."""
+        for split, facts in self.manifest.splits.items():
+            if set(facts.files) - {f"{split}.{file}" for file in ("index.npz", "pixels.bin", "pixels.npz")}:
+                raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
+        with one_writer(self.root):
+            now = Source.open(self.root)  # another shard may have left out others
+            keep = {split: ~np.isin(index.paths, list(bad)) for split, index in now.indices.items()}
+            indices = {split: ImageIndex(*(array[keep[split]] for array in vars(index).values()))
+                       for split, index in now.indices.items()}
+            facts = now.manifest
+            for split, index in indices.items():
+                if len(np.unique(index.labels)) < len(facts.classes):
+                    raise DataError(f"{self.root}: without its bad images a class of '{split}' would be empty.")
+            publish_index(self.root, facts.name, facts.source, facts.classes, indices)
+        return Source.open(self.root)
+
+    @cached_property
+    def paths(self) -> np.ndarray:  # (N,) bytes, of both splits
+        return np.concatenate([index.paths for index in self.indices.values()])
+
+    @cached_property
+    def bytes(self) -> np.ndarray:  # (N,) int64
+        return np.concatenate([index.bytes for index in self.indices.values()])
+
+
+def copy_root(root: str | Path, size: int) -> Path:
+    """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
+    return Path(f"{str(root).rstrip('/')}{COPIES}") / str(size)
+
+
+def finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
+    """The manifest of a copy that is whole and made of this very source by this rule, None when there is work to do.
+
+    A copy that lost files gets its records back, so only the lost ones are made again. DataError for another copy.
+    """
+    if not (copy / MANIFEST).exists():
+        _same_rule(copy, rule)
+        return None
+    manifest = load_manifest(copy)
+    if manifest.source != _origin(source, copy, rule):
+        raise DataError(f"{copy}: holds copies of another kind ({manifest.source}; now {_origin(source, copy, rule)}). "
+                        "Delete the folder to make them again.")
+    try:
+        check_files(copy, manifest, hashes=False)
+        indices = open_index(copy)
+        for index in indices.values():
+            check_images(copy, index)
+    except DataError as error:
+        print(f"making the missing copies again: {error}", flush=True)
+        _reopen(copy, source, rule)
+        return None
+    shutil.rmtree(copy / PARTIAL, ignore_errors=True)  # left when a run was killed right after the manifest
+    return manifest
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """"2/4" -> (2, 4), the second of four."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= 10_000):
+        raise DataError(f"--shard {printable(text)}: the first of four is 1/4, the last 4/4")
+    return int(part), int(parts)
+
+
+def begin(copy: Path, rule: Rule, shard: tuple[int, int], locks: ExitStack) -> Path:
+    """The folder of a shard, locked. The rule is recorded; shards of another rule are refused."""
+    copy.mkdir(parents=True, exist_ok=True)
+    place = copy / PARTIAL / f"{shard[0]}-of-{shard[1]}"
+    locks.enter_context(one_writer(place))
+    if not (copy / PARTIAL / RULE).exists():
+        write_atomically(copy / PARTIAL / RULE, rule.to_json())
+    _same_rule(copy, rule)
+    return place
+
+
+def standing(copy: Path, source: Source, hashes: np.ndarray) -> np.ndarray:
+    """The record of every image of the source; those not finished have "bytes" -1.  (N,) journal.RECORD"""
+    records = journal.read(copy / PARTIAL)
+    found = journal.lookup(records, hashes, source.bytes)
+    state = np.zeros(len(found), journal.RECORD)
+    state["bytes"] = -1
+    state[found >= 0] = records[found[found >= 0]]
+    for row in np.flatnonzero(found >= 0):
+        if _size(copy, source.paths[row]) != state["bytes"][row]:
+            state["bytes"][row] = -1
+    return state
+
+
+def join(root: str | Path) -> Manifest:
+    """Make ROOT-sz/160 whole from its shards' records; the manifest as it is when that is done already.
+
+    DataError when images are still to come, or another process works on it.
+    """
+    copy = Path(root)
+    if (copy / MANIFEST).exists():
+        return load_manifest(copy)
+    if not (copy / PARTIAL / RULE).exists():
+        raise DataError(f"{copy}: no copy and no shards of one. Make it: python -m data_prep resize ROOT --sizes N")
+    with disk_errors(copy):
+        source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+        state = standing(copy, source, journal.path_hashes(source.paths))
+        missing = int((state["bytes"] < 0).sum())
+        if missing:
+            raise DataError(f"{copy}: {missing:,} of {len(state):,} images are not made yet ({_shards(copy)}). Run the "
+                            "resize command of every shard to its end.")
+        return commit(copy, source, rule, state)
+
+
+def commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
+    """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
+    with one_writer(copy):
+        if (copy / MANIFEST).exists():
+            return load_manifest(copy)
+        first, indices = 0, {}
+        for split, index in source.indices.items():
+            part = state[first:first + len(index.paths)]
+            first += len(part)
+            indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
+            check_images(copy, indices[split])
+        _nothing_else(copy, source.paths)
+        os.sync()  # the files were not flushed one by one
+        (copy / BAD_FILES).unlink(missing_ok=True)
+        facts = source.manifest
+        manifest = publish_index(copy, facts.name, _origin(source, copy, rule), facts.classes, indices,
+                                 f"{tool_versions()}, {rule.made_with}")
+        shutil.rmtree(copy / PARTIAL, ignore_errors=True)
+        return manifest
+
+
+def source_root(copy: Path) -> Path:
+    """ROOT-sz/160 -> ROOT"""
+    folder = copy.absolute().parent
+    if not folder.name.endswith(COPIES):
+        raise DataError(f"{copy}: not a folder like ROOT-sz/160, so its source is not known.")
+    return folder.with_name(folder.name.removesuffix(COPIES))
+
+
+def _origin(source: Source, copy: Path, rule: Rule) -> str:
+    digest = index_digest(source.indices)[:16]
+    return f"{source.manifest.source} ({digest}), short side {copy.name} px, {rule.filter}, quality {rule.quality}"
+
+
+def _same_rule(copy: Path, rule: Rule) -> None:
+    path = copy / PARTIAL / RULE
+    if path.exists() and path.read_bytes() != rule.to_json():
+        raise DataError(f"{copy}: was begun with {_recorded_rule(copy)}, now {rule}. Use the same, or delete "
+                        "the folder.")
+
+
+def _recorded_rule(copy: Path) -> Rule:
+    path = copy / PARTIAL / RULE
+    try:
+        return Rule(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: not readable ({error}). Delete the folder {copy} and make the copies "
+                        "again.") from error
+
+
+def _reopen(copy: Path, source: Source, rule: Rule) -> None:
+    """Turn the index of a copy back into a journal and take its manifest away."""
+    place = copy / PARTIAL / "1-of-1"
+    place.mkdir(parents=True, exist_ok=True)
+    write_atomically(copy / PARTIAL / RULE, rule.to_json())
+    try:
+        indices = open_index(copy)
+        records = np.zeros(len(source.paths), journal.RECORD)
+        records["path"], records["source"] = journal.path_hashes(source.paths), source.bytes
+        for field, name in (("width", "widths"), ("height", "heights"), ("bytes", "bytes")):
+            records[field] = np.concatenate([getattr(indices[split], name) for split in source.indices])
+        with journal.opened(place) as file:
+            file.write(records.tobytes())
+    except DataError:  # the index itself is damaged: all over again
+        pass
+    (copy / MANIFEST).unlink()
+
+
+def _nothing_else(copy: Path, paths: np.ndarray) -> None:
+    """DataError for a file between the copies that is none of them: counts of trees must agree."""
+    expected = set(paths.tolist())
+    for folder in sorted({os.path.dirname(path) for path in expected}):
+        with os.scandir(os.path.join(os.fsencode(copy), folder)) as entries:
+            for entry in entries:
+                if os.path.join(folder, entry.name) not in expected:
+                    raise DataError(f"{printable(entry.path)}: does not belong to these copies. Delete it and run the "
+                                    "same command again.")
+
+
+def _shards(copy: Path) -> str:
+    names = sorted(path.name.replace("-of-", "/") for path in (copy / PARTIAL).glob("*-of-*"))
+    return f"shards begun: {', '.join(names) or 'none'}"
+
+
+def _size(copy: Path, path: bytes) -> int | None:
+    try:
+        return os.stat(os.path.join(os.fsencode(copy), path)).st_size
+    except OSError:
+        return None
