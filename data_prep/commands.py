@@ -107,10 +107,24 @@ def _pack(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", metavar="ROOT", help="folder of the dataset; its copies ROOT-sz/* are looked at too")
+    parser.add_argument("--write", action="store_true", help="index ROOT anew when its files have changed")
+    parser.add_argument("--skip-bad", action="store_true", help="with --write: bad files leave the index of all trees")
+    _workers(parser)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from data_prep.check import check_dataset
+
+    return 0 if check_dataset(arguments.root, arguments.write, arguments.skip_bad, arguments.workers) else 1
+
+
 COMMANDS = {
     "cifar10": Command("CIFAR-10, packed (0.5 GB while it works, 184 MB afterwards)", _cifar10_options, _cifar10),
     "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
     "adopt": Command("index a tree of image files where it lies", _adopt_options, _adopt),
     "resize": Command("smaller copies of an image tree: ROOT -> ROOT-sz/160, ROOT-sz/320", _resize_options, _resize),
     "pack": Command("all pixels of an image tree in one file: nothing to decode at train time", _pack_options, _pack),
+    "check": Command("decode every image of ROOT and its copies, compare all trees", _check_options, _check),
 }
