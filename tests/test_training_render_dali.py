@@ -144,9 +144,21 @@ def test_batches_own_their_memory(tree, renderer):
 def test_an_output_past_the_window_is_black(tree, renderer):
     corners = np.array([[-4, 0], [0, -3], [5, 5], [2, -6]], np.int32)
     request = wanted(tree, range(4), 32, size=(40, 24))._replace(corners=corners)
-    (images,) = renderer.batches(iter([request]))
-    assert psnr(images, by_pillow(tree, request)).min() > 40
-    assert not images[0, :4].any() and images[0, 4].any()
+    alike = wanted(tree, range(4), 16, size=(24, 16))._replace(corners=corners * 0 - 4)
+    inner = wanted(tree, range(4), 64, size=(24, 32))._replace(corners=corners + 7)
+    requests = [request, alike, inner]
+    images = list(renderer.batches(iter(requests)))
+    assert all(psnr(one, by_pillow(tree, each)).min() > 40 for one, each in zip(images, requests, strict=True))
+    assert not images[0][0, :4].any() and images[0][0, 4].any()
+
+
+def test_the_border_is_black_after_normalisation(tree):
+    root, indices = tree
+    other = DaliRenderer(DaliFiles({str(root): indices}, 0), CPU, 8, 1, half=True)
+    (images,) = other.batches(iter([wanted(tree, range(3), 16, size=(20, 16))]))
+    other.close()
+    black = -np.array([123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    np.testing.assert_allclose(images[:, 16:], np.broadcast_to(black, (3, 4, 16, 3)), atol=2e-3)
 
 
 def test_half_is_the_normalised_picture(tree, renderer):

@@ -18,4 +18,4 @@ def decoded(path: Path) -> np.ndarray:
             return simplejpeg.decode_jpeg(data)
         except ValueError:
             pass  # CMYK, or damaged
-    return np.asarray(read_rgb(path))
+    return np.array(read_rgb(path))  # a writable copy, as torch wants

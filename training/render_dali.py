@@ -16,9 +16,8 @@ from nvidia.dali.plugin.pytorch import feed_ndarray
 from torch import Tensor
 
 from training.dali_files import DaliFiles
-from training.dali_graph import pictures
+from training.dali_graph import MEAN, STD, inputs_of, pictures
 from training.device import worker_count
-from training.policy import NAMES, strengths
 from training.requests import Request
 
 OPERATIONS = {"none": 0, "trivialaugment": 1, "randaugment": 2}  # of a policy, per picture
@@ -38,7 +37,8 @@ class DaliRenderer:
     ) -> None:
         """`operations` per picture in the requests' policies; `half`: normalised float16 instead of uint8."""
         self.files, self.device, self.operations = files, device, operations
-        self.format = torch.float16 if half else torch.uint8
+        self.black = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)] if half else [0, 0, 0])
+        self.black = self.black.to(device, torch.float16 if half else torch.uint8)
         cuda = device.type == "cuda"
         self.settings = {"mixed": cuda, "operations": operations, "half": half}
         self.settings |= {"batch_size": largest_batch, "num_threads": threads}
@@ -83,24 +83,34 @@ class DaliRenderer:
         """Called by the pipeline when it begins a batch. StopIteration ends the pass."""
         request = next(self.requests)
         self.begun.append(request)
-        count = len(request.rows)
-        cut = np.concatenate([request.corners, np.tile(request.size, (count, 1))], 1).astype(np.int32)
-        inputs = (self.files.names(request), request.windows, request.resized.astype(np.float32), cut)
-        inputs += (request.flips.astype(np.int32),)
-        if not self.operations:
-            return inputs
-        policy = np.zeros((count, self.operations, 3), np.int32) if request.policy is None else request.policy
-        return (*inputs, policy[..., 0] % len(NAMES), strengths(policy, request.size))
+        return inputs_of(request, self.files.names(request), self.operations)
 
     def finished(self) -> Tensor:
         """The oldest batch, copied out of DALI's memory; on a GPU in the order of torch's stream."""
-        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        request, stream = self.begun[0], None
+        if self.device.type == "cuda":
+            stream = torch.cuda.current_stream(self.device)
         (output,) = self.pipeline.share_outputs(stream)
-        tensor = output.as_tensor()
-        images = torch.empty(tensor.shape(), dtype=self.format, device=self.device)
-        feed_ndarray(tensor, images, cuda_stream=stream)
+        shape = (len(request.rows), *request.size, 3)
+        if all(sample == shape[1:] for sample in map(tuple, output.shape())):
+            images = feed_ndarray(output.as_tensor(), self.empty(shape), cuda_stream=stream)
+        else:
+            images = self.bordered(output, request, shape, stream)
         self.pipeline.release_outputs()
         return images
+
+    def bordered(self, output, request: Request, shape: tuple[int, ...], stream) -> Tensor:
+        """Outputs that reach past their windows, black there."""
+        images = self.empty(shape).copy_(self.black)
+        tops_lefts = np.maximum(-request.corners, 0)
+        for place, (top, left) in enumerate(tops_lefts.tolist()):
+            part = feed_ndarray(output[place], self.empty(tuple(output[place].shape())), cuda_stream=stream)
+            left = shape[2] - left - part.shape[1] if request.flips[place] else left
+            images[place, top : top + part.shape[0], left : left + part.shape[1]] = part
+        return images
+
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape, dtype=self.black.dtype, device=self.device)
 
     def take_back(self, error: RuntimeError) -> None:
         """A pipeline ends with its first error. Begin its batches again in a new one if the files allow it."""
