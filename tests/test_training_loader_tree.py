@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from picture_tree import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
+from tree_runs import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
 
 from data_prep import DataError
 from data_prep.image_index import open_index
