@@ -1,11 +1,11 @@
-"""`python -m training DATA --recipe NAME ...`, `python -m training recipes`, `python -m training demo`."""
+"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, demo and probe."""
 
 import sys
 
 from data_prep import DataError
 from dawn import RunError
 from phases import PhaseError
-from training.flags import config_from
+from training.flags import Parser, config_from
 from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError
 from training.recipes import recipe_lines
 from training.resolve import dry_run, resolved_schedule, world_size
@@ -33,7 +33,23 @@ def dispatch(arguments: list[str]) -> int:
         from training.demo import demo
 
         return demo(arguments[1:])
+    if arguments[:1] == ["probe"]:
+        return probe(arguments[1:])
     return train(arguments)
+
+
+def probe(arguments: list[str]) -> int:
+    """The flags of a run, and --seconds."""
+    parser = Parser(prog="python -m training probe", add_help=False, allow_abbrev=False)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    own, others = parser.parse_known_args(arguments)
+    config = config_from(others)
+    schedule = resolved_schedule(config, world_size(), lambda text: print(f"warning: {text}", file=sys.stderr))
+    from training.probe import probe as measured
+
+    for line in measured(config, schedule, own.seconds):
+        print(line, flush=True)
+    return 0
 
 
 def train(arguments: list[str]) -> int:

@@ -12,6 +12,8 @@ from phases import DataPhase, Schedule
 from training.config import Config
 from training.outcome import ConfigError
 
+ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
+
 
 def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> Manifest:
     """The manifest of the dataset, after comparing every folder that the phases name with its own manifest.
@@ -136,6 +138,27 @@ def index_of(folder: str) -> dict[str, ImageIndex]:
     return {
         split: array_index(packed.images.shape, packed.labels) for split, packed in open_packed(folder, False).items()
     }
+
+
+def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
+    """Advice when the stored training images are much larger than the phase's size, else ''."""
+    folder = config.data.rstrip("/") + phase.trndir
+    if loader_name(config, schedule) in ("memory", "synthetic"):
+        return ""
+    short = short_sides(folder)
+    if short < ROOMY * phase.sz:
+        return ""
+    size = -(-phase.sz * 5 // 4 // 32) * 32
+    return (
+        f"the phase at epoch {phase.epoch} trains at {phase.sz} px and reads images of {short} px (median short side): "
+        f"python -m data_prep resize {config.data} --sizes {size}, then 'trndir': '-sz/{size}'"
+    )
+
+
+def short_sides(folder: str) -> int:
+    """Median short side of the training images in pixels."""
+    index = index_of(folder)["train"]
+    return int(np.median(np.minimum(index.heights, index.widths)))
 
 
 def array_index(shape: tuple[int, ...], labels: np.ndarray) -> ImageIndex:

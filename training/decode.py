@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+
 from data_prep.pictures import read_rgb
 
 JPEG = b"\xff\xd8"

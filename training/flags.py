@@ -113,5 +113,6 @@ DESCRIPTION = """Train DATA through a phase schedule to a target, on an honest c
   python -m training DATA --recipe cifar10-demo     train, time, report
   python -m training --resume RUN                   go on with an interrupted run, bit for bit
   python -m training recipes                        list the recipes
+  python -m training probe DATA --phases X          what limits each phase: its loader or its model (--seconds 3)
   python -m training demo                           CIFAR-10 from a download to a report in one command
-(a dataset folder with one of these names: write ./recipes, ./demo)"""
+(a dataset folder with one of these names: write ./recipes, ./demo, ./probe)"""

@@ -13,7 +13,7 @@ from dawn import Clock, process_start_ns
 from phases import Schedule
 from training.checkpoint import Saver
 from training.config import Config
-from training.dataset import checked_dataset, loader_name
+from training.dataset import checked_dataset, loader_name, oversized
 from training.device import Env, Precision, choose_precision, open_env
 from training.evaluate import Counts, evaluate
 from training.faults import Faults
@@ -56,6 +56,8 @@ def run(config: Config, schedule: Schedule) -> int:
 def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
     dataset, env = checked_input(config, schedule)
+    for text in filter(None, (oversized(config, schedule, phase) for phase in schedule.data)):
+        warn(text)
     clock = Clock(sync=env.sync, origin_ns=process_start_ns())
     keep_freed_memory()
     with open_folder(config) as folder, disk_errors(folder), StopSignal() as stop:

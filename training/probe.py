@@ -1,0 +1,102 @@
+"""`python -m training probe DATA --phases X`: what limits each phase, its loader or its model, and what would help."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import NamedTuple
+
+from dawn import Clock
+from phases import DataPhase, Schedule
+from training.config import Config
+from training.dataset import loader_name, oversized
+from training.device import Env
+from training.loaders import Batch, Loader, open_loader
+from training.session import build_state, checked_input
+from training.state import TrainState
+from training.trainer import step
+
+LIMITED = 0.95  # of the model's own rate: below it the loader is what limits
+
+
+class Rates(NamedTuple):
+    """Images per second of this process."""
+
+    loader: float
+    model: float
+    joint: float
+
+
+def probe(config: Config, schedule: Schedule, seconds: float) -> Iterator[str]:
+    """Lines of a table, a phase each, measured for `seconds` three times. Trains a model that is thrown away."""
+    dataset, env = checked_input(config, schedule)
+    state, _ = build_state(config, schedule, dataset, env, Clock())
+    loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
+    yield f"loader {loader_name(config, schedule)}, {config.model}, {state.precision.name}, {env.device.type}"
+    yield f"{'epoch':>5} {'size':>5} {'batch':>6} {'loader':>9} {'model':>9} {'joint':>9}  images/s; limited by"
+    try:
+        for phase in schedule.data:
+            loader.set_phase(phase)
+            rates = measured(config, state, env, loader, seconds)
+            yield row(phase, rates)
+            yield from (f"      {line}" for line in advice(config, schedule, phase, rates))
+    finally:
+        loader.close()
+
+
+def measured(config: Config, state: TrainState, env: Env, loader: Loader, seconds: float) -> Rates:
+    def train(batch: Batch) -> None:
+        step(config, state, batch, 0.0, None)
+
+    state.model.train()
+    first = next(endless(loader))
+    alone = images_per_second(endless(loader), lambda batch: None, env, seconds)
+    compute = images_per_second((first for _ in count()), train, env, seconds)
+    return Rates(alone, compute, images_per_second(endless(loader), train, env, seconds))
+
+
+def endless(loader: Loader) -> Iterator[Batch]:
+    for epoch in count():
+        yield from loader.train(epoch)
+
+
+def images_per_second(batches: Iterator[Batch], use: Callable[[Batch], None], env: Env, seconds: float) -> float:
+    """The first two batches warm up."""
+    for _ in range(2):
+        use(next(batches))
+    env.sync()
+    begin, images = time.monotonic(), 0
+    while time.monotonic() - begin < seconds or not images:
+        batch = next(batches)
+        use(batch)
+        images += len(batch.targets)
+    env.sync()
+    rate = images / (time.monotonic() - begin)
+    if hasattr(batches, "close"):
+        batches.close()
+    return rate
+
+
+def row(phase: DataPhase, rates: Rates) -> str:
+    return (
+        f"{phase.epoch:5d} {phase.sz:5d} {phase.bs:6d} {rates.loader:9,.0f} {rates.model:9,.0f} {rates.joint:9,.0f}  "
+        f"{'the loader' if is_loader_bound(rates) else 'the model'}"
+    )
+
+
+def is_loader_bound(rates: Rates) -> bool:
+    return rates.joint < LIMITED * rates.model
+
+
+def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -> list[str]:
+    """What would help a phase that its loader limits."""
+    if not is_loader_bound(rates):
+        return []
+    name, lines = loader_name(config, schedule), [oversized(config, schedule, phase)]
+    if name in ("dali", "torchvision"):
+        folder = config.data.rstrip("/") + phase.trndir
+        lines.append(f"decode nothing at train time: python -m data_prep pack {folder}, then --loader packed")
+    if rates.loader > rates.model:
+        lines.append("loader and model share the cores: --workers and --threads divide them")
+    elif name != "memory":
+        lines.append("the loader alone is slower than the model: more --workers, where there are cores for them")
+    return [line for line in lines if line]
