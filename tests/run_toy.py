@@ -38,6 +38,9 @@ IMPORTED = [
     "training.__main__",
     "training.session",
     "training.loader_memory",
+    "training.loader_tree",
+    "training.render_torchvision",
+    "training.render_packed",
     "torch._dynamo",
     "dawn.report",
     "matplotlib.backends.backend_agg",
@@ -131,10 +134,15 @@ def wait_for(folder: Path, kind: str, count: int = 1) -> None:
 LARGER = "[{'ep': 0, 'sz': 32, 'bs': 60, 'lr': 0.02}, {'ep': (1, 2), 'lr': 0.01}]"
 LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 12), 'lr': (0.2, 0.0)}]"
 SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 160, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
+LARGE = [{**phase, "sz": phase["sz"] + 20} if "sz" in phase else phase for phase in PHASES]
+TREE = ["--shift", "0", "--flip", "random", "--phases", repr(LARGE)]
 VARIANTS = {
     "muon": [],
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
     "cutout": ["--flip", "random", "--cutout", "8"],
+    "torchvision": ["--loader", "torchvision", *TREE, "--workers", "2"],
+    "dali": ["--loader", "dali", *TREE, "--workers", "1", "--policy", "randaugment"],
+    "packed": ["--loader", "packed", *TREE, "--workers", "2", "--policy", "trivialaugment"],
     "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
     "long": ["--phases", LONGER],
     "slow validation": ["--phases", SLOW_VALIDATION],

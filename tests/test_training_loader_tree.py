@@ -1,6 +1,5 @@
 """Loaders of image trees: one sample plan, so the same pictures, labels and order whatever reads them."""
 
-import importlib.util
 import shutil
 from dataclasses import replace
 
@@ -13,11 +12,12 @@ from data_prep import DataError
 from data_prep.image_index import open_index
 from phases import DataPhase
 from training.config import Config
+from training.dataset import has_dali
 from training.evaluate import correct_counts
 from training.models import build_model
 
 LOADERS = [
-    pytest.param("dali", marks=pytest.mark.skipif(not importlib.util.find_spec("nvidia"), reason="needs DALI")),
+    pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
     "torchvision",
     "packed",
 ]

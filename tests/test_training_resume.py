@@ -14,6 +14,9 @@ from run_toy import EVERY_STEP, KILLED, STEPS, events, fault, positions, result,
 from dawn import RunError, read_run
 from dawn.__main__ import main as dawn
 from training.checkpoint import Saver, load, read_index
+from training.dataset import has_dali
+
+needs_dali = pytest.mark.skipif(not has_dali(), reason="needs DALI: pip install nvidia-dali-cuda130")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,10 @@ def test_killed_before_every_step_in_turn(base, tmp_path):
         ("cutout", 1, 3, EVERY_STEP),
         ("cutout", 2, 0, EVERY_STEP),
         ("dropout", 1, 2, EVERY_STEP),
+        ("torchvision", 1, 3, EVERY_STEP),
+        ("packed", 0, 4, EVERY_STEP),
+        pytest.param("dali", 1, 3, EVERY_STEP, marks=needs_dali),
+        pytest.param("dali", 2, 0, EVERY_STEP, marks=needs_dali),
     ],
 )
 def test_killed_once(base, tmp_path, variant, epoch, step, minutes):

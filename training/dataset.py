@@ -143,7 +143,7 @@ def index_of(folder: str) -> dict[str, ImageIndex]:
 def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     """Advice when the stored training images are much larger than the phase's size, else ''."""
     folder = config.data.rstrip("/") + phase.trndir
-    if loader_name(config, schedule) in ("memory", "synthetic"):
+    if loader_name(config, schedule) not in ("dali", "torchvision"):
         return ""
     short = short_sides(folder)
     if short < ROOMY * phase.sz:
