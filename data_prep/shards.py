@@ -114,6 +114,8 @@ def begin(copy: Path, rule: Rule, shard: tuple[int, int], locks: ExitStack) -> P
     if not (copy / PARTIAL / RULE).exists():
         write_atomically(copy / PARTIAL / RULE, rule.to_json())
     _same_rule(copy, rule)
+    for left in place.glob("*.tmp"):  # of a killed process
+        left.unlink()
     return place
 
 
