@@ -21,8 +21,9 @@ LOCK = ".lock"
 
 
 @contextmanager
-def one_writer(root: Path) -> Iterator[None]:
-    """Hold the only right to write into `root` (made when missing). DataError when another process holds it.
+def one_writer(root: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the only right to write into `root` (made when missing). DataError when another process holds it, unless
+    `wait`.
 
     When the work fails before it has put anything into a folder made here, the folder is removed again.
     """
@@ -31,7 +32,7 @@ def one_writer(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         with open(root / LOCK, "w") as handle:  # not removed from a folder that stays: that is a race
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise DataError(
                     f"{root}: another process is preparing this folder. Wait for it, or choose another folder."

@@ -19,11 +19,11 @@ from data_prep import journal
 from data_prep.errors import DataError
 from data_prep.file_names import printable
 from data_prep.files import disk_errors
-from data_prep.manifest import MANIFEST, Manifest
+from data_prep.manifest import Manifest
 from data_prep.problems import BAD_FILES, Problem, write_problems
 from data_prep.progress import tracked
-from data_prep.shards import Source, begin, commit, copy_root, finished, standing
-from data_prep.shrink import KINDS, Rule, shrink
+from data_prep.shards import Source, begin, complete, copy_root, finished, standing
+from data_prep.shrink import Rule, shrink
 from data_prep.workers import Rows, in_processes
 
 LARGEST = 4096  # px, of --sizes
@@ -136,13 +136,7 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
 
 def _end(copy: Path, source: Source, rule: Rule) -> Manifest | None:
     """The manifest of a copy that is now whole; None while other shards have work to do."""
-    if (copy / MANIFEST).exists():  # another shard was faster
-        return finished(copy, source, rule)
-    state = standing(copy, source, journal.path_hashes(source.paths))
-    missing = int((state["bytes"] < 0).sum())
-    if missing:
+    manifest, missing = complete(copy, source, rule)
+    if manifest is None:
         print(f"{copy}: this shard is done, {missing:,} images are left to the others")
-        return None
-    counts = zip(KINDS, np.bincount(state["kind"], minlength=len(KINDS)), strict=True)
-    print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
-    return commit(copy, source, rule, state)
+    return manifest

@@ -25,7 +25,7 @@ from data_prep.files import PARTIAL, disk_errors, one_writer, write_atomically
 from data_prep.image_index import ImageIndex, check_images, index_digest, open_index
 from data_prep.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
 from data_prep.problems import BAD_FILES
-from data_prep.shrink import Rule
+from data_prep.shrink import KINDS, Rule
 
 RULE = "rule.json"
 
@@ -40,7 +40,11 @@ class Source:
 
     @classmethod
     def open(cls, root: str | Path) -> "Source":
-        return cls(Path(root), load_manifest(root), open_index(root))
+        source = cls(Path(root), load_manifest(root), open_index(root))
+        for path in source.paths.tolist():
+            if path.startswith(b"/") or b".." in path.split(b"/"):
+                raise DataError(f"{root}: the index names a file outside the folder ({printable(path)}).")
+        return source
 
     def without(self, bad: set[bytes]) -> "Source":
         """The source when these images have left its index (their files stay)."""
@@ -70,7 +74,9 @@ class Source:
 
 def copy_root(root: str | Path, size: int) -> Path:
     """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
-    return Path(f"{str(root).rstrip('/')}{COPIES}") / str(size)
+    root = Path(root)
+    root = root if root.name not in ("", "..") else root.resolve()  # "." has no name to add to
+    return root.with_name(root.name + COPIES) / str(size)
 
 
 def finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
@@ -142,35 +148,45 @@ def join(root: str | Path) -> Manifest:
         return load_manifest(copy)
     if not (copy / PARTIAL / RULE).exists():
         raise DataError(f"{copy}: no copy and no shards of one. Make it: python -m data_prep resize ROOT --sizes N")
-    with disk_errors(copy):
-        source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+    source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+    manifest, missing = complete(copy, source, rule)
+    if manifest is None:
+        raise DataError(f"{copy}: {missing:,} of {len(source.paths):,} images are not made yet ({_shards(copy)}). Run "
+                        "the resize command of every shard to its end.")
+    return manifest
+
+
+def complete(copy: Path, source: Source, rule: Rule) -> tuple[Manifest | None, int]:
+    """The manifest of a copy, written now when every image is recorded, else None; and how many are missing.
+
+    Shards that end at the same time wait for each other here.
+    """
+    with disk_errors(copy), one_writer(copy, wait=True):
+        if (copy / MANIFEST).exists():
+            return load_manifest(copy), 0
         state = standing(copy, source, journal.path_hashes(source.paths))
         missing = int((state["bytes"] < 0).sum())
-        if missing:
-            raise DataError(f"{copy}: {missing:,} of {len(state):,} images are not made yet ({_shards(copy)}). Run the "
-                            "resize command of every shard to its end.")
-        return commit(copy, source, rule, state)
+        return (None, missing) if missing else (_commit(copy, source, rule, state), 0)
 
 
-def commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
+def _commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
     """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
-    with one_writer(copy):
-        if (copy / MANIFEST).exists():
-            return load_manifest(copy)
-        first, indices = 0, {}
-        for split, index in source.indices.items():
-            part = state[first:first + len(index.paths)]
-            first += len(part)
-            indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
-            check_images(copy, indices[split])
-        _nothing_else(copy, source.paths)
-        os.sync()  # the files were not flushed one by one
-        (copy / BAD_FILES).unlink(missing_ok=True)
-        facts = source.manifest
-        manifest = publish_index(copy, facts.name, _origin(source, copy, rule), facts.classes, indices,
-                                 f"{tool_versions()}, {rule.made_with}")
-        shutil.rmtree(copy / PARTIAL, ignore_errors=True)
-        return manifest
+    first, indices = 0, {}
+    for split, index in source.indices.items():
+        part = state[first:first + len(index.paths)]
+        first += len(part)
+        indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
+        check_images(copy, indices[split])
+    _nothing_else(copy, source.paths)
+    os.sync()  # the files were not flushed one by one
+    counts = zip(KINDS, np.bincount(state["kind"], minlength=len(KINDS)), strict=True)
+    print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
+    (copy / BAD_FILES).unlink(missing_ok=True)
+    facts = source.manifest
+    manifest = publish_index(copy, facts.name, _origin(source, copy, rule), facts.classes, indices,
+                             f"{tool_versions()}, {rule.made_with}")
+    shutil.rmtree(copy / PARTIAL, ignore_errors=True)
+    return manifest
 
 
 def source_root(copy: Path) -> Path:

@@ -359,7 +359,10 @@ def no_process_left(group: int) -> bool:
 
 
 def kill_often(tmp_path: Path, kills: int, images: int) -> list[int]:
-    """Numbers of copies that were there at each kill. Kill a resize at random moments, go on each time, and compare with one that was left alone."""
+    """Kill a resize at random moments, go on each time, and compare with one that was left alone.
+
+    Returns how many copies were there at each kill.
+    """
     root, generator, there = tmp_path / "photos", random.Random(0), []
     make_tree(root, train=images, validation=5)
     for number, path in enumerate(root.glob("*/*/*.JPEG")):
