@@ -20,7 +20,7 @@ from data_prep.workers import in_processes
 SUFFIXES = (b".jpeg", b".jpg", b".png", b".gif", b".webp", b".bmp", b".tif", b".tiff", b".ppm", b".pgm", b".jp2",
             b".avif")  # a file of another name counts when its content is a picture
 TASKS = {"imagenet": "ImageNet", "imagenette": "Imagenette"}  # names of DAWNBench's tasks
-ADOPTED = "image files of the user"  # Manifest.source
+ADOPTED, LINKS = "image files of the user", ", links followed"  # Manifest.source
 CHUNK = 512  # headers read by a process at a time
 
 
@@ -36,15 +36,17 @@ def adopt(root: str | Path, name: str = "", follow_links: bool = False, again: b
     for split in ("train", "validation"):
         split_folder(root, split)  # before anything is written
     with disk_errors(root), one_writer(root):
+        before = _before(root, again)
+        follow_links = follow_links or (bool(before) and links_followed(before))
         trees = walk_trees(root, follow_links)
         for note in (note for tree in trees.values() for note in tree.notes):
             print(f"note: {note}", file=sys.stderr)
-        before = _before(root, again)
         if before and not again:
             return _unchanged(root, before, trees, name)
         name = name or (before.name if before else dataset_name(root))
         indices = index_trees(root, trees, skip_bad, workers)
-        return publish_index(root, name, before.source if before else ADOPTED, trees["train"].classes, indices)
+        source = (before.source if before else ADOPTED).removesuffix(LINKS) + (LINKS if follow_links else "")
+        return publish_index(root, name, source, trees["train"].classes, indices)
 
 
 def dataset_name(root: Path) -> str:
@@ -122,12 +124,21 @@ def _before(root: Path, again: bool) -> Manifest | None:
         if again:
             return None
         raise
-    ours = {f"{split}.{file}" for split in manifest.splits for file in ("index.npz", "pixels.bin", "pixels.npz")}
-    foreign = sorted({file for split in manifest.splits.values() for file in split.files} - ours)
+    foreign = foreign_files(manifest)
     if foreign:
         raise DataError(f"{root}: holds the dataset '{manifest.name}' with other files ({foreign[0]}). It needs no "
                         "adopt; choose another folder.")
     return manifest
+
+
+def foreign_files(manifest: Manifest) -> list[str]:
+    """Files of a dataset that are neither its index nor made from it: what is indexed anew would not fit them."""
+    ours = {f"{split}.{file}" for split in manifest.splits for file in ("index.npz", "pixels.bin", "pixels.npz")}
+    return sorted({file for split in manifest.splits.values() for file in split.files} - ours)
+
+
+def links_followed(manifest: Manifest) -> bool:
+    return manifest.source.endswith(LINKS)
 
 
 def _unchanged(root: Path, manifest: Manifest, trees: dict[str, Tree], name: str) -> Manifest:
@@ -135,7 +146,7 @@ def _unchanged(root: Path, manifest: Manifest, trees: dict[str, Tree], name: str
     if name and name != manifest.name:
         raise DataError(f"{root}: is indexed as '{manifest.name}', not '{name}'. Add --again to index it anew.")
     indices = open_index(root)
-    changes = [change for split, tree in trees.items() for change in tree_changes(tree, indices[split])]
+    changes = [change for split, tree in trees.items() for change in tree_changes(root, tree, indices[split])]
     if trees["train"].classes != manifest.classes:
         changes.insert(0, Problem(b"train", "other class folders"))
     if changes:
@@ -146,8 +157,8 @@ def _unchanged(root: Path, manifest: Manifest, trees: dict[str, Tree], name: str
     return manifest
 
 
-def tree_changes(tree: Tree, index: ImageIndex) -> list[Problem]:
-    """What differs between the files on disk and the index: new, missing, or of another size."""
+def tree_changes(root: Path, tree: Tree, index: ImageIndex) -> list[Problem]:
+    """What differs between the files on disk and the index: "new", "missing" or "another size: ..."."""
     on_disk = dict(zip(tree.paths, tree.bytes.tolist(), strict=True))
     changes = []
     for path, size in zip(index.paths.tolist(), index.bytes.tolist(), strict=True):
@@ -155,4 +166,9 @@ def tree_changes(tree: Tree, index: ImageIndex) -> list[Problem]:
         if found != size:
             changes.append(Problem(path, "missing" if found is None else f"another size: {found} bytes, the index says "
                                    f"{size}"))
-    return changes + [Problem(path, "new") for path in on_disk if path.lower().endswith(SUFFIXES)]
+    return changes + [Problem(path, "new") for path in on_disk if _is_picture(root, path)]
+
+
+def _is_picture(root: Path, path: bytes) -> bool:
+    """Whether a file counts as an image: by its suffix, else by its content."""
+    return path.lower().endswith(SUFFIXES) or not isinstance(_header(os.path.join(os.fsencode(root), path)), str)

@@ -73,8 +73,10 @@ def _first_answer(work: Path, root: Path, facts: Facts) -> Manifest:
 def _build(work: Path, source: str, facts: Facts) -> Manifest:
     """Fetch, unpack, decode into `work` and verify. The manifest is returned, not yet written."""
     folder, origin = _obtain(work, source, facts)
-    _decode(find_batches(folder, facts.batch_images), work)
-    shutil.rmtree(work / "unpacked", ignore_errors=True)
+    try:
+        _decode(find_batches(folder, facts.batch_images), work)
+    finally:
+        shutil.rmtree(work / "unpacked", ignore_errors=True)
     sha256 = _verify([read_packed(work, split) for split in SPLITS], origin, facts)
     splits = {split: describe_packed(work, split, len(CLASSES)) for split in SPLITS}
     return Manifest("cifar10", "CIFAR10", origin, CLASSES, splits, sha256, tool_versions())

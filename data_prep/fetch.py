@@ -7,6 +7,7 @@ the `npm` client knows its own.
 import errno
 import gzip
 import http.client
+import lzma
 import os
 import shutil
 import ssl
@@ -72,21 +73,29 @@ def npm_package(package: str, shasum: str, folder: Path) -> Path:
     return path
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a .tar.gz into `folder`. DataError for a damaged archive, one that reaches outside, or a huge one."""
+def unpack(archive: Path, folder: Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_UNPACKED) -> None:
+    """Unpack a .tar, .tar.gz or the like into `folder`.
+
+    DataError for a damaged archive, one that reaches outside or one of more members or bytes; nothing of it stays.
+    """
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(folder, members=_bounded(tar, archive), filter="data")
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}). Fetch it again.") from error
+        with tarfile.open(archive, "r:*") as tar:
+            tar.extractall(folder, members=_bounded(tar, archive, max_members, max_bytes), filter="data")
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise DataError(f"{archive}: cannot be unpacked ({reason}). Fetch it again.") from error
+    except DataError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
-def _bounded(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
+def _bounded(tar: tarfile.TarFile, archive: Path, max_members: int, max_bytes: int) -> Iterator[tarfile.TarInfo]:
     total = 0
     for count, member in enumerate(tar):
         total += member.size
-        if count >= MAX_MEMBERS or total > MAX_UNPACKED:
-            raise DataError(f"{archive}: more than {MAX_MEMBERS} files or {MAX_UNPACKED} bytes: not the archive that "
+        if count >= max_members or total > max_bytes:
+            raise DataError(f"{archive}: more than {max_members} files or {max_bytes} bytes: not the archive that "
                             "is expected here. Choose another --source.")
         yield member
 

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,6 +69,15 @@ def disk_errors(root: Path) -> Iterator[None]:
             raise DataError(f"{place}: a file is in the way of the dataset folder. Choose another folder.") from error
         reason = error.strerror or str(error)
         raise DataError(f"{place}: {reason}. Check that you may read and write it, or choose another place.") from error
+
+
+def need_space(root: Path, needed: int) -> None:
+    """Tell how many bytes will be written below `root`. DataError when there are not as many free."""
+    free = shutil.disk_usage(root).free
+    print(f"{root}: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free", file=sys.stderr)
+    if needed > free:
+        raise DataError(f"{root}: needs about {needed / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free. Free some "
+                        "space, or choose another folder.")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

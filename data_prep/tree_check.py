@@ -1,0 +1,96 @@
+"""Every image of one tree decoded and compared with its index; its packed files compared with their hashes."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_prep.adopt import links_followed, tree_changes
+from data_prep.errors import DataError
+from data_prep.image_index import ImageIndex, index_name, open_index
+from data_prep.manifest import Manifest, check_files, load_manifest
+from data_prep.oddities import known_oddity
+from data_prep.pictures import picture_facts, read_rgb
+from data_prep.problems import Problem
+from data_prep.progress import tracked
+from data_prep.trees import walk_trees
+from data_prep.workers import in_processes
+
+CHUNK = 32  # images decoded by a process at a time
+
+
+@dataclass
+class TreeCheck:
+    root: Path
+    manifest: Manifest
+    indices: dict[str, ImageIndex] = field(default_factory=dict)  # empty for a dataset without image files
+    faults: list[str] = field(default_factory=list)       # of the tree as a whole
+    changed: list[Problem] = field(default_factory=list)  # files that are missing, new or of another size
+    bad: list[Problem] = field(default_factory=list)      # files that do not decode, or not to the size of the index
+    kinds: Counter = field(default_factory=Counter)       # "JPEG RGB" -> images
+    odd: list[str] = field(default_factory=list)          # known oddities of ImageNet that are here
+
+    @property
+    def fine(self) -> bool:
+        return not (self.faults or self.changed or self.bad)
+
+
+def check_tree(root: Path, workers: int = 0) -> TreeCheck:
+    """Look at everything below `root`. DataError only when there is no dataset or its index cannot be read."""
+    manifest = load_manifest(root)
+    check = TreeCheck(root, manifest)
+    index_files = {index_name(split) for split in manifest.splits}
+    files = {name for split in manifest.splits.values() for name in split.files}
+    try:
+        check_files(root, manifest, only=files - index_files)
+    except DataError as error:
+        check.faults.append(str(error))
+    if index_files <= files:
+        check.indices = open_index(root)
+        _compare_names(check)
+        for split, index in check.indices.items():
+            _decode_all(check, split, index, workers)
+    return check
+
+
+def _compare_names(check: TreeCheck) -> None:
+    try:
+        trees = walk_trees(check.root, links_followed(check.manifest))
+    except DataError as error:
+        check.faults.append(str(error))
+        return
+    if trees["train"].classes != check.manifest.classes:
+        check.faults.append(f"{check.root}: its class folders are not those of the manifest")
+    for split, tree in trees.items():
+        check.changed += tree_changes(check.root, tree, check.indices[split])
+
+
+def _decode_all(check: TreeCheck, split: str, index: ImageIndex, workers: int) -> None:
+    """Decode the files of the index and the new ones; those of unchanged size must have the pixels of the index."""
+    changed = {problem.path: problem.reason for problem in check.changed}
+    expected = {path: (width, height) for path, width, height in
+                zip(index.paths.tolist(), index.widths.tolist(), index.heights.tolist(), strict=True)}
+    folders = {path.partition(b"/")[0] for path in expected}
+    new = [path for path, reason in changed.items() if reason == "new" and path.partition(b"/")[0] in folders]
+    paths = [path for path in expected if changed.get(path) != "missing"] + new
+    places = [os.path.join(os.fspath(check.root), os.fsdecode(path)) for path in paths]
+    results = tracked(in_processes(_decode, places, workers, CHUNK), f"decoding {check.root} {split}", len(places))
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, str):
+            check.bad.append(Problem(path, result))
+            continue
+        check.kinds[f"{result.format} {result.mode}"] += 1
+        if path not in changed and (result.width, result.height) != expected[path]:
+            check.bad.append(Problem(path, f"{result.width}x{result.height} pixels, the index says "
+                                     f"{expected[path][0]}x{expected[path][1]}"))
+        if known_oddity(path) in (result.format, result.mode):
+            check.odd.append(known_oddity(path))
+
+
+def _decode(path: str):
+    """What a file is when all of it can be decoded (PictureFacts), else why not (str)."""
+    try:
+        facts, size = picture_facts(path), read_rgb(path).size
+    except DataError as error:
+        return str(error).partition(": ")[2]
+    return facts._replace(width=size[0], height=size[1])
