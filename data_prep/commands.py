@@ -82,8 +82,9 @@ def _resize_options(parser: argparse.ArgumentParser) -> None:
 
 def _resize(arguments: argparse.Namespace) -> int:
     from data_prep.resize import resize_tree
-    from data_prep.shards import copy_root, parse_shard
+    from data_prep.shards import parse_shard
     from data_prep.shrink import Rule
+    from data_prep.source_tree import copy_root
 
     rule = Rule(arguments.filter, arguments.quality)
     whole = resize_tree(arguments.root, arguments.sizes, arguments.workers, rule, parse_shard(arguments.shard),

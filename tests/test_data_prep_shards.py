@@ -14,8 +14,9 @@ from data_prep import journal as journals
 from data_prep.adopt import adopt
 from data_prep.files import one_writer
 from data_prep.resize import resize_tree
-from data_prep.shards import join, parse_shard, source_root
+from data_prep.shards import join, parse_shard
 from data_prep.shrink import Rule
+from data_prep.source_tree import source_root
 
 REPOSITORY = Path(__file__).parents[1]
 
