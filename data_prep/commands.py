@@ -82,8 +82,9 @@ def _resize_options(parser: argparse.ArgumentParser) -> None:
 
 def _resize(arguments: argparse.Namespace) -> int:
     from data_prep.resize import resize_tree
-    from data_prep.shards import copy_root, parse_shard
+    from data_prep.shards import parse_shard
     from data_prep.shrink import Rule
+    from data_prep.source_tree import copy_root
 
     rule = Rule(arguments.filter, arguments.quality)
     whole = resize_tree(arguments.root, arguments.sizes, arguments.workers, rule, parse_shard(arguments.shard),
@@ -107,6 +108,37 @@ def _pack(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _imagenet_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("train_tar", metavar="TRAIN_TAR", help="ILSVRC2012_img_train.tar, as it was downloaded")
+    parser.add_argument("val_tar", metavar="VAL_TAR", help="ILSVRC2012_img_val.tar")
+    _root(parser)
+    parser.add_argument("--any-archive", action="store_true",
+                        help="take archives of this kind that are not the official ones: fewer classes or images")
+    _workers(parser)
+
+
+def _imagenet(arguments: argparse.Namespace) -> int:
+    from data_prep.imagenet import arrange_imagenet
+
+    return _done(arrange_imagenet(arguments.train_tar, arguments.val_tar, arguments.root, arguments.any_archive,
+                                  arguments.workers), arguments.root)
+
+
+def _imagenette_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--variant", choices=("full", "320", "160"), default="full",
+                        help="original sizes (default), or with a short side of 320 or 160 pixels")
+    parser.add_argument("--source", default="web", metavar="PATH",
+                        help="an archive, or a folder with train/ and val/, instead of the web")
+
+
+def _imagenette(arguments: argparse.Namespace) -> int:
+    from data_prep.imagenette import KNOWN, prepare_imagenette
+
+    facts = KNOWN[arguments.command]
+    return _done(prepare_imagenette(arguments.root, facts, arguments.variant, arguments.source), arguments.root)
+
+
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder of the dataset; its copies ROOT-sz/* are looked at too")
     parser.add_argument("--write", action="store_true", help="index ROOT anew when its files have changed")
@@ -123,6 +155,9 @@ def _check(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "cifar10": Command("CIFAR-10, packed (0.5 GB while it works, 184 MB afterwards)", _cifar10_options, _cifar10),
     "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
+    "imagenet": Command("ImageNet from its two official archives (300 GB with them)", _imagenet_options, _imagenet),
+    "imagenette": Command("ten easy classes of ImageNet, 0.1 to 1.6 GB", _imagenette_options, _imagenette),
+    "imagewoof": Command("ten breeds of dogs of ImageNet, 0.1 to 1.4 GB", _imagenette_options, _imagenette),
     "adopt": Command("index a tree of image files where it lies", _adopt_options, _adopt),
     "resize": Command("smaller copies of an image tree: ROOT -> ROOT-sz/160, ROOT-sz/320", _resize_options, _resize),
     "pack": Command("all pixels of an image tree in one file: nothing to decode at train time", _pack_options, _pack),

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +23,9 @@ LOCK = ".lock"
 
 
 @contextmanager
-def one_writer(root: Path) -> Iterator[None]:
-    """Hold the only right to write into `root` (made when missing). DataError when another process holds it.
+def one_writer(root: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the only right to write into `root` (made when missing). DataError when another process holds it, unless
+    `wait`.
 
     When the work fails before it has put anything into a folder made here, the folder is removed again.
     """
@@ -31,7 +34,7 @@ def one_writer(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         with open(root / LOCK, "w") as handle:  # not removed from a folder that stays: that is a race
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise DataError(
                     f"{root}: another process is preparing this folder. Wait for it, or choose another folder."
@@ -66,6 +69,15 @@ def disk_errors(root: Path) -> Iterator[None]:
             raise DataError(f"{place}: a file is in the way of the dataset folder. Choose another folder.") from error
         reason = error.strerror or str(error)
         raise DataError(f"{place}: {reason}. Check that you may read and write it, or choose another place.") from error
+
+
+def need_space(root: Path, needed: int) -> None:
+    """Tell how many bytes will be written below `root`. DataError when there are not as many free."""
+    free = shutil.disk_usage(root).free
+    print(f"{root}: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free", file=sys.stderr)
+    if needed > free:
+        raise DataError(f"{root}: needs about {needed / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free. Free some "
+                        "space, or choose another folder.")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -34,6 +34,14 @@ def existing(root: Path, name: str) -> Manifest | None:
     return manifest
 
 
+def refuse_foreign_tree(root: Path) -> None:
+    """DataError when image folders lie at `root` that no unfinished preparation has put there."""
+    for name in ("train", "validation", "val"):
+        if (root / name).exists() and not (root / PARTIAL).exists():
+            raise DataError(f"{root / name}: is there already. To use these images: python -m data_prep adopt {root}; "
+                            "else choose another folder.")
+
+
 def start(root: Path) -> Path:
     """Make sure no half dataset looks whole; returns the folder to build in."""
     (root / MANIFEST).unlink(missing_ok=True)

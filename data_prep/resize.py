@@ -2,7 +2,7 @@
 
 All sizes are made from one decoding, in several processes. Every copy is written to a temporary file, renamed into
 place, then recorded (journal.py), so the same command goes on after a kill at any point; shards.py makes the copies
-whole. Nothing of ROOT is changed.
+whole. Nothing of ROOT is changed, but for its index with --skip-bad.
 """
 
 import os
@@ -19,11 +19,12 @@ from data_prep import journal
 from data_prep.errors import DataError
 from data_prep.file_names import printable
 from data_prep.files import disk_errors
-from data_prep.manifest import MANIFEST, Manifest
+from data_prep.manifest import Manifest
 from data_prep.problems import BAD_FILES, Problem, write_problems
 from data_prep.progress import tracked
-from data_prep.shards import Source, begin, commit, copy_root, finished, standing
-from data_prep.shrink import KINDS, Rule, shrink
+from data_prep.shards import begin, complete, standing
+from data_prep.shrink import Rule, shrink
+from data_prep.source_tree import Source, copy_root
 from data_prep.workers import Rows, in_processes
 
 LARGEST = 4096  # px, of --sizes
@@ -51,16 +52,15 @@ def resize_tree(root: str | Path, sizes: list[int], workers: int = 0, rule: Rule
     _check_sizes(sizes)
     rule, source = rule or Rule(), Source.open(root)
     copies = {size: copy_root(root, size) for size in sorted(set(sizes))}
-    with disk_errors(copy_root(root, max(sizes)).parent), ExitStack() as locks:
-        whole = {size: finished(copy, source, rule) for size, copy in copies.items()}
-        open_sizes = tuple(size for size in copies if whole[size] is None)
-        if open_sizes:
-            job = Job(source.root, open_sizes, tuple(copies[size] for size in open_sizes),
-                      tuple(begin(copies[size], rule, shard, locks) for size in open_sizes), rule)
+    with disk_errors(copies[sizes[0]].parent), ExitStack() as locks:
+        whole = {size: begin(copy, source, rule, shard, locks) for size, copy in copies.items()}
+        places = {size: place for size, place in whole.items() if isinstance(place, Path)}
+        if places:
+            job = Job(source.root, tuple(places), tuple(copies[size] for size in places), tuple(places.values()), rule)
             bad = _make_all(job, source, workers, shard)
             if bad:
                 source = _without(bad, job, source, skip_bad)
-            whole |= {size: _end(copies[size], source, rule) for size in open_sizes}
+            whole |= {size: _end(copies[size], source, rule) for size in places}
     return {size: manifest for size, manifest in whole.items() if manifest}
 
 
@@ -105,8 +105,8 @@ def _make(job: Job, image: tuple[bytes, int]) -> list[tuple[int, int, int, int]]
     with open(file, "rb") as handle:
         data = handle.read()
     if len(data) != length:
-        raise DataError(f"{printable(file)} has {len(data)} bytes, the index says {length}. Index the folder again: "
-                        f"python -m data_prep adopt {job.root}")
+        raise DataError(f"{printable(file)} has {len(data)} bytes, the index says {length}. See what else differs: "
+                        f"python -m data_prep check {job.root}")
     try:
         copies = shrink(data, printable(path), job.sizes, job.rule)
     except DataError as error:
@@ -123,11 +123,11 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
 
     They leave the index of the source too: a tree and its copies must hold the same images.
     """
-    for copy in job.copies:
-        write_problems(copy, bad)
+    for folder in (source.root,) if skip_bad else job.copies:
+        write_problems(folder, bad)
     if skip_bad:
         print(f"LEFT OUT of {source.root} and its copies: {len(bad):,} bad images, listed in "
-              f"{job.copies[0] / BAD_FILES}", file=sys.stderr)
+              f"{source.root / BAD_FILES}", file=sys.stderr)
         return source.without({problem.path for problem in bad})
     raise DataError(f"{source.root}: {len(bad):,} of {len(source.paths):,} images cannot be decoded, all listed in "
                     f"{job.copies[0] / BAD_FILES}; the first is {bad[0]}. Replace them and index the folder again, or "
@@ -136,13 +136,7 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
 
 def _end(copy: Path, source: Source, rule: Rule) -> Manifest | None:
     """The manifest of a copy that is now whole; None while other shards have work to do."""
-    if (copy / MANIFEST).exists():  # another shard was faster
-        return finished(copy, source, rule)
-    state = standing(copy, source, journal.path_hashes(source.paths))
-    missing = int((state["bytes"] < 0).sum())
-    if missing:
+    manifest, missing = complete(copy, source, rule)
+    if manifest is None:
         print(f"{copy}: this shard is done, {missing:,} images are left to the others")
-        return None
-    counts = zip(KINDS, np.bincount(state["kind"], minlength=len(KINDS)), strict=True)
-    print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
-    return commit(copy, source, rule, state)
+    return manifest

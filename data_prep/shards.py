@@ -10,92 +10,22 @@ import json
 import os
 import shutil
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from data_prep import journal
 from data_prep.adopt import publish_index
-from data_prep.advice import COPIES
 from data_prep.errors import DataError
 from data_prep.file_names import printable
 from data_prep.files import PARTIAL, disk_errors, one_writer, write_atomically
 from data_prep.image_index import ImageIndex, check_images, index_digest, open_index
 from data_prep.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
 from data_prep.problems import BAD_FILES
-from data_prep.shrink import Rule
+from data_prep.shrink import KINDS, Rule
+from data_prep.source_tree import Source, source_root
 
 RULE = "rule.json"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The tree that copies are made of, opened once."""
-
-    root: Path
-    manifest: Manifest
-    indices: dict[str, ImageIndex]
-
-    @classmethod
-    def open(cls, root: str | Path) -> "Source":
-        return cls(Path(root), load_manifest(root), open_index(root))
-
-    def without(self, bad: set[bytes]) -> "Source":
-        """The source when these images have left its index (their files stay)."""
-        for split, facts in self.manifest.splits.items():
-            if set(facts.files) - {f"{split}.{file}" for file in ("index.npz", "pixels.bin", "pixels.npz")}:
-                raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
-        with one_writer(self.root):
-            now = Source.open(self.root)  # another shard may have left out others
-            keep = {split: ~np.isin(index.paths, list(bad)) for split, index in now.indices.items()}
-            indices = {split: ImageIndex(*(array[keep[split]] for array in vars(index).values()))
-                       for split, index in now.indices.items()}
-            facts = now.manifest
-            for split, index in indices.items():
-                if len(np.unique(index.labels)) < len(facts.classes):
-                    raise DataError(f"{self.root}: without its bad images a class of '{split}' would be empty.")
-            publish_index(self.root, facts.name, facts.source, facts.classes, indices)
-        return Source.open(self.root)
-
-    @cached_property
-    def paths(self) -> np.ndarray:  # (N,) bytes, of both splits
-        return np.concatenate([index.paths for index in self.indices.values()])
-
-    @cached_property
-    def bytes(self) -> np.ndarray:  # (N,) int64
-        return np.concatenate([index.bytes for index in self.indices.values()])
-
-
-def copy_root(root: str | Path, size: int) -> Path:
-    """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
-    return Path(f"{str(root).rstrip('/')}{COPIES}") / str(size)
-
-
-def finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
-    """The manifest of a copy that is whole and made of this very source by this rule, None when there is work to do.
-
-    A copy that lost files gets its records back, so only the lost ones are made again. DataError for another copy.
-    """
-    if not (copy / MANIFEST).exists():
-        _same_rule(copy, rule)
-        return None
-    manifest = load_manifest(copy)
-    if manifest.source != _origin(source, copy, rule):
-        raise DataError(f"{copy}: holds copies of another kind ({manifest.source}; now {_origin(source, copy, rule)}). "
-                        "Delete the folder to make them again.")
-    try:
-        check_files(copy, manifest, hashes=False)
-        indices = open_index(copy)
-        for index in indices.values():
-            check_images(copy, index)
-    except DataError as error:
-        print(f"making the missing copies again: {error}", flush=True)
-        _reopen(copy, source, rule)
-        return None
-    shutil.rmtree(copy / PARTIAL, ignore_errors=True)  # left when a run was killed right after the manifest
-    return manifest
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -106,15 +36,19 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def begin(copy: Path, rule: Rule, shard: tuple[int, int], locks: ExitStack) -> Path:
-    """The folder of a shard, locked. The rule is recorded; shards of another rule are refused."""
-    copy.mkdir(parents=True, exist_ok=True)
-    place = copy / PARTIAL / f"{shard[0]}-of-{shard[1]}"
-    locks.enter_context(one_writer(place))
-    if not (copy / PARTIAL / RULE).exists():
-        write_atomically(copy / PARTIAL / RULE, rule.to_json())
-    _same_rule(copy, rule)
-    return place
+def begin(copy: Path, source: Source, rule: Rule, shard: tuple[int, int], locks: ExitStack) -> Manifest | Path:
+    """The manifest of a copy that is whole; else the folder of the shard, locked, with the rule recorded."""
+    with one_writer(copy, wait=True):  # other shards may begin or end now
+        manifest = _finished(copy, source, rule)
+        if manifest:
+            return manifest
+        place = copy / PARTIAL / f"{shard[0]}-of-{shard[1]}"
+        locks.enter_context(one_writer(place))
+        if not (copy / PARTIAL / RULE).exists():
+            write_atomically(copy / PARTIAL / RULE, rule.to_json())
+        for left in place.glob("*.tmp"):  # of a killed process
+            left.unlink()
+        return place
 
 
 def standing(copy: Path, source: Source, hashes: np.ndarray) -> np.ndarray:
@@ -140,43 +74,70 @@ def join(root: str | Path) -> Manifest:
         return load_manifest(copy)
     if not (copy / PARTIAL / RULE).exists():
         raise DataError(f"{copy}: no copy and no shards of one. Make it: python -m data_prep resize ROOT --sizes N")
-    with disk_errors(copy):
-        source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+    source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+    manifest, missing = complete(copy, source, rule)
+    if manifest is None:
+        raise DataError(f"{copy}: {missing:,} of {len(source.paths):,} images are not made yet ({_shards(copy)}). Run "
+                        "the resize command of every shard to its end.")
+    return manifest
+
+
+def complete(copy: Path, source: Source, rule: Rule) -> tuple[Manifest | None, int]:
+    """The manifest of a copy, written now when every image is recorded, else None; and how many are missing.
+
+    Shards that end at the same time wait for each other here.
+    """
+    with disk_errors(copy), one_writer(copy, wait=True):
+        if (copy / MANIFEST).exists():
+            return load_manifest(copy), 0
         state = standing(copy, source, journal.path_hashes(source.paths))
         missing = int((state["bytes"] < 0).sum())
-        if missing:
-            raise DataError(f"{copy}: {missing:,} of {len(state):,} images are not made yet ({_shards(copy)}). Run the "
-                            "resize command of every shard to its end.")
-        return commit(copy, source, rule, state)
+        return (None, missing) if missing else (_commit(copy, source, rule, state), 0)
 
 
-def commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
+def _commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
     """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
-    with one_writer(copy):
-        if (copy / MANIFEST).exists():
-            return load_manifest(copy)
-        first, indices = 0, {}
-        for split, index in source.indices.items():
-            part = state[first:first + len(index.paths)]
-            first += len(part)
-            indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
-            check_images(copy, indices[split])
-        _nothing_else(copy, source.paths)
-        os.sync()  # the files were not flushed one by one
-        (copy / BAD_FILES).unlink(missing_ok=True)
-        facts = source.manifest
-        manifest = publish_index(copy, facts.name, _origin(source, copy, rule), facts.classes, indices,
-                                 f"{tool_versions()}, {rule.made_with}")
-        shutil.rmtree(copy / PARTIAL, ignore_errors=True)
-        return manifest
+    first, indices = 0, {}
+    for split, index in source.indices.items():
+        part = state[first:first + len(index.paths)]
+        first += len(part)
+        indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
+        check_images(copy, indices[split])
+    _nothing_else(copy, source.paths)
+    os.sync()  # the files were not flushed one by one
+    counts = zip(KINDS, np.bincount(state["kind"], minlength=len(KINDS)), strict=True)
+    print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
+    (copy / BAD_FILES).unlink(missing_ok=True)
+    facts = source.manifest
+    manifest = publish_index(copy, facts.name, _origin(source, copy, rule), facts.classes, indices,
+                             f"{tool_versions()}, {rule.made_with}")
+    shutil.rmtree(copy / PARTIAL, ignore_errors=True)
+    return manifest
 
 
-def source_root(copy: Path) -> Path:
-    """ROOT-sz/160 -> ROOT"""
-    folder = copy.absolute().parent
-    if not folder.name.endswith(COPIES):
-        raise DataError(f"{copy}: not a folder like ROOT-sz/160, so its source is not known.")
-    return folder.with_name(folder.name.removesuffix(COPIES))
+def _finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
+    """The manifest of a copy that is whole and made of this very source by this rule, None when there is work to do.
+
+    A copy that lost files gets its records back, so only the lost ones are made again. DataError for another copy.
+    """
+    if not (copy / MANIFEST).exists():
+        _same_rule(copy, rule)
+        return None
+    manifest = load_manifest(copy)
+    if manifest.source != _origin(source, copy, rule):
+        raise DataError(f"{copy}: holds copies of another kind ({manifest.source}; now {_origin(source, copy, rule)}). "
+                        "Delete the folder to make them again.")
+    try:
+        check_files(copy, manifest, hashes=False)
+        indices = open_index(copy)
+        for index in indices.values():
+            check_images(copy, index)
+    except DataError as error:
+        print(f"making the missing copies again: {error}", flush=True)
+        _reopen(copy, source, rule)
+        return None
+    shutil.rmtree(copy / PARTIAL, ignore_errors=True)  # left when a run was killed right after the manifest
+    return manifest
 
 
 def _origin(source: Source, copy: Path, rule: Rule) -> str:
