@@ -185,7 +185,8 @@ def test_a_phase_directory_with_other_images(toy, tmp_path, capsys):
     (tmp_path / "data").symlink_to(toy)
     packed_dataset(tmp_path / "data-other", [0, 1] * 120, ("cat", "dog"))
     phases = PHASES.replace("'sz': 16", "'sz': 16, 'trndir': '-other'")
-    refused(capsys, flags(tmp_path / "data", tmp_path / "run", "--phases", phases), "data-other", "2 classes")
+    arguments = flags(tmp_path / "data", tmp_path / "run", "--phases", phases)
+    refused(capsys, arguments, "data-other", "lacks cross, disc, ring; adds cat, dog")
 
 
 def test_three_classes_train_with_top_3(tmp_path):

@@ -34,10 +34,14 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
 
 
 def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
-    """The resolved configuration and the schedule's table; steps and images where the dataset is there."""
-    try:
-        images = load_manifest(folders_of(config, schedule)[0]).splits["train"].images
-    except DataError:
-        images = None
+    """The resolved configuration, the schedule's table (steps and images where the dataset is there), and a line for
+    every folder that is missing."""
+    folders, missing = {}, []
+    for folder in folders_of(config, schedule):
+        try:
+            folders[folder] = load_manifest(folder)
+        except DataError as error:
+            missing.append(f"MISSING: {error}")
+    images = next((manifest.splits["train"].images for manifest in folders.values()), None)
     settings = [f"{name:18} {value}" for name, value in asdict(config).items() if value not in ("", None)]
-    return "\n".join([*settings, "", schedule_table(schedule, world_size, images)])
+    return "\n".join([*settings, "", schedule_table(schedule, world_size, images), *missing])
