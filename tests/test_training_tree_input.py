@@ -86,7 +86,8 @@ def test_d10_a_file_that_is_gone_or_changed(data, capsys):
 
 
 def test_d10_the_dataset_changed_between_save_and_resume(data, capsys):
-    assert main(arguments(data, "--epochs", "1")) == 0
+    stop = json.dumps({"kind": "term", "epoch": 0, "step": 2})
+    assert main(arguments(data, "--inject-fault", stop)) == 75
     changed_copy(data, capsys, swap_two_files)
     refused(capsys, ["--resume", str(data.parent / "run")], "not the same experiment", "dataset-sz/32")
 
