@@ -1,4 +1,4 @@
-"""What training.memory.keep_freed_memory gains on this machine: images/s with it against without, in turn.
+"""What data_prep.memory.keep_freed_memory gains on this machine: images/s with it against without, in turn.
 
 Each measurement is a process of its own, because the setting cannot be taken back.
 
@@ -34,8 +34,8 @@ def images_per_second(options: argparse.Namespace) -> float:
     import torch
     import torch.nn.functional as F
 
+    from data_prep.memory import keep_freed_memory
     from training.cifarnet import CifarNet
-    from training.memory import keep_freed_memory
 
     if options.child == "keep" and not keep_freed_memory():
         sys.exit("this C library has no mallopt")

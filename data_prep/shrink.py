@@ -61,17 +61,18 @@ def shrink(data: bytes, name: str, sizes: tuple[int, ...], rule: Rule) -> list[C
     """One copy for each of `sizes` (short side, px), never larger than the picture. DataError "name: reason"."""
     facts = picture_facts(data, name)
     turn, short = _orientation(data, facts), min(facts.width, facts.height)
-    copies, pixels = {}, {}
+    copies, decoded = {}, {}
     for size in sizes:
         if short <= size and turn == 1 and _is_clean(data, facts):
-            pixels.setdefault(0, _pixels(data, name, facts, 0))  # only to know that it can be decoded
+            if 0 not in decoded:  # only to know that it can be
+                decoded[0] = _image(_pixels(data, name, facts, 0))
             copies[size] = Copy(data, facts.width, facts.height, 1)
             continue
         least = max(LEAST, 2 * size)
         least = least if short >= 2 * least else 0  # scaled decoding: 1/2, 1/4 or 1/8
-        if least not in pixels:
-            pixels[least] = np.ascontiguousarray(TURNS[turn](_pixels(data, name, facts, least)))
-        copies[size] = _smaller(pixels[least], size, rule, name)
+        if least not in decoded:
+            decoded[least] = _image(TURNS[turn](_pixels(data, name, facts, least)))
+        copies[size] = _smaller(decoded[least], size, rule, name)
     return [copies[size] for size in sizes]
 
 
@@ -86,24 +87,34 @@ def decode(data: bytes, name: str) -> np.ndarray:
     return _pixels(data, name, picture_facts(data, name), 0)
 
 
-def _smaller(pixels: np.ndarray, size: int, rule: Rule, name: str) -> Copy:
-    height, width = pixels.shape[:2]
-    place = target(width, height, size)
-    small = pixels if place == (width, height) else resample(pixels, place, rule.filter)
-    try:
-        data = simplejpeg.encode_jpeg(small, rule.quality, "RGB", "420")
-    except ValueError as error:
-        raise DataError(f"{name}: cannot be stored as JPEG ({error})") from error
-    return Copy(data, *place, 2 if small is pixels else 0)
-
-
 def resample(pixels: np.ndarray, size: tuple[int, int], name: str = "lanczos") -> np.ndarray:
     """(H, W, 3) uint8 to (height, width, 3) of `size` = width, height, antialiased."""
-    options = ResizeOptions(ResizeAlg.convolution(FILTERS[name]), use_alpha=False)
-    source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
+    return _array(_resampled(_image(pixels), size, name))
+
+
+def _smaller(image: ImageData, size: int, rule: Rule, name: str) -> Copy:
+    whole = image.width, image.height
+    place = target(*whole, size)
+    small = image if place == whole else _resampled(image, place, rule.filter)
+    try:
+        data = simplejpeg.encode_jpeg(_array(small), rule.quality, "RGB", "420")
+    except ValueError as error:
+        raise DataError(f"{name}: cannot be stored as JPEG ({error})") from error
+    return Copy(data, *place, 2 if small is image else 0)
+
+
+def _resampled(image: ImageData, size: tuple[int, int], name: str) -> ImageData:
     small = ImageData(*size, PixelType.U8x3)
-    RESIZER.resize(source, small, options)
-    return np.frombuffer(small.get_buffer(), np.uint8).reshape(size[1], size[0], 3)
+    RESIZER.resize(image, small, ResizeOptions(ResizeAlg.convolution(FILTERS[name]), use_alpha=False))
+    return small
+
+
+def _image(pixels: np.ndarray) -> ImageData:
+    return ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
+
+
+def _array(image: ImageData) -> np.ndarray:
+    return np.frombuffer(image.get_buffer(), np.uint8).reshape(image.height, image.width, 3)
 
 
 def _pixels(data: bytes, name: str, facts: PictureFacts, least: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.memory import keep_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,6 +74,7 @@ def _run_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end when it is gone (killed: nobody else would tell)."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep import DataError, Manifest
+from data_prep.memory import keep_freed_memory
 from dawn import Clock, process_start_ns
 from phases import Schedule
 from training.checkpoint import Saver
@@ -20,7 +21,6 @@ from training.faults import Faults
 from training.interrupt import StopSignal
 from training.loaders import open_loader
 from training.logbook import Logbook
-from training.memory import keep_freed_memory
 from training.models import build_model, check_model
 from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
 from training.reporting import report_run

@@ -7,9 +7,9 @@ M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed activations in its heap instead of returning them to the system: each training step frees
-    and asks for the same large blocks again, and the page faults of fresh ones cost a CPU run a tenth of its time
-    (benchmarks/allocator.py).
+    """Let glibc keep freed blocks in its heap instead of returning them to the system: each training step, or each
+    decoded picture, frees and asks for the same large blocks again, and the page faults of fresh ones cost a CPU run
+    a tenth of its time (benchmarks/allocator.py).
 
     True when the C library took it; other systems are left as they are. Affects this process only.
     """
