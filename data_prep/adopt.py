@@ -11,7 +11,7 @@ from data_prep.errors import DataError
 from data_prep.files import disk_errors, one_writer
 from data_prep.image_index import ImageIndex, describe_index, index_digest, open_index, save_index
 from data_prep.manifest import MANIFEST, Manifest, load_manifest, save_manifest, tool_versions
-from data_prep.pictures import picture_facts
+from data_prep.pictures import picture_facts, read_rgb
 from data_prep.problems import BAD_FILES, Problem, refuse, write_problems
 from data_prep.progress import tracked
 from data_prep.trees import Tree, split_folder, walk_trees
@@ -21,7 +21,9 @@ SUFFIXES = (b".jpeg", b".jpg", b".png", b".gif", b".webp", b".bmp", b".tif", b".
             b".avif")  # a file of another name counts when its content is a picture
 TASKS = {"imagenet": "ImageNet", "imagenette": "Imagenette"}  # names of DAWNBench's tasks
 ADOPTED, LINKS = "image files of the user", ", links followed"  # Manifest.source
-CHUNK = 512  # headers read by a process at a time
+NEW, MISSING = "new", "missing"  # reasons of a Problem
+CHUNK = 512    # headers read by a process at a time
+DECODED = 100  # files outside the index are decoded, when they are fewer, to tell new ones from others
 
 
 def adopt(root: str | Path, name: str = "", follow_links: bool = False, again: bool = False, skip_bad: bool = False,
@@ -146,7 +148,11 @@ def _unchanged(root: Path, manifest: Manifest, trees: dict[str, Tree], name: str
     if name and name != manifest.name:
         raise DataError(f"{root}: is indexed as '{manifest.name}', not '{name}'. Add --again to index it anew.")
     indices = open_index(root)
-    changes = [change for split, tree in trees.items() for change in tree_changes(root, tree, indices[split])]
+    changes = [change for split, tree in trees.items() for change in tree_changes(tree, indices[split])]
+    outside = [change for change in changes if change.reason == NEW]
+    if len(outside) < DECODED:  # some are no pictures, or bad ones that were left out
+        left_out = [change for change in outside if not _decodes(os.path.join(root, os.fsdecode(change.path)))]
+        changes = [change for change in changes if change not in left_out]
     if trees["train"].classes != manifest.classes:
         changes.insert(0, Problem(b"train", "other class folders"))
     if changes:
@@ -157,18 +163,21 @@ def _unchanged(root: Path, manifest: Manifest, trees: dict[str, Tree], name: str
     return manifest
 
 
-def tree_changes(root: Path, tree: Tree, index: ImageIndex) -> list[Problem]:
-    """What differs between the files on disk and the index: "new", "missing" or "another size: ..."."""
+def tree_changes(tree: Tree, index: ImageIndex) -> list[Problem]:
+    """What differs between the files on disk and the index, by name and size alone."""
     on_disk = dict(zip(tree.paths, tree.bytes.tolist(), strict=True))
     changes = []
     for path, size in zip(index.paths.tolist(), index.bytes.tolist(), strict=True):
         found = on_disk.pop(path, None)
-        if found != size:
-            changes.append(Problem(path, "missing" if found is None else f"another size: {found} bytes, the index says "
-                                   f"{size}"))
-    return changes + [Problem(path, "new") for path in on_disk if _is_picture(root, path)]
+        if found is None:
+            changes.append(Problem(path, MISSING))
+        elif found != size:
+            changes.append(Problem(path, f"another size: {found} bytes, the index says {size}"))
+    return changes + [Problem(path, NEW) for path in on_disk]
 
 
-def _is_picture(root: Path, path: bytes) -> bool:
-    """Whether a file counts as an image: by its suffix, else by its content."""
-    return path.lower().endswith(SUFFIXES) or not isinstance(_header(os.path.join(os.fsencode(root), path)), str)
+def _decodes(path: str) -> bool:
+    try:
+        return bool(read_rgb(path))
+    except DataError:
+        return False

@@ -5,9 +5,11 @@ from pathlib import Path
 COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
 
 
-def how_to_make(root: str | Path, name: str = "") -> str:
-    """The command for the dataset at `root`, called `name` in its manifest ("": there is none)."""
+def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
+    """The command for the dataset at `root`, called `name` in its manifest ("": there is none), or for its pixels."""
     root, command = Path(root), "python -m data_prep"
+    if packed:
+        return f"Pack it again with: {command} pack {root}"
     if root.parent.name.endswith(COPIES) and root.name.isdigit():
         source = root.parent.with_name(root.parent.name.removesuffix(COPIES))
         return f"Make it with: {command} resize {source} --sizes {root.name}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.adopt import foreign_files, index_trees, links_followed, publish_index
+from data_prep.adopt import NEW, foreign_files, index_trees, links_followed, publish_index
 from data_prep.advice import COPIES
 from data_prep.errors import DataError
 from data_prep.file_names import printable
@@ -75,6 +75,9 @@ def _copies(main: TreeCheck, workers: int):
 
                 join(root)
             copy = check_tree(root, workers)
+            extra = [problem for problem in copy.changed if problem.reason == NEW]  # their source has left the index
+            copy.changed = [problem for problem in copy.changed if problem.reason != NEW]
+            copy.outside += extra
             difference = same_images(main, copy) if copy.indices else "no image files"
         except DataError as error:
             copy, difference = TreeCheck(root, main.manifest), str(error).removeprefix(f"{root}: ")
@@ -93,6 +96,9 @@ def _tell(tree: TreeCheck) -> None:
     if tree.odd:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(tree.odd).items()))
         print(f"{tree.root}: known oddities of ImageNet: {kinds} named JPEG; they decode")
+    if tree.outside:
+        print(f"{tree.root}: {len(tree.outside):,} files are not in the index and not needed, the first is "
+              f"{min(tree.outside)}")
     problems = sorted(tree.changed + tree.bad)
     for problem in problems[:SHOWN]:
         print(f"BAD {tree.root}/{problem}")
@@ -101,7 +107,7 @@ def _tell(tree: TreeCheck) -> None:
     for fault in tree.faults:
         print(f"BAD {fault}")
     try:
-        write_problems(tree.root, problems)
+        write_problems(tree.root, sorted(problems + tree.outside))
     except OSError as error:
         print(f"note: {tree.root / BAD_FILES} cannot be written ({error.strerror})", file=sys.stderr)
 
@@ -132,12 +138,12 @@ def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, workers: in
 
 def _without(main: TreeCheck, bad: list[Problem], workers: int) -> dict[str, ImageIndex]:
     """The index of what lies in ROOT now, without the bad files."""
-    new, out = main.indices, {problem.path for problem in bad}
+    new, out = main.indices, {problem.path for problem in bad + main.outside}
     if main.changed:
         new = index_trees(main.root, walk_trees(main.root, links_followed(main.manifest)), True, workers)
-        write_problems(main.root, bad)
-    if out:
-        print(f"LEFT OUT of {main.root} and its copies: {len(out):,} bad files, listed in {main.root / BAD_FILES}")
+        write_problems(main.root, sorted(bad + main.outside))
+    if bad:
+        print(f"LEFT OUT of {main.root} and its copies: {len(bad):,} bad files, listed in {main.root / BAD_FILES}")
     return {split: _rows(index, [path not in out for path in index.paths.tolist()]) for split, index in new.items()}
 
 

@@ -16,7 +16,7 @@ from data_prep.image_index import check_images, open_index
 from data_prep.manifest import Manifest
 from data_prep.progress import waiting
 from data_prep.publish import existing, refuse_foreign_tree, start
-from data_prep.trees import FOLDERS, same_classes, split_folder, walk_trees
+from data_prep.trees import FOLDERS, some, split_folder, walk_trees
 
 BASE = "https://s3.amazonaws.com/fast-ai-imageclas/"
 MAX_MEMBERS, MAX_BYTES = 20_000, 4 * 2**30
@@ -132,7 +132,10 @@ def _find(folder: Path) -> Path:
 def _verify(folder: Path, facts: Facts) -> None:
     """DataError unless the folder has the classes and numbers of images of this dataset."""
     trees = walk_trees(folder)
-    same_classes(folder, {facts.name: facts.classes, "train": trees["train"].classes})
+    foreign = sorted(set(trees["train"].classes) ^ set(facts.classes))
+    if foreign:
+        raise DataError(f"{folder}: not the classes of {facts.name} ({len(foreign)} differ: {some(foreign)}). Use "
+                        "another --source.")
     found = {split: len(tree.paths) for split, tree in trees.items()}
     if found != facts.images:
         raise DataError(f"{folder}: {found['train']:,} + {found['validation']:,} images, {facts.name} has "

@@ -79,7 +79,8 @@ def check_files(root: str | Path, manifest: Manifest, hashes: bool = True, only:
         for name, expected in split.files.items():
             reason = _difference(Path(root) / name, expected, hashes) if only is None or name in only else ""
             if reason:
-                raise DataError(f"{Path(root) / name}: {reason}. {how_to_make(root, manifest.name)}")
+                remedy = how_to_make(root, manifest.name, packed=".pixels." in name)
+                raise DataError(f"{Path(root) / name}: {reason}. {remedy}")
 
 
 def describe_files(root: Path, names: list[str]) -> dict[str, dict]:

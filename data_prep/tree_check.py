@@ -5,12 +5,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.adopt import links_followed, tree_changes
+from data_prep.adopt import MISSING, NEW, links_followed, tree_changes
 from data_prep.errors import DataError
 from data_prep.image_index import ImageIndex, index_name, open_index
 from data_prep.manifest import Manifest, check_files, load_manifest
 from data_prep.oddities import known_oddity
-from data_prep.pictures import picture_facts, read_rgb
+from data_prep.pictures import PictureFacts, picture_facts, read_rgb
 from data_prep.problems import Problem
 from data_prep.progress import tracked
 from data_prep.trees import walk_trees
@@ -27,6 +27,7 @@ class TreeCheck:
     faults: list[str] = field(default_factory=list)       # of the tree as a whole
     changed: list[Problem] = field(default_factory=list)  # files that are missing, new or of another size
     bad: list[Problem] = field(default_factory=list)      # files that do not decode, or not to the size of the index
+    outside: list[Problem] = field(default_factory=list)  # files that do not decode but are in no index: no harm done
     kinds: Counter = field(default_factory=Counter)       # "JPEG RGB" -> images
     odd: list[str] = field(default_factory=list)          # known oddities of ImageNet that are here
 
@@ -47,47 +48,52 @@ def check_tree(root: Path, workers: int = 0) -> TreeCheck:
         check.faults.append(str(error))
     if index_files <= files:
         check.indices = open_index(root)
-        _compare_names(check)
-        for split, index in check.indices.items():
-            _decode_all(check, split, index, workers)
+        new = _compare_names(check)
+        for split in check.indices:
+            _decode_all(check, split, new.get(split, []), workers)
     return check
 
 
-def _compare_names(check: TreeCheck) -> None:
+def _compare_names(check: TreeCheck) -> dict[str, list[bytes]]:
+    """Compare names and sizes of all files with the index. Returns the new files of each split."""
     try:
         trees = walk_trees(check.root, links_followed(check.manifest))
     except DataError as error:
         check.faults.append(str(error))
-        return
+        return {}
     if trees["train"].classes != check.manifest.classes:
         check.faults.append(f"{check.root}: its class folders are not those of the manifest")
+    new = {}
     for split, tree in trees.items():
-        check.changed += tree_changes(check.root, tree, check.indices[split])
+        changes = tree_changes(tree, check.indices[split])
+        new[split] = [change.path for change in changes if change.reason == NEW]
+        check.changed += [change for change in changes if change.reason != NEW]
+    return new
 
 
-def _decode_all(check: TreeCheck, split: str, index: ImageIndex, workers: int) -> None:
+def _decode_all(check: TreeCheck, split: str, new: list[bytes], workers: int) -> None:
     """Decode the files of the index and the new ones; those of unchanged size must have the pixels of the index."""
-    changed = {problem.path: problem.reason for problem in check.changed}
+    index, changed = check.indices[split], {problem.path: problem.reason for problem in check.changed}
     expected = {path: (width, height) for path, width, height in
                 zip(index.paths.tolist(), index.widths.tolist(), index.heights.tolist(), strict=True)}
-    folders = {path.partition(b"/")[0] for path in expected}
-    new = [path for path, reason in changed.items() if reason == "new" and path.partition(b"/")[0] in folders]
-    paths = [path for path in expected if changed.get(path) != "missing"] + new
+    paths = [path for path in expected if changed.get(path) != MISSING] + new
     places = [os.path.join(os.fspath(check.root), os.fsdecode(path)) for path in paths]
     results = tracked(in_processes(_decode, places, workers, CHUNK), f"decoding {check.root} {split}", len(places))
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
-            check.bad.append(Problem(path, result))
+            (check.bad if path in expected else check.outside).append(Problem(path, result))
             continue
         check.kinds[f"{result.format} {result.mode}"] += 1
-        if path not in changed and (result.width, result.height) != expected[path]:
+        if path not in expected:
+            check.changed.append(Problem(path, NEW))
+        elif path not in changed and (result.width, result.height) != expected[path]:
             check.bad.append(Problem(path, f"{result.width}x{result.height} pixels, the index says "
                                      f"{expected[path][0]}x{expected[path][1]}"))
         if known_oddity(path) in (result.format, result.mode):
             check.odd.append(known_oddity(path))
 
 
-def _decode(path: str):
+def _decode(path: str) -> PictureFacts | str:
     """What a file is when all of it can be decoded (PictureFacts), else why not (str)."""
     try:
         facts, size = picture_facts(path), read_rgb(path).size

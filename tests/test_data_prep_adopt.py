@@ -123,6 +123,7 @@ def test_d1_a_file_without_a_header_is_listed_and_refused(root, capsys):
     assert main(["adopt", str(root), "--skip-bad"]) == 0
     assert "2 bad files" in capsys.readouterr().err
     assert load_manifest(root).splits["train"].per_class == (2, 3, 3)
+    assert adopt(root) == load_manifest(root)  # left out once, left out for good
 
 
 def test_d7_a_class_of_bad_files_only(root):

@@ -224,7 +224,9 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments):
     (tmp_path / "file").write_text("not an archive")
     assert main(["toy", str(tmp_path / "other"), "--images", "8", "--classes", "2"]) == 0
     capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
     assert main([text.format(tmp=tmp_path) for text in arguments]) == 2
+    assert sorted(tmp_path.rglob("*")) == before  # no lock, no half folder
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
 

@@ -227,11 +227,11 @@ def test_kills_at_random_end_in_the_same_tree(tmp_path, archives):
     whole = arrange_imagenet(*archives, tmp_path / "whole", any_archive=True, workers=1)
     root, kills = tmp_path / "root", 0
     command = [sys.executable, "-m", "data_prep", "imagenet", *map(str, archives), str(root), "--any-archive"]
-    for attempt in range(6):
+    for attempt in range(4):
         process = subprocess.Popen([*command, "--workers", "2"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
         while not (root / ".partial").exists() and process.poll() is None:
             time.sleep(0.001)
-        time.sleep(0.2 * attempt)
+        time.sleep(0.25 * attempt)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() != 0
         for folder in (root / "train").glob("*"):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from data_prep import DataError, Manifest, Split, load_manifest
+from data_prep.advice import how_to_make
 from data_prep.files import disk_errors, one_writer, write_atomically, write_npy
 from data_prep.manifest import MANIFEST, check_files, describe_files, save_manifest
 
@@ -40,6 +41,20 @@ def test_missing_dataset_names_place_and_remedy(tmp_path):
             load_manifest(root)
         assert f"no dataset at {root}" in one_line(error)
         assert f"python -m data_prep cifar10 {root}" in one_line(error)
+
+
+def test_the_remedy_fits_the_folder(tmp_path):
+    """It was "python -m data_prep cifar10" for every folder."""
+    (tmp_path / "tree" / "train").mkdir(parents=True)
+    for root, command in ((tmp_path / "tree", f"adopt {tmp_path / 'tree'}"),
+                          (tmp_path / "tree-sz" / "160", f"resize {tmp_path / 'tree'} --sizes 160"),
+                          (tmp_path / "tree-sz" / "other", f"cifar10 {tmp_path / 'tree-sz' / 'other'} (or ")):
+        with pytest.raises(DataError) as error:
+            load_manifest(root)
+        assert f"python -m data_prep {command}" in one_line(error)
+    for name, words in (("toy", "data_prep toy "), ("cifar10", "data_prep cifar10 "), ("photos", "--again")):
+        assert (words in how_to_make(tmp_path / "tree", name) and "cifar10" not in words) or name == "cifar10"
+    assert how_to_make(tmp_path / "gone", "imagewoof").endswith(f"data_prep imagewoof {tmp_path / 'gone'}")
 
 
 def test_unfinished_preparation_is_called_so(tmp_path):
@@ -152,6 +167,24 @@ def test_root_that_cannot_be_a_folder(tmp_path):
         with pytest.raises(DataError) as error, one_writer(root):
             pass
         assert "in the way" in one_line(error)
+
+
+def test_work_that_fails_at_once_leaves_no_new_folder(tmp_path):
+    def refuse(root):
+        with pytest.raises(DataError), one_writer(root):
+            (root / ".partial").mkdir(exist_ok=True)
+            raise DataError("a refused source")
+
+    refuse(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    refuse(tmp_path / "old")
+    assert (tmp_path / "old").is_dir()
+    with pytest.raises(DataError), one_writer(tmp_path / "begun"):
+        (tmp_path / "begun" / ".partial").mkdir()
+        (tmp_path / "begun" / ".partial" / "half.part").write_bytes(b"a download that was cut")
+        raise DataError("the connection was cut")
+    assert (tmp_path / "begun" / ".partial" / "half.part").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
