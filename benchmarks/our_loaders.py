@@ -1,0 +1,70 @@
+"""The loaders of this project for benchmarks/loaders.py, driven as training.loader_tree drives them, up to the uint8
+batches: sample plan, requests, renderer."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import count
+
+import torch
+from loader_work import Work
+from torch import Tensor
+
+from data_prep.image_index import ImageIndex, open_index
+from phases import DataPhase
+from training.config import Config
+from training.device import Env
+from training.image_plan import ImagePlan
+from training.loader_tree import RENDERERS
+from training.plan import SamplePlan
+from training.requests import Request
+
+LARGEST_BATCH = 512
+
+
+class Batches:
+    """An endless iterator of uint8 (batch, size, size, 3); `set_size` begins a new pass, as a new phase does."""
+
+    def __init__(self, work: Work, name: str) -> None:
+        self.work, self.rows, indices = work, work.rows(), open_index(work.folder)
+        self.index = ImageIndex(**{key: values[self.rows] for key, values in vars(indices["train"]).items()})
+        self.plan = ImagePlan(SamplePlan(len(self.rows), seed=0, flip="random"))
+        config = Config(data=work.folder, workers=work.workers, device="cpu")
+        opened = import_module(RENDERERS[name]).open_renderer
+        self.renderer = opened(
+            config, {work.folder: indices}, Env(torch.device("cpu")), torch.float32, LARGEST_BATCH
+        )
+        self.set_size(work.size)
+
+    def set_size(self, size: int) -> None:
+        phase = DataPhase(0, size, self.work.batch, min_scale=self.work.min_scale)
+        self.batches = self.renderer.batches(self.requests(phase))
+
+    def requests(self, phase: DataPhase) -> Iterator[Request]:
+        """Epoch after epoch; the last partial batch of each is dropped."""
+        for epoch in count():
+            firsts = range(0, len(self.rows) - phase.bs + 1, phase.bs)
+            places = (slice(first, first + phase.bs) for first in firsts)
+            for request in self.plan.train(self.work.folder, self.index, phase, epoch, places):
+                yield request._replace(rows=self.rows[request.rows])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        return next(self.batches)
+
+    def close(self) -> None:
+        self.batches.close()
+        self.renderer.close()
+
+
+def by_torchvision(work: Work) -> Batches:
+    return Batches(work, "torchvision")
+
+
+def by_dali(work: Work) -> Batches:
+    return Batches(work, "dali")
+
+
+def packed(work: Work) -> Batches:
+    return Batches(work, "packed")
