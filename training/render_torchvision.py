@@ -83,10 +83,18 @@ class TorchvisionRenderer:
     def __init__(self, pictures: Pictures, workers: int, env) -> None:
         self.requests: Iterator[Request] = iter(())
         self.env = env
+        own = torch.Generator()  # a DataLoader seeds its workers from it at every pass, else from the run's
         keep = {"persistent_workers": True, "prefetch_factor": PREFETCH} if workers else {}
         pin = env.device.type == "cuda"
         self.loader = DataLoader(
-            pictures, batch_size=None, sampler=self, num_workers=workers, pin_memory=pin, worker_init_fn=quiet, **keep
+            pictures,
+            batch_size=None,
+            sampler=self,
+            num_workers=workers,
+            pin_memory=pin,
+            worker_init_fn=quiet,
+            generator=own,
+            **keep,
         )
 
     def __iter__(self) -> Iterator[Request]:
