@@ -2,6 +2,7 @@
 operations."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from training.policy import apply_torchvision
 from training.requests import Request
 
 PREFETCH = 2  # batches per worker
+START = "fork" if sys.platform == "linux" else "spawn"  # under a fork server workers outlive a killed run
 
 
 class Pictures(Dataset):
@@ -84,7 +86,11 @@ class TorchvisionRenderer:
         self.requests: Iterator[Request] = iter(())
         self.env = env
         own = torch.Generator()  # a DataLoader seeds its workers from it at every pass, else from the run's
-        keep = {"persistent_workers": True, "prefetch_factor": PREFETCH} if workers else {}
+        keep = (
+            {"persistent_workers": True, "prefetch_factor": PREFETCH, "multiprocessing_context": START}
+            if workers
+            else {}
+        )
         pin = env.device.type == "cuda"
         self.loader = DataLoader(
             pictures,
