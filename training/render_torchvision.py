@@ -1,6 +1,7 @@
 """The reference renderer: a DataLoader's workers decode, cut and resize one picture after another with torch's own
 operations."""
 
+import ctypes
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from training.policy import apply_torchvision
 from training.requests import Request
 
 PREFETCH = 2  # batches per worker
+PR_SET_PDEATHSIG = 1  # prctl(2)
 START = "fork" if sys.platform == "linux" else "spawn"  # under a fork server workers outlive a killed run
 
 
@@ -121,7 +123,10 @@ class TorchvisionRenderer:
 
 
 def quiet(worker: int) -> None:
-    """Workers share the cores: one thread each. Ctrl-C is the trainer's business."""
+    """Workers share the cores: one thread each. Ctrl-C is the trainer's business. On Linux they die with it at once
+    (torch's own watch takes seconds, in which they would hold the lock of the run folder)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
