@@ -42,6 +42,7 @@ def imagenette_5() -> Config:
     """
     return Config(
         recipe="imagenette-5",
+        target="75",
         phases="imagenette-5",
         model="resnet18",
         optimizer="muon",
