@@ -4,7 +4,7 @@
 2. memory: the device's memory in use before and after ten switches between 128 and 288 px
 3. probe: ResNet-50 at 128, 160, 224 and 288 px, images/s of loader, model and both
 
-    python benchmarks/gpu.py TREE [--batch 128] [--seconds 5] [--loaders dali packed torchvision]
+    python benchmarks/gpu.py TREE [--batch 128] [--seconds 5] [--loaders dali packed threads]
 """
 
 import argparse
@@ -119,7 +119,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("tree", metavar="TREE", help="an indexed image tree (packed too, for the packed loader)")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--loaders", nargs="+", default=["dali", "packed", "torchvision"])
+    parser.add_argument("--loaders", nargs="+", default=["dali", "packed", "threads"])
     return parser.parse_args()
 
 

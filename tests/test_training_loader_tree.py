@@ -18,6 +18,7 @@ from training.models import build_model
 
 LOADERS = [
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
+    "threads",
     "torchvision",
     "packed",
 ]
@@ -199,7 +200,7 @@ def test_first_images_are_the_same_for_every_loader(tree, name):
     ours.close(), theirs.close()
 
 
-@pytest.mark.parametrize("name", ["dali", "torchvision"])
+@pytest.mark.parametrize("name", ["dali", "threads", "torchvision"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_d1_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
     if name == "dali":

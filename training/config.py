@@ -31,7 +31,7 @@ def option(
     )
 
 
-LOADER_CHOICES = ("auto", "dali", "torchvision", "packed", "memory", "synthetic")
+LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from training.requests import Request
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
 
-RENDERERS = {name: f"training.render_{name}" for name in ("dali", "torchvision", "packed", "synthetic")}
+RENDERERS = {name: f"training.render_{name}" for name in ("dali", "threads", "torchvision", "packed", "synthetic")}
 
 
 class Renderer(Protocol):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dawn import Clock
 from phases import DataPhase, Schedule
 from training.config import Config
-from training.dataset import loader_name, oversized
+from training.dataset import FROM_FILES, loader_name, oversized
 from training.device import Env
 from training.loaders import Batch, Loader, open_loader
 from training.session import build_state, checked_input
@@ -92,7 +92,7 @@ def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -
     if not is_loader_bound(rates):
         return []
     name, lines = loader_name(config, schedule), [oversized(config, schedule, phase)]
-    if name in ("dali", "torchvision"):
+    if name in FROM_FILES:
         folder = config.data.rstrip("/") + phase.trndir
         lines.append(f"decode nothing at train time: python -m data_prep pack {folder}, then --loader packed")
     if rates.loader > rates.model:

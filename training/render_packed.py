@@ -1,9 +1,7 @@
 """Pictures from a packed tree: nothing is decoded. On a CPU threads cut and resize views of the memory map (torch lets
 go of the interpreter there); for a GPU they only cut, and the device resizes the whole batch."""
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -12,55 +10,24 @@ from torch import Tensor
 
 from data_prep.packed_tree import PackedTree, open_packed_tree
 from training.device import worker_count
+from training.picture import cut_picture, window_of
 from training.policy import apply_torchvision
-from training.render_torchvision import rendered
 from training.requests import Request
 from training.resample import resampled
+from training.threaded import ThreadedRenderer
 
-PREFETCH = 3  # batches
 
-
-class PackedRenderer:
-    """See training.loader_tree.Renderer. Every batch is cut into one share per thread."""
+class PackedRenderer(ThreadedRenderer):
+    """See training.loader_tree.Renderer."""
 
     def __init__(self, trees: dict[str, dict[str, PackedTree]], workers: int, device: torch.device) -> None:
-        self.trees, self.workers, self.device = trees, max(1, workers), device
-        self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
-
-    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
-        waiting: deque[tuple[Request, Tensor, list[Future]]] = deque()
-        try:
-            for request in requests:
-                waiting.append(self.begun(request))
-                if len(waiting) > PREFETCH:
-                    yield self.finished(*waiting.popleft())
-            while waiting:
-                yield self.finished(*waiting.popleft())
-        finally:  # an abandoned pass
-            for _, _, shares in waiting:
-                for share in shares:
-                    share.cancel()
-
-    def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
-        out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8)
-        return request, out, self.shared(self.fill, request, out)
-
-    def shared(self, work, request: Request, out: Tensor) -> list[Future]:
-        shares = [range(first, len(request.rows), self.workers) for first in range(self.workers)]
-        return [self.pool.submit(work, request, out, share) for share in shares]
+        super().__init__(workers, device)
+        self.trees = trees
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
         tree = self.trees[request.folder][request.split]
         for place in places:
-            out[place] = rendered(tree.image(request.rows[place]), request, place)
-
-    def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
-        for share in shares:
-            share.result()
-        return out
-
-    def close(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
+            out[place] = cut_picture(window_of(tree.image(request.rows[place]), request, place), request, place)
 
 
 class DeviceRenderer(PackedRenderer):
@@ -74,13 +41,11 @@ class DeviceRenderer(PackedRenderer):
     def fill(self, request: Request, out: Tensor, places: range) -> None:
         tree = self.trees[request.folder][request.split]
         for place in places:
-            top, left, height, width = request.windows[place].tolist()
-            window = tree.image(request.rows[place])[top : top + height, left : left + width]
-            out[place, :height, :width] = torch.from_numpy(window)
+            window = window_of(tree.image(request.rows[place]), request, place)
+            out[place, : window.shape[0], : window.shape[1]] = torch.from_numpy(window)
 
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
-        windows = super().finished(request, out, shares).to(self.device, non_blocking=True)
-        return on_device(windows, request)
+        return on_device(super().finished(request, out, shares), request)
 
 
 class ResidentRenderer(DeviceRenderer):
