@@ -64,11 +64,12 @@ class PackedRenderer:
 
 
 class DeviceRenderer(PackedRenderer):
-    """Windows travel to the device, padded to the largest of the batch, and are resized there together."""
+    """Windows travel to the device, padded to the largest of the batch (with whatever the memory holds: it counts for
+    nothing), and are resized there together."""
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
         largest = request.windows[:, 2:].max(0).tolist()
-        out = torch.zeros(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        out = torch.empty(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         return request, out, self.shared(self.fill, request, out)
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
@@ -127,7 +128,7 @@ def on_device(windows: Tensor, request: Request) -> Tensor:
         return images
     planes = images.permute(0, 3, 1, 2)
     changed = [apply_torchvision(image, row) for image, row in zip(planes, request.policy, strict=True)]
-    return torch.stack(changed).permute(0, 2, 3, 1)
+    return torch.stack(changed).permute(0, 2, 3, 1).contiguous()  # as the loader promises: channels_last
 
 
 def mapped(tree: PackedTree) -> PackedTree:
