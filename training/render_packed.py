@@ -109,10 +109,10 @@ def gathered(pixels: Tensor, tree: PackedTree, request: Request) -> Tensor:
     device = pixels.device
     tops, lefts = (torch.from_numpy(request.windows[:, i].astype(np.int64)).to(device) for i in (0, 1))
     strides = torch.from_numpy(tree.widths[request.rows].astype(np.int64)).to(device)
-    first = torch.from_numpy(tree.offsets[request.rows]).to(device) + 3 * (tops * strides + lefts)
-    rows = first[:, None] + 3 * torch.arange(height, device=device) * strides[:, None]
-    places = rows[:, :, None] + torch.arange(3 * width, device=device)
-    return pixels[places.clamp_(max=len(pixels) - 1)].reshape(len(rows), height, width, 3)
+    first = torch.from_numpy(tree.offsets[request.rows] // 3).to(device) + tops * strides + lefts
+    rows = first[:, None] + torch.arange(height, device=device) * strides[:, None]
+    places = rows[:, :, None] + torch.arange(width, device=device)  # of whole pixels: an index is 8 bytes
+    return pixels.reshape(-1, 3)[places.clamp_(max=len(pixels) // 3 - 1)]
 
 
 def on_device(windows: Tensor, request: Request) -> Tensor:
