@@ -13,7 +13,10 @@ JPEG = b"\xff\xd8"
 
 def decoded(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, RGB, as stored: EXIF orientation is ignored. Raises: DataError naming the file."""
-    data = path.read_bytes() if path.is_file() else b""
+    try:
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        data = b""  # read_rgb says why
     if data.startswith(JPEG):
         try:
             return simplejpeg.decode_jpeg(data)
