@@ -35,7 +35,7 @@ class Source:
         """The source when these images have left its index (their files stay)."""
         if foreign_files(self.manifest):
             raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
-        with one_writer(self.root):
+        with one_writer(self.root, wait=True):  # another shard may do the same now
             now = Source.open(self.root)  # another shard may have left out others
             keep = {split: ~np.isin(index.paths, list(bad)) for split, index in now.indices.items()}
             indices = {split: ImageIndex(*(array[keep[split]] for array in vars(index).values()))

@@ -76,7 +76,9 @@ class Config:
         -1, "processes or threads that prepare image trees; -1: one per usable CPU core, 0: none", "-j", training=False
     )
     dali_output: str = option(
-        "auto", "what DALI hands over: uint8, or normalised half (auto: on a GPU)", choices=("auto", "uint8", "half")
+        "auto",
+        "what DALI hands over: uint8, or normalised half (auto: on a GPU, but for fp32)",
+        choices=("auto", "uint8", "half"),
     )
     packed_in: str = option(
         "map",

@@ -47,8 +47,11 @@ def decoded_window(path: bytes, size: tuple[int, int], window: list[int]) -> tup
 
 
 def contents(path: bytes) -> bytes:
-    """b"" for a file that is not there: data_prep.pictures says so."""
-    return Path(os.fsdecode(path)).read_bytes() if os.path.isfile(path) else b""
+    """b"" for a file that is not there or cannot be read: data_prep.pictures says why."""
+    try:
+        return Path(os.fsdecode(path)).read_bytes() if os.path.isfile(path) else b""
+    except OSError:
+        return b""
 
 
 def whole(data: bytes, path: bytes) -> np.ndarray:

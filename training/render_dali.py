@@ -145,7 +145,8 @@ class DaliRenderer:
 
 
 def open_renderer(config, folders, env, dtype: torch.dtype, largest_batch: int) -> DaliRenderer:
-    half = config.dali_output == "half" or (config.dali_output == "auto" and env.device.type == "cuda")
+    coarse = env.device.type == "cuda" and dtype != torch.float32  # fp32 means fp32
+    half = config.dali_output == "half" or (config.dali_output == "auto" and coarse)
     threads = max(1, worker_count(config))
     return DaliRenderer(
         DaliFiles(folders, env.rank), env.device, largest_batch, threads, OPERATIONS[config.policy], half

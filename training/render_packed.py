@@ -31,11 +31,12 @@ class PackedRenderer(ThreadedRenderer):
 
 
 class DeviceRenderer(PackedRenderer):
-    """Windows travel to the device, padded to the largest of the batch, and are resized there together."""
+    """Windows travel to the device, padded to the largest of the batch (with whatever the memory holds: it counts for
+    nothing), and are resized there together."""
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
         largest = request.windows[:, 2:].max(0).tolist()
-        out = torch.zeros(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        out = torch.empty(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         return request, out, self.shared(self.fill, request, out)
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
@@ -73,10 +74,10 @@ def gathered(pixels: Tensor, tree: PackedTree, request: Request) -> Tensor:
     device = pixels.device
     tops, lefts = (torch.from_numpy(request.windows[:, i].astype(np.int64)).to(device) for i in (0, 1))
     strides = torch.from_numpy(tree.widths[request.rows].astype(np.int64)).to(device)
-    first = torch.from_numpy(tree.offsets[request.rows]).to(device) + 3 * (tops * strides + lefts)
-    rows = first[:, None] + 3 * torch.arange(height, device=device) * strides[:, None]
-    places = rows[:, :, None] + torch.arange(3 * width, device=device)
-    return pixels[places.clamp_(max=len(pixels) - 1)].reshape(len(rows), height, width, 3)
+    first = torch.from_numpy(tree.offsets[request.rows] // 3).to(device) + tops * strides + lefts
+    rows = first[:, None] + torch.arange(height, device=device) * strides[:, None]
+    places = rows[:, :, None] + torch.arange(width, device=device)  # of whole pixels: an index is 8 bytes
+    return pixels.reshape(-1, 3)[places.clamp_(max=len(pixels) // 3 - 1)]
 
 
 def on_device(windows: Tensor, request: Request) -> Tensor:
@@ -92,7 +93,7 @@ def on_device(windows: Tensor, request: Request) -> Tensor:
         return images
     planes = images.permute(0, 3, 1, 2)
     changed = [apply_torchvision(image, row) for image, row in zip(planes, request.policy, strict=True)]
-    return torch.stack(changed).permute(0, 2, 3, 1)
+    return torch.stack(changed).permute(0, 2, 3, 1).contiguous()  # as the loader promises: channels_last
 
 
 def mapped(tree: PackedTree) -> PackedTree:
