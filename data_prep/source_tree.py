@@ -9,7 +9,6 @@ import numpy as np
 from data_prep.adopt import foreign_files, publish_index
 from data_prep.advice import COPIES
 from data_prep.errors import DataError
-from data_prep.file_names import printable
 from data_prep.files import one_writer
 from data_prep.image_index import ImageIndex, open_index
 from data_prep.manifest import Manifest, load_manifest
@@ -25,11 +24,7 @@ class Source:
 
     @classmethod
     def open(cls, root: str | Path) -> "Source":
-        source = cls(Path(root), load_manifest(root), open_index(root))
-        for path in source.paths.tolist():
-            if path.startswith(b"/") or b".." in path.split(b"/"):
-                raise DataError(f"{root}: the index names a file outside the folder ({printable(path)}).")
-        return source
+        return cls(Path(root), load_manifest(root), open_index(root))
 
     def without(self, bad: set[bytes]) -> "Source":
         """The source when these images have left its index (their files stay)."""

@@ -84,7 +84,6 @@ class Config:
         "map",
         "where packed trees live: memory map, RAM, or the device",
         choices=("map", "ram", "device"),
-        training=False,
     )
     shift: int = option(0, "random shift with reflected borders, in pixels of the stored images (memory loader)")
     flip: str = option(

@@ -15,6 +15,7 @@ from training.session import build_state, checked_input
 from training.state import TrainState
 from training.trainer import step
 
+READY = 6  # batches
 LIMITED = 0.95  # of the model's own rate: below it the loader is what limits
 
 
@@ -60,8 +61,8 @@ def endless(loader: Loader) -> Iterator[Batch]:
 
 
 def images_per_second(batches: Iterator[Batch], use: Callable[[Batch], None], env: Env, seconds: float) -> float:
-    """The first two batches warm up."""
-    for _ in range(2):
+    """The first batches warm up: as many as a loader may have ready."""
+    for _ in range(READY):
         use(next(batches))
     env.sync()
     begin, images = time.monotonic(), 0

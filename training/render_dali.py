@@ -15,8 +15,9 @@ from nvidia.dali.backend import ReleaseUnusedMemory
 from nvidia.dali.plugin.pytorch import feed_ndarray
 from torch import Tensor
 
+from training.augment import MEAN, STD
 from training.dali_files import DaliFiles
-from training.dali_graph import MEAN, STD, inputs_of, pictures
+from training.dali_graph import inputs_of, pictures
 from training.device import worker_count
 from training.requests import Request
 

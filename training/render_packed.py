@@ -32,21 +32,27 @@ class PackedRenderer(ThreadedRenderer):
 
 class DeviceRenderer(PackedRenderer):
     """Windows travel to the device, padded to the largest of the batch (with whatever the memory holds: it counts for
-    nothing), and are resized there together."""
+    nothing), and are resized there together. Centre crops are made by the threads: their windows are whole pictures of
+    any shape, and a tall one beside a wide one would pad a batch to gigabytes."""
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
+        if is_centred(request):
+            return super().begun(request)
         largest = request.windows[:, 2:].max(0).tolist()
         out = torch.empty(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         return request, out, self.shared(self.fill, request, out)
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
+        if is_centred(request):
+            return super().fill(request, out, places)
         tree = self.trees[request.folder][request.split]
         for place in places:
             window = window_of(tree.image(request.rows[place]), request, place)
             out[place, : window.shape[0], : window.shape[1]] = torch.from_numpy(window)
 
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
-        return on_device(super().finished(request, out, shares), request)
+        images = super().finished(request, out, shares)
+        return images if is_centred(request) else on_device(images, request)
 
 
 class ResidentRenderer(DeviceRenderer):
@@ -61,10 +67,17 @@ class ResidentRenderer(DeviceRenderer):
         }
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
+        if is_centred(request):
+            return super().begun(request)
         return request, gathered(self.pixels[request.folder, request.split], self.tree_of(request), request), []
 
     def tree_of(self, request: Request) -> PackedTree:
         return self.trees[request.folder][request.split]
+
+
+def is_centred(request: Request) -> bool:
+    """Resized to more than its output: see ImagePlan.centred."""
+    return bool((request.resized != request.size).any())
 
 
 def gathered(pixels: Tensor, tree: PackedTree, request: Request) -> Tensor:

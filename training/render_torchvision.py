@@ -94,12 +94,13 @@ class TorchvisionRenderer:
 
 
 def quiet(worker: int) -> None:
-    """Workers share the cores: one thread each. Ctrl-C is the trainer's business. On Linux they die with it at once
+    """Workers share the cores: one thread each. Signals are the trainer's business. On Linux they die with it at once
     (torch's own watch takes seconds, in which they would hold the lock of the run folder)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> TorchvisionRenderer:
