@@ -4,18 +4,17 @@
 2. memory: the device's memory in use before and after ten switches between 128 and 288 px
 3. probe: ResNet-50 at 128, 160, 224 and 288 px, images/s of loader, model and both
 
-    python benchmarks/gpu.py TREE [--batch 128] [--seconds 5] [--loaders dali packed torchvision]
+    python benchmarks/gpu.py TREE [--batch 128] [--seconds 5] [--loaders dali packed threads]
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from data_prep import load_manifest
+from data_prep import DataError, load_manifest
 from dawn import Clock
 from phases import DataPhase, Schedule
 from training.config import Config
@@ -45,13 +44,14 @@ def main() -> int:
     return 0
 
 
-def loader_on(device: str, options: argparse.Namespace, size: int, name: str = "dali"):
-    """An open loader in its phase, and its configuration."""
+def loader_on(device: str, options: argparse.Namespace, size: int, name: str = "dali", dtype=torch.bfloat16):
+    """An open loader in its phase, and its configuration. In float32 DALI hands over uint8."""
     text = PHASES.format(size=size, batch=options.batch)
     config, schedule = Config(data=options.tree, phases=text, loader=name, model="resnet50"), Schedule.parse(text)
-    config = replace(config, dali_output="uint8") if device == "cpu" else config
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    loader = open_loader(config, schedule, load_manifest(options.tree), Env(torch.device(device)), dtype)
+    manifest = load_manifest(options.tree)
+    if manifest.splits["train"].images < options.batch:
+        raise SystemExit(f"{options.tree}: fewer training images than --batch {options.batch}")
+    loader = open_loader(config, schedule, manifest, Env(torch.device(device)), dtype)
     loader.set_phase(schedule.data[0])
     return loader, config, schedule
 
@@ -69,7 +69,7 @@ def decoding(options: argparse.Namespace) -> Iterator[str]:
 
 def first_pictures(device: str, options: argparse.Namespace) -> np.ndarray:
     """(N, 3, 224, 224) float, in 0..255."""
-    loader, *_ = loader_on(device, options, 224)
+    loader, *_ = loader_on(device, options, 224, dtype=torch.float32)  # bfloat16 would round by half a level
     images = []
     for batch in loader.train(0):
         images.append((batch.images.float() * loader.std[:, None, None] + loader.mean[:, None, None]).cpu().numpy())
@@ -106,7 +106,11 @@ def rates(options: argparse.Namespace) -> Iterator[str]:
     dataset = load_manifest(options.tree)
     for name in options.loaders:
         for size in SIZES:
-            loader, config, schedule = loader_on("cuda", options, size, name)
+            try:
+                loader, config, schedule = loader_on("cuda", options, size, name)
+            except (DataError, ImportError) as error:  # not packed, not installed
+                yield f"{name:12} {error}"
+                break
             state, _ = build_state(config, schedule, dataset, loader.env, Clock())
             found = measured(config, state, loader.env, loader, options.seconds)
             loader.close()
@@ -119,7 +123,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("tree", metavar="TREE", help="an indexed image tree (packed too, for the packed loader)")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
-    parser.add_argument("--loaders", nargs="+", default=["dali", "packed", "torchvision"])
+    parser.add_argument("--loaders", nargs="+", default=["dali", "packed", "threads"])
     return parser.parse_args()
 
 

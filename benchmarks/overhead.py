@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(job: Job, options: argparse.Namespace) -> None:
     """Print a line per row of the docstring."""
-    batch = random_batch(options.size, options.batch, 10, job.state, job.env)
+    batch = random_batch((options.size, options.size), options.batch, 10, job.state, job.env)
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, {job.state.precision.name}, "
         f"width {job.config.width}, batch {options.batch} at {options.size} px, {options.steps} steps a measurement"

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.adopt import NEW, foreign_files, index_trees, links_followed, publish_index
-from data_prep.advice import COPIES
 from data_prep.errors import DataError
 from data_prep.file_names import printable
 from data_prep.files import PARTIAL, disk_errors, one_writer
 from data_prep.image_index import ImageIndex, index_digest
 from data_prep.manifest import MANIFEST
 from data_prep.problems import BAD_FILES, Problem, write_problems
+from data_prep.source_tree import copy_root
 from data_prep.tree_check import TreeCheck, check_tree
 from data_prep.trees import walk_trees
 
@@ -67,7 +67,7 @@ def _names(index: ImageIndex) -> list[bytes]:
 
 def _copies(main: TreeCheck, workers: int):
     """Check every folder ROOT-sz/N. One that is not finished is joined when all its shards are done."""
-    folder = Path(f"{main.root}{COPIES}")
+    folder = copy_root(main.root, 1).parent  # also of "."
     for root in sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir()):
         try:
             if not (root / MANIFEST).exists() and (root / PARTIAL).exists():
@@ -155,7 +155,7 @@ def _follow(main: TreeCheck, copy: TreeCheck, new: dict[str, ImageIndex]) -> boo
     kept = {split: _rows(index, rows[split]) for split, index in copy.indices.items()}
     if (any(_names(kept[split]) != _names(new[split]) for split in kept)
             or any(change.reason != "missing" for change in main.changed)):
-        print(f"{copy.root}: lacks what is new or changed in {main.root}; run `resize` again")
+        print(f"{copy.root}: lacks what is new or changed in {main.root}; delete it and run `resize` again")
         return False
     digests = [index_digest(indices)[:16] for indices in (main.indices, new)]  # a copy's source names the index
     return _publish(copy, kept, copy.manifest.source.replace(*digests))

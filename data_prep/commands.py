@@ -16,7 +16,13 @@ def _root(parser: argparse.ArgumentParser) -> None:
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes; 0 (default): one a core")
+    parser.add_argument("--workers", type=_count, default=0, metavar="N", help="processes; 0 (default): one a core")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 1024):
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 0 to 1024")
+    return int(text)
 
 
 def _done(manifest, root: str) -> int:

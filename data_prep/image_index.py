@@ -83,6 +83,15 @@ def save_index(folder: Path, split: str, index: ImageIndex) -> None:
     write_atomically(folder / index_name(split), buffer.getvalue())
 
 
+def _inside(root: Path, paths: np.ndarray) -> None:
+    """DataError for a path that leaves `root`: an index may come from elsewhere."""
+    suspects = paths[(np.char.find(paths, b"..") >= 0) | np.char.startswith(paths, b"/")].tolist()
+    for path in suspects:
+        if path.startswith(b"/") or b".." in path.split(b"/"):
+            raise DataError(f"{root}: the index names a file outside the folder ({printable(path)}). Delete the index "
+                            "and make it again.")
+
+
 def _load(root: Path, split: str, manifest: Manifest) -> ImageIndex:
     path = root / index_name(split)
     try:
@@ -96,4 +105,5 @@ def _load(root: Path, split: str, manifest: Manifest) -> ImageIndex:
         if array.shape != length or not np.issubdtype(array.dtype, dtype):
             raise DataError(f"{path}: '{name}' is {array.dtype} {array.shape} and does not fit the manifest. "
                             f"{how_to_make(root, manifest.name)}")
+    _inside(root, index.paths)
     return index

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.adopt import index_trees, publish_index
-from data_prep.errors import DataError
+from data_prep.errors import DataError, NoSourceError
 from data_prep.fetch import fetch, unpack
 from data_prep.files import disk_errors, need_space, one_writer
 from data_prep.image_index import check_images, open_index
@@ -100,7 +100,7 @@ def _obtain(root: Path, work: Path, archive: Archive, source: str) -> tuple[Path
     shutil.rmtree(work / "unpacked", ignore_errors=True)  # of a run that was killed
     if source == "web":
         need_space(root, 2 * archive.bytes)
-        return _unpacked(fetch(archive.url, work / "archive.tgz", archive.md5, "md5"), work), archive.url
+        return _unpacked(_fetched(archive, work), work), archive.url
     path = Path(source)
     if path.is_dir():
         folder = _find(path)
@@ -113,6 +113,14 @@ def _obtain(root: Path, work: Path, archive: Archive, source: str) -> tuple[Path
         raise DataError(f"--source {source}: neither a file nor a folder. Give an archive, or a folder with train/ "
                         "and val/.")
     return _unpacked(path, work), USER
+
+
+def _fetched(archive: Archive, work: Path) -> Path:
+    """NoSourceError when there is no answer."""
+    try:
+        return fetch(archive.url, work / "archive.tgz", archive.md5, "md5")
+    except DataError as error:
+        raise NoSourceError(str(error)) from error
 
 
 def _unpacked(archive: Path, work: Path) -> Path:

@@ -34,7 +34,7 @@ def opened(folder: Path) -> Iterator[RawIOBase]:
 def read(folder: Path) -> np.ndarray:
     """All whole records of all shards' journals in `folder`, the latest of each path, sorted by path hash."""
     parts = [np.zeros(0, RECORD)]
-    for path in sorted(folder.glob(f"*-of-*/{NAME}")):
+    for path in sorted(folder.glob(f"*-of-*/{NAME}"), key=lambda path: path.stat().st_mtime_ns):
         data = path.read_bytes()
         parts.append(np.frombuffer(data[:len(data) // RECORD.itemsize * RECORD.itemsize], RECORD))
     records = np.concatenate(parts)[::-1]

@@ -136,7 +136,7 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
 
 def _end(copy: Path, source: Source, rule: Rule) -> Manifest | None:
     """The manifest of a copy that is now whole; None while other shards have work to do."""
-    manifest, missing = complete(copy, source, rule)
+    manifest, missing = complete(copy, Source.open(source.root), rule)  # another shard may have left out images
     if manifest is None:
         print(f"{copy}: this shard is done, {missing:,} images are left to the others")
     return manifest

@@ -9,7 +9,6 @@ import numpy as np
 from data_prep.adopt import foreign_files, publish_index
 from data_prep.advice import COPIES
 from data_prep.errors import DataError
-from data_prep.file_names import printable
 from data_prep.files import one_writer
 from data_prep.image_index import ImageIndex, open_index
 from data_prep.manifest import Manifest, load_manifest
@@ -25,17 +24,13 @@ class Source:
 
     @classmethod
     def open(cls, root: str | Path) -> "Source":
-        source = cls(Path(root), load_manifest(root), open_index(root))
-        for path in source.paths.tolist():
-            if path.startswith(b"/") or b".." in path.split(b"/"):
-                raise DataError(f"{root}: the index names a file outside the folder ({printable(path)}).")
-        return source
+        return cls(Path(root), load_manifest(root), open_index(root))
 
     def without(self, bad: set[bytes]) -> "Source":
         """The source when these images have left its index (their files stay)."""
         if foreign_files(self.manifest):
             raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
-        with one_writer(self.root):
+        with one_writer(self.root, wait=True):  # another shard may do the same now
             now = Source.open(self.root)  # another shard may have left out others
             keep = {split: ~np.isin(index.paths, list(bad)) for split, index in now.indices.items()}
             indices = {split: ImageIndex(*(array[keep[split]] for array in vars(index).values()))

@@ -16,6 +16,7 @@ PRESETS = (
     "cifar10-demo",
     "cifar10-demo-fixed",
     "cifar10-94",
+    "imagenette-5",
     "toy",
 )
 

@@ -18,6 +18,7 @@ from training.models import build_model
 
 LOADERS = [
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
+    "threads",
     "torchvision",
     "packed",
 ]
@@ -84,7 +85,7 @@ def test_an_epoch_resumed_at_any_batch_has_the_same_rest(tree, name, start):
     rest, whole = epoch_of(tree, name, 1, start), epoch_of(tree, name, 1)
     assert [len(b.targets) for b in rest] == [24] * (13 - start)
     assert all(torch.equal(a.targets, b.targets) for a, b in zip(rest, whole[start:], strict=True))
-    assert name == "synthetic" or same(rest, whole[start:])
+    assert same(rest, whole[start:])
 
 
 @pytest.mark.parametrize("name", LOADERS)
@@ -199,7 +200,7 @@ def test_first_images_are_the_same_for_every_loader(tree, name):
     ours.close(), theirs.close()
 
 
-@pytest.mark.parametrize("name", ["dali", "torchvision"])
+@pytest.mark.parametrize("name", ["dali", "threads", "torchvision"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_d1_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
     if name == "dali":

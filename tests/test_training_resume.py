@@ -68,6 +68,7 @@ def test_killed_before_every_step_in_turn(base, tmp_path):
         ("dropout", 1, 2, EVERY_STEP),
         ("torchvision", 1, 3, EVERY_STEP),
         ("packed", 0, 4, EVERY_STEP),
+        ("threads", 1, 5, EVERY_STEP),
         pytest.param("dali", 1, 3, EVERY_STEP, marks=needs_dali),
         pytest.param("dali", 2, 0, EVERY_STEP, marks=needs_dali),
     ],

@@ -68,7 +68,7 @@ def test_the_check_notices_a_trace():
 
 
 def test_random_batches_have_the_form_of_real_ones():
-    batch = random_batch(12, 5, 6, tiny_state(CONFIG, precision="bf16"), CPU)
+    batch = random_batch((12, 12), 5, 6, tiny_state(CONFIG, precision="bf16"), CPU)
     assert batch.images.dtype == torch.bfloat16 and batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.targets.dtype == torch.int64 and int(batch.targets.max()) < 6
 

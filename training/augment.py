@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
+
 
 def crop_and_flip(images: Tensor, index: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     """One gather: images[index], moved by `shift` with reflected borders, mirrored where `flip`.

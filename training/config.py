@@ -31,7 +31,7 @@ def option(
     )
 
 
-LOADER_CHOICES = ("auto", "dali", "torchvision", "packed", "memory", "synthetic")
+LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,14 @@ class Config:
         -1, "processes or threads that prepare image trees; -1: one per usable CPU core, 0: none", "-j", training=False
     )
     dali_output: str = option(
-        "auto", "what DALI hands over: uint8, or normalised half (auto: on a GPU)", choices=("auto", "uint8", "half")
+        "auto",
+        "what DALI hands over: uint8, or normalised half (auto: on a GPU, but for fp32)",
+        choices=("auto", "uint8", "half"),
     )
     packed_in: str = option(
         "map",
         "where packed trees live: memory map, RAM, or the device",
         choices=("map", "ram", "device"),
-        training=False,
     )
     shift: int = option(0, "random shift with reflected borders, in pixels of the stored images (memory loader)")
     flip: str = option(

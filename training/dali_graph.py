@@ -7,13 +7,13 @@ import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
+from training.augment import MEAN, STD
 from training.policy import NAMES, strengths
 from training.policy_dali import apply_policies
 from training.requests import Request
 
 PREFETCH = 2  # batches in the pipeline
 INPUTS = 5  # names, windows, sizes, cuts, flips; a policy adds operations and strengths
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet, in 0..255
 
 
 @pipeline_def(enable_conditionals=True, prefetch_queue_depth=PREFETCH)
@@ -38,7 +38,7 @@ def pictures(source: Callable, mixed: bool, operations: int, half: bool):
     if operations:
         images = apply_policies(images, *inputs[INPUTS:], operations)
     if half:
-        images = fn.crop_mirror_normalize(images, dtype=types.FLOAT16, output_layout="HWC", mean=MEAN, std=STD)
+        images = fn.crop_mirror_normalize(images, dtype=types.FLOAT16, output_layout="HWC", mean=list(MEAN), std=list(STD))
     return images
 
 

@@ -12,6 +12,7 @@ from phases import DataPhase, Schedule
 from training.config import Config
 from training.outcome import ConfigError
 
+FROM_FILES = ("dali", "threads", "torchvision")  # loaders that decode image files
 ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
 
 
@@ -42,8 +43,8 @@ def folders_of(config: Config, schedule: Schedule) -> list[str]:
 
 
 def loader_name(config: Config, schedule: Schedule) -> str:
-    """--loader, or for `auto` the first that all folders have files for: memory, packed, then dali where it is
-    installed, else torchvision."""
+    """--loader, or for `auto` the first that all folders have files for: memory, packed, then for image files dali on
+    a GPU where it is installed, else threads."""
     if config.loader != "auto":
         return config.loader
     manifests = [load_manifest(folder) for folder in folders_of(config, schedule)]
@@ -51,7 +52,13 @@ def loader_name(config: Config, schedule: Schedule) -> str:
         return "memory"
     if all(has_files(manifest, packed_tree_names) for manifest in manifests):
         return "packed"
-    return "dali" if has_dali() else "torchvision"
+    return "dali" if has_dali() and uses_gpu(config) else "threads"
+
+
+def uses_gpu(config: Config) -> bool:
+    import torch  # a dry run does without
+
+    return config.device != "cpu" and torch.cuda.is_available()
 
 
 def has_files(manifest: Manifest, names) -> bool:
@@ -143,7 +150,7 @@ def index_of(folder: str) -> dict[str, ImageIndex]:
 def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     """Advice when the stored training images are much larger than the phase's size, else ''."""
     folder = config.data.rstrip("/") + phase.trndir
-    if loader_name(config, schedule) not in ("dali", "torchvision"):
+    if loader_name(config, schedule) not in FROM_FILES:
         return ""
     short = short_sides(folder)
     if short < ROOMY * phase.sz:

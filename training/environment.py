@@ -11,7 +11,8 @@ import torch
 
 from training.device import Env
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "dawn-harness")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "dawn-harness")
+LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
 
 
 def hardware(env: Env) -> dict:
@@ -48,7 +49,7 @@ def versions() -> dict[str, str | None]:
     found = {"python": platform.python_version(), "cuda": torch.version.cuda if torch.cuda.is_available() else None}
     if torch.cuda.is_available():
         found["cudnn"] = str(torch.backends.cudnn.version())
-    return found | {name: package_version(name) for name in PACKAGES}
+    return found | {name: package_version(name) for name in (*PACKAGES, *LOADER_PACKAGES)}
 
 
 def package_version(name: str) -> str | None:

@@ -70,8 +70,9 @@ def config_from(argv: list[str]) -> Config:
     """The resolved configuration of a command line. Raises: ConfigError."""
     given = vars(build_parser().parse_args(argv))
     base = saved_config(given) if given.get("resume") else recipe_config(known_recipe(given.get("recipe", "")))
-    if given.get("data") and Path(given["data"]).name in ("", ".."):  # copies of it lie beside the folder: its name is needed
-        given["data"] = str(Path(given["data"]).resolve())
+    if given.get("data"):  # its copies are called by its name
+        path = Path(given["data"])
+        given["data"] = str(path.resolve() if path.name in ("", "..") else path)
     config = with_values(base, given)
     if not config.data:
         raise ConfigError(

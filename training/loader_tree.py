@@ -11,16 +11,14 @@ from torch import Tensor
 
 from data_prep.image_index import ImageIndex
 from phases import DataPhase, Schedule
-from training.augment import normalise
+from training.augment import MEAN, STD, normalise
 from training.dataset import folders_of, index_of, loader_name
 from training.image_plan import ImagePlan
 from training.loaders import Batch
 from training.plan import SamplePlan
 from training.requests import Request
 
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
-
-RENDERERS = {name: f"training.render_{name}" for name in ("dali", "torchvision", "packed", "synthetic")}
+RENDERERS = {name: f"training.render_{name}" for name in ("dali", "threads", "torchvision", "packed", "synthetic")}
 
 
 class Renderer(Protocol):

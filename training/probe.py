@@ -8,13 +8,14 @@ from typing import NamedTuple
 from dawn import Clock
 from phases import DataPhase, Schedule
 from training.config import Config
-from training.dataset import loader_name, oversized
+from training.dataset import FROM_FILES, loader_name, oversized
 from training.device import Env
 from training.loaders import Batch, Loader, open_loader
 from training.session import build_state, checked_input
 from training.state import TrainState
 from training.trainer import step
 
+READY = 6  # batches
 LIMITED = 0.95  # of the model's own rate: below it the loader is what limits
 
 
@@ -60,8 +61,8 @@ def endless(loader: Loader) -> Iterator[Batch]:
 
 
 def images_per_second(batches: Iterator[Batch], use: Callable[[Batch], None], env: Env, seconds: float) -> float:
-    """The first two batches warm up."""
-    for _ in range(2):
+    """The first batches warm up: as many as a loader may have ready."""
+    for _ in range(READY):
         use(next(batches))
     env.sync()
     begin, images = time.monotonic(), 0
@@ -92,7 +93,7 @@ def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -
     if not is_loader_bound(rates):
         return []
     name, lines = loader_name(config, schedule), [oversized(config, schedule, phase)]
-    if name in ("dali", "torchvision"):
+    if name in FROM_FILES:
         folder = config.data.rstrip("/") + phase.trndir
         lines.append(f"decode nothing at train time: python -m data_prep pack {folder}, then --loader packed")
     if rates.loader > rates.model:

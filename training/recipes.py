@@ -34,6 +34,28 @@ def cifar10_94() -> Config:
     return airbench(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=13)
 
 
+def imagenette_5() -> Config:
+    """Imagenette in five epochs at 64, 96 and 128 px: a ResNet-18 from scratch on an image tree and its copy at 160 px.
+
+    Source: the five-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon.
+    Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-5
+    """
+    return Config(
+        recipe="imagenette-5",
+        target="75",
+        phases="imagenette-5",
+        model="resnet18",
+        optimizer="muon",
+        nesterov=True,
+        no_bn_wd=True,
+        init_bn0=True,
+        weight_decay=5e-4,
+        bias_lr=0.5,
+        head_lr=0.5,
+        label_smoothing=0.1,
+    )
+
+
 def toy() -> Config:
     """The generated toy dataset to 90 % in seconds: for tests and for a machine without any dataset.
 
@@ -67,7 +89,13 @@ def airbench(batch: int, recipe: str, **settings) -> Config:
     )
 
 
-RECIPES = {"cifar10-demo": cifar10_demo, "cifar10-demo-fixed": cifar10_demo_fixed, "cifar10-94": cifar10_94, "toy": toy}
+RECIPES = {
+    "cifar10-demo": cifar10_demo,
+    "cifar10-demo-fixed": cifar10_demo_fixed,
+    "cifar10-94": cifar10_94,
+    "imagenette-5": imagenette_5,
+    "toy": toy,
+}
 
 
 def recipe_config(name: str) -> Config:

@@ -15,8 +15,9 @@ from nvidia.dali.backend import ReleaseUnusedMemory
 from nvidia.dali.plugin.pytorch import feed_ndarray
 from torch import Tensor
 
+from training.augment import MEAN, STD
 from training.dali_files import DaliFiles
-from training.dali_graph import MEAN, STD, inputs_of, pictures
+from training.dali_graph import inputs_of, pictures
 from training.device import worker_count
 from training.requests import Request
 
@@ -145,7 +146,8 @@ class DaliRenderer:
 
 
 def open_renderer(config, folders, env, dtype: torch.dtype, largest_batch: int) -> DaliRenderer:
-    half = config.dali_output == "half" or (config.dali_output == "auto" and env.device.type == "cuda")
+    coarse = env.device.type == "cuda" and dtype != torch.float32  # fp32 means fp32
+    half = config.dali_output == "half" or (config.dali_output == "auto" and coarse)
     threads = max(1, worker_count(config))
     return DaliRenderer(
         DaliFiles(folders, env.rank), env.device, largest_batch, threads, OPERATIONS[config.policy], half

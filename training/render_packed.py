@@ -1,9 +1,7 @@
 """Pictures from a packed tree: nothing is decoded. On a CPU threads cut and resize views of the memory map (torch lets
 go of the interpreter there); for a GPU they only cut, and the device resizes the whole batch."""
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -12,75 +10,49 @@ from torch import Tensor
 
 from data_prep.packed_tree import PackedTree, open_packed_tree
 from training.device import worker_count
+from training.picture import cut_picture, window_of
 from training.policy import apply_torchvision
-from training.render_torchvision import rendered
 from training.requests import Request
 from training.resample import resampled
+from training.threaded import ThreadedRenderer
 
-PREFETCH = 3  # batches
 
-
-class PackedRenderer:
-    """See training.loader_tree.Renderer. Every batch is cut into one share per thread."""
+class PackedRenderer(ThreadedRenderer):
+    """See training.loader_tree.Renderer."""
 
     def __init__(self, trees: dict[str, dict[str, PackedTree]], workers: int, device: torch.device) -> None:
-        self.trees, self.workers, self.device = trees, max(1, workers), device
-        self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
-
-    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
-        waiting: deque[tuple[Request, Tensor, list[Future]]] = deque()
-        try:
-            for request in requests:
-                waiting.append(self.begun(request))
-                if len(waiting) > PREFETCH:
-                    yield self.finished(*waiting.popleft())
-            while waiting:
-                yield self.finished(*waiting.popleft())
-        finally:  # an abandoned pass
-            for _, _, shares in waiting:
-                for share in shares:
-                    share.cancel()
-
-    def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
-        out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8)
-        return request, out, self.shared(self.fill, request, out)
-
-    def shared(self, work, request: Request, out: Tensor) -> list[Future]:
-        shares = [range(first, len(request.rows), self.workers) for first in range(self.workers)]
-        return [self.pool.submit(work, request, out, share) for share in shares]
+        super().__init__(workers, device)
+        self.trees = trees
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
         tree = self.trees[request.folder][request.split]
         for place in places:
-            out[place] = rendered(tree.image(request.rows[place]), request, place)
-
-    def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
-        for share in shares:
-            share.result()
-        return out
-
-    def close(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
+            out[place] = cut_picture(window_of(tree.image(request.rows[place]), request, place), request, place)
 
 
 class DeviceRenderer(PackedRenderer):
-    """Windows travel to the device, padded to the largest of the batch, and are resized there together."""
+    """Windows travel to the device, padded to the largest of the batch (with whatever the memory holds: it counts for
+    nothing), and are resized there together. Centre crops are made by the threads: their windows are whole pictures of
+    any shape, and a tall one beside a wide one would pad a batch to gigabytes."""
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
+        if is_centred(request):
+            return super().begun(request)
         largest = request.windows[:, 2:].max(0).tolist()
-        out = torch.zeros(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        out = torch.empty(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         return request, out, self.shared(self.fill, request, out)
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
+        if is_centred(request):
+            return super().fill(request, out, places)
         tree = self.trees[request.folder][request.split]
         for place in places:
-            top, left, height, width = request.windows[place].tolist()
-            window = tree.image(request.rows[place])[top : top + height, left : left + width]
-            out[place, :height, :width] = torch.from_numpy(window)
+            window = window_of(tree.image(request.rows[place]), request, place)
+            out[place, : window.shape[0], : window.shape[1]] = torch.from_numpy(window)
 
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
-        windows = super().finished(request, out, shares).to(self.device, non_blocking=True)
-        return on_device(windows, request)
+        images = super().finished(request, out, shares)
+        return images if is_centred(request) else on_device(images, request)
 
 
 class ResidentRenderer(DeviceRenderer):
@@ -95,10 +67,17 @@ class ResidentRenderer(DeviceRenderer):
         }
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
+        if is_centred(request):
+            return super().begun(request)
         return request, gathered(self.pixels[request.folder, request.split], self.tree_of(request), request), []
 
     def tree_of(self, request: Request) -> PackedTree:
         return self.trees[request.folder][request.split]
+
+
+def is_centred(request: Request) -> bool:
+    """Resized to more than its output: see ImagePlan.centred."""
+    return bool((request.resized != request.size).any())
 
 
 def gathered(pixels: Tensor, tree: PackedTree, request: Request) -> Tensor:
@@ -108,10 +87,10 @@ def gathered(pixels: Tensor, tree: PackedTree, request: Request) -> Tensor:
     device = pixels.device
     tops, lefts = (torch.from_numpy(request.windows[:, i].astype(np.int64)).to(device) for i in (0, 1))
     strides = torch.from_numpy(tree.widths[request.rows].astype(np.int64)).to(device)
-    first = torch.from_numpy(tree.offsets[request.rows]).to(device) + 3 * (tops * strides + lefts)
-    rows = first[:, None] + 3 * torch.arange(height, device=device) * strides[:, None]
-    places = rows[:, :, None] + torch.arange(3 * width, device=device)
-    return pixels[places.clamp_(max=len(pixels) - 1)].reshape(len(rows), height, width, 3)
+    first = torch.from_numpy(tree.offsets[request.rows] // 3).to(device) + tops * strides + lefts
+    rows = first[:, None] + torch.arange(height, device=device) * strides[:, None]
+    places = rows[:, :, None] + torch.arange(width, device=device)  # of whole pixels: an index is 8 bytes
+    return pixels.reshape(-1, 3)[places.clamp_(max=len(pixels) // 3 - 1)]
 
 
 def on_device(windows: Tensor, request: Request) -> Tensor:
@@ -127,7 +106,7 @@ def on_device(windows: Tensor, request: Request) -> Tensor:
         return images
     planes = images.permute(0, 3, 1, 2)
     changed = [apply_torchvision(image, row) for image, row in zip(planes, request.policy, strict=True)]
-    return torch.stack(changed).permute(0, 2, 3, 1)
+    return torch.stack(changed).permute(0, 2, 3, 1).contiguous()  # as the loader promises: channels_last
 
 
 def mapped(tree: PackedTree) -> PackedTree:

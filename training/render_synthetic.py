@@ -1,4 +1,7 @@
-"""Random pixels of the wanted shape, made once per shape: the compute ceiling of a run. Its accuracy means nothing."""
+"""Random pixels of the wanted shape, made once per shape: the compute ceiling of a run. Its accuracy means nothing.
+
+The same pixels in every run, and none of the run's own random numbers: a resumed run sees what an unbroken one sees.
+"""
 
 from collections.abc import Iterator
 
@@ -20,7 +23,8 @@ class SyntheticRenderer:
         for request in requests:
             shape = (len(request.rows), *request.size, 3)
             if shape not in self.made:
-                self.made[shape] = torch.randn(shape, device=self.device).to(self.dtype)
+                own = torch.Generator(self.device).manual_seed(0)
+                self.made[shape] = torch.randn(shape, generator=own, device=self.device).to(self.dtype)
             yield self.made[shape]
 
     def close(self) -> None:

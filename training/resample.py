@@ -14,7 +14,7 @@ def resampled(windows: Tensor, lengths: Tensor, size: tuple[int, int], resized: 
     half = torch.bmm(rows, windows.to(rows.dtype).reshape(batch, height, width * 3))
     half = half.reshape(batch, size[0], width, 3).transpose(1, 2).reshape(batch, width, size[0] * 3)
     whole = torch.bmm(columns, half).reshape(batch, size[1], size[0], 3).transpose(1, 2)
-    return whole.round_().clamp_(0, 255).to(torch.uint8)
+    return whole.round_().clamp_(0, 255).to(torch.uint8, memory_format=torch.contiguous_format)
 
 
 def weights(length: Tensor, resized: Tensor, corner: Tensor, size: int, longest: int) -> Tensor:

@@ -190,10 +190,11 @@ def validate_only(config: Config, schedule: Schedule) -> int:
     state, resumed = build_state(config, schedule, dataset, env, Clock())
     weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
     loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
-    loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
-    counts: Counts = evaluate(
-        state.evaluated_model(), loader.validation(), loader.validation_images, state.precision, config.tta
-    )
+    with contextlib.closing(loader):
+        loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
+        counts: Counts = evaluate(
+            state.evaluated_model(), loader.validation(), loader.validation_images, state.precision, config.tta
+        )
     print(
         f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
         f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "

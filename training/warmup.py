@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 
-from phases import Schedule
+from phases import DataPhase, Schedule
 from training.config import Config
 from training.device import Env
 from training.evaluate import predict
 from training.loaders import Batch
+from training.rectangles import MAX_RATIO
 from training.state import TrainState, fingerprint
 
 COMPILER_WARM_STEPS = 2  # the second step meets the optimiser's state and the gradients' buffers
@@ -27,19 +28,22 @@ def warm_up(
     """Training steps and an evaluation per distinct shape, on the clock's label `warm`. `train_step(config, state,
     batch, lr, momentum)`."""
     before = copy.deepcopy(without_clock(state))
-    for shape in sorted({(p.sz, p.bs) for p in schedule.data}, reverse=True):
+    for shape in sorted({((p.sz, p.sz), p.bs) for p in schedule.data}, reverse=True):
         warm_training(config, state, random_batch(*shape, classes, state, env), train_step)
-    for size, batch_size in sorted({(p.val_sz, p.val_bs) for p in schedule.data}, reverse=True):
+    for size, batch_size in sorted({shape for p in schedule.data for shape in validation_shapes(p)}, reverse=True):
+        images = random_batch(size, batch_size, classes, state, env).images
         with torch.no_grad():
-            predict(
-                state.evaluated_model().eval(),
-                random_batch(size, batch_size, classes, state, env).images,
-                state.precision,
-                config.tta,
-            )
+            predict(state.evaluated_model().eval(), images, state.precision, config.tta)
     state.load_state_dict(before)
     state.model.train()
     assert fingerprint(without_clock(state)) == fingerprint(before), "warm-up left a trace in the state"
+
+
+def validation_shapes(phase: DataPhase) -> list[tuple[tuple[int, int], int]]:
+    """((height, width), batch) of a phase's validation; of rectangular ones the square and the two longest."""
+    short, long = phase.val_sz, int(MAX_RATIO * phase.val_sz)
+    sizes = [(short, short), (short, long), (long, short)] if phase.rect_val else [(short, short)]
+    return [(size, phase.val_bs) for size in sizes]
 
 
 def warm_training(config: Config, state: TrainState, batch: Batch, train_step: Callable) -> None:
@@ -55,8 +59,8 @@ def without_clock(state: TrainState) -> dict:
     return {name: part for name, part in state.state_dict().items() if name != "clock"}
 
 
-def random_batch(size: int, batch_size: int, classes: int, state: TrainState, env: Env) -> Batch:
-    """Noise in the form of a real batch; not a byte of the dataset is read."""
-    images = torch.randn(batch_size, 3, size, size, device=env.device, dtype=state.precision.dtype)
+def random_batch(size: tuple[int, int], batch_size: int, classes: int, state: TrainState, env: Env) -> Batch:
+    """Noise in the form of a real batch of `size` (height, width); not a byte of the dataset is read."""
+    images = torch.randn(batch_size, 3, *size, device=env.device, dtype=state.precision.dtype)
     targets = torch.randint(classes, (batch_size,), device=env.device)
     return Batch(images.to(memory_format=torch.channels_last), targets)

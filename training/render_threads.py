@@ -1,0 +1,44 @@
+"""The fastest renderer of JPEG trees on a CPU: threads of this process decode no more than the window and resize it.
+Decoders and torch let go of the interpreter, so no picture travels between processes."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep import DataError
+from data_prep.image_index import ImageIndex
+from training.decode import decoded_window
+from training.device import worker_count
+from training.picture import checked_size, cut_picture, path_of, place_of
+from training.requests import Request
+from training.threaded import ThreadedRenderer
+
+
+class ThreadsRenderer(ThreadedRenderer):
+    """See training.loader_tree.Renderer."""
+
+    def __init__(
+        self, folders: dict[str, dict[str, ImageIndex]], workers: int, device: torch.device, rank: int
+    ) -> None:
+        super().__init__(workers, device)
+        self.folders, self.rank = folders, rank
+
+    def fill(self, request: Request, out: Tensor, places: range) -> None:
+        for place in places:
+            out[place] = cut_picture(self.window(request, place), request, place)
+
+    def window(self, request: Request, place: int) -> np.ndarray:
+        """(h, w, 3) uint8. Raises: DataError, also for a file that is not the indexed one."""
+        index, row = self.folders[request.folder][request.split], request.rows[place]
+        path, size = path_of(request, index, row), (int(index.heights[row]), int(index.widths[row]))
+        where = place_of(self.rank, request, row)
+        try:
+            window, found = decoded_window(path, size, request.windows[place].tolist())
+        except DataError as error:
+            raise DataError(f"{error} {where}") from None
+        checked_size(path, found, size, where)
+        return window
+
+
+def open_renderer(config, folders, env, dtype, largest_batch) -> ThreadsRenderer:
+    return ThreadsRenderer(folders, worker_count(config), env.device, env.rank)
