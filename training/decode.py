@@ -7,7 +7,6 @@ data_prep.pictures, which knows the odd modes and says what is wrong with a dama
 
 import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -20,6 +19,7 @@ except ImportError:
     nvimgcodec = None
 
 JPEG = b"\xff\xd8"
+PIECE = 1 << 17  # bytes read at a time
 SPARED = 50_000  # pixels beside the window: from here on it is faster to leave them out
 PILLOW = threading.Lock()  # data_prep.pictures changes the process's filter of warnings
 OWN = threading.local()  # a decoder for every thread
@@ -47,11 +47,21 @@ def decoded_window(path: bytes, size: tuple[int, int], window: list[int]) -> tup
 
 
 def contents(path: bytes) -> bytes:
-    """b"" for a file that is not there or cannot be read: data_prep.pictures says why."""
+    """b"" for a file that is not there or cannot be read: data_prep.pictures says why. As few calls of the system as
+    can be: Path.read_bytes costs a picture of 160 px a fifth of its time."""
     try:
-        return Path(os.fsdecode(path)).read_bytes() if os.path.isfile(path) else b""
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return b""
+    try:
+        parts = [os.read(file, PIECE)]
+        while len(parts[-1]) == PIECE:  # a shorter one is the last of a regular file
+            parts.append(os.read(file, PIECE))
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
 
 
 def whole(data: bytes, path: bytes) -> np.ndarray:

@@ -5,12 +5,11 @@ import os
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
 
 from data_prep import DataError
 from data_prep.file_names import printable
 from data_prep.image_index import ImageIndex
-from training.augment import resize
 from training.policy import apply_torchvision
 from training.requests import Request
 
@@ -39,22 +38,28 @@ def window_of(pixels: np.ndarray, request: Request, place: int) -> np.ndarray:
     return pixels[top : top + height, left : left + width]
 
 
-def cut_picture(window: np.ndarray, request: Request, place: int) -> Tensor:
-    """A window (h, w, 3) uint8 as the request wants it: (height, width, 3) uint8."""
-    image = resize(torch.from_numpy(window)[None], tuple(request.resized[place].tolist()))[0]
-    image = cut(image, request.corners[place], request.size)
-    image = image.flip(1) if request.flips[place] else image
+def cut_picture(window: np.ndarray, request: Request, place: int) -> np.ndarray:
+    """A window (h, w, 3) uint8 as the request wants it: (height, width, 3) uint8. Views are numpy's: at every operation
+    of torch, however small, threads hand over the interpreter."""
+    height, width = request.resized[place].tolist()
+    planes = torch.from_numpy(window)[None].permute(0, 3, 1, 2)  # torch's own [None]: numpy's hides "channels last"
+    if (height, width) != window.shape[:2]:
+        planes = F.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    image = cut(planes.numpy()[0].transpose(1, 2, 0), request.corners[place], request.size)
+    if request.flips[place]:
+        image = torch.from_numpy(image).flip(1).numpy()
     if request.policy is None:
         return image
-    return apply_torchvision(image.permute(2, 0, 1), request.policy[place]).permute(1, 2, 0)
+    changed = apply_torchvision(torch.from_numpy(image.transpose(2, 0, 1)), request.policy[place])
+    return changed.numpy().transpose(1, 2, 0)
 
 
-def cut(image: Tensor, corner: np.ndarray, size: tuple[int, int]) -> Tensor:
+def cut(image: np.ndarray, corner: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`size` pixels from `corner` on; black where the image ends. (H, W, 3) -> (*size, 3) uint8."""
     top, left = corner.tolist()
     inside = image[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
     if inside.shape[:2] == size:
         return inside
-    out = torch.zeros(*size, 3, dtype=torch.uint8)
+    out = np.zeros((*size, 3), np.uint8)
     out[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
     return out

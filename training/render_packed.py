@@ -25,9 +25,9 @@ class PackedRenderer(ThreadedRenderer):
         self.trees = trees
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        tree = self.trees[request.folder][request.split]
+        tree, pixels = self.trees[request.folder][request.split], out.numpy()
         for place in places:
-            out[place] = cut_picture(window_of(tree.image(request.rows[place]), request, place), request, place)
+            pixels[place] = cut_picture(window_of(tree.image(request.rows[place]), request, place), request, place)
 
 
 class DeviceRenderer(PackedRenderer):
