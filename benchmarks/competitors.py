@@ -7,6 +7,7 @@ a gap, so that no loader is charged for starting and stopping at the end of 1,00
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from loader_work import RATIO, Work
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
@@ -16,7 +17,7 @@ ENDLESS = 10**9  # samples
 
 def imagefolder_2018(work: Work) -> Iterator[Tensor]:
     """torchvision's ImageFolder, PIL transforms and DataLoader, as the imagenet18 code; bytes, not floats, leave the
-    workers (its fast_collate). Newer than 2018: workers stay alive, batches are stacked in shared memory."""
+    workers (its fast_collate; here without turning the batch to NCHW)."""
     from PIL import Image
     from torchvision import transforms
     from torchvision.datasets.folder import pil_loader
@@ -26,11 +27,14 @@ def imagefolder_2018(work: Work) -> Iterator[Tensor]:
     )
     change = transforms.Compose([crop, transforms.RandomHorizontalFlip()])
 
-    def picture(path: str) -> np.ndarray:
-        image: Image.Image = pil_loader(path)
-        return np.array(change(image))
+    def picture(path: str) -> Image.Image:
+        return change(pil_loader(path))
 
-    return batches(work, picture)
+    def fast_collate(samples: list[tuple[Image.Image, int]]) -> tuple[Tensor, Tensor]:
+        images = np.stack([np.asarray(image) for image, _ in samples])
+        return torch.from_numpy(images), torch.tensor([label for _, label in samples])
+
+    return batches(work, picture, fast_collate)
 
 
 def torchvision_v2(work: Work) -> Iterator[Tensor]:
@@ -56,16 +60,16 @@ class Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int) -> tuple[np.ndarray | Tensor, int]:
+    def __getitem__(self, row: int) -> tuple:
         return self.picture(self.paths[row]), self.labels[row]
 
 
-def batches(work: Work, picture) -> Iterator[Tensor]:
-    """Of a DataLoader with torch's own prefetching."""
+def batches(work: Work, picture, collate=default_collate) -> Iterator[Tensor]:
+    """Of a DataLoader with torch's own prefetching; its own collating stacks in shared memory."""
     pictures = Pictures(*work.files(), picture)
     sampler = RandomSampler(pictures, num_samples=ENDLESS)
     loader = DataLoader(
-        pictures, work.batch, sampler=sampler, num_workers=work.workers, collate_fn=default_collate, drop_last=True
+        pictures, work.batch, sampler=sampler, num_workers=work.workers, collate_fn=collate, drop_last=True
     )
     return (images for images, _ in loader)
 
