@@ -36,10 +36,12 @@ LOADERS = {  # heading: module, function
     "FFCV half raw": ("ffcv_loader", "half_raw"),
     "FFCV all raw": ("ffcv_loader", "raw"),
     "ours: torchvision": ("our_loaders", "by_torchvision"),
+    "ours: threads": ("our_loaders", "by_threads"),
     "ours: dali": ("our_loaders", "by_dali"),
     "ours: packed": ("our_loaders", "packed"),
 }
-FROM_JPEG = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg", "ours: torchvision", "ours: dali")
+OURS = ("ours: torchvision", "ours: threads", "ours: dali")
+FROM_JPEG = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg", *OURS)
 FROM_ORIGINALS = (*FROM_JPEG, "FFCV jpg 500 px", "FFCV half raw")
 PACKAGES = ("torch", "torchvision", "pillow", "nvidia-dali-cuda130", "simplejpeg")
 

@@ -62,6 +62,10 @@ def by_torchvision(work: Work) -> Batches:
     return Batches(work, "torchvision")
 
 
+def by_threads(work: Work) -> Batches:
+    return Batches(work, "threads")
+
+
 def by_dali(work: Work) -> Batches:
     return Batches(work, "dali")
 
