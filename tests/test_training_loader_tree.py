@@ -230,3 +230,10 @@ def test_windows_belong_to_the_image_and_the_epoch(tree):
     one, again, other = (loader.plan.windows(index, 0.25, epoch) for epoch in (3, 3, 4))
     loader.close()
     assert (one == again).all() and (one != other).any(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("settings", [{}, {"policy": "randaugment"}, {"packed_in": "device"}], ids=str)
+def test_images_are_channels_last_in_every_loader(tree, name, settings):
+    batch = epoch_of(tree, name, **settings)[0]
+    assert batch.images.is_contiguous(memory_format=torch.channels_last) and batch.images.dtype == torch.float32

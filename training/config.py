@@ -73,7 +73,10 @@ class Config:
         "auto", "data pipeline; auto: the fastest that the dataset and the installation allow", choices=LOADER_CHOICES
     )
     workers: int = option(
-        -1, "processes or threads that prepare image trees; -1: one per usable CPU core, 0: none", "-j", training=False
+        -1,
+        "processes or threads that prepare image trees; -1: one per usable CPU core, 0: none (torchvision; else one)",
+        "-j",
+        training=False,
     )
     dali_output: str = option(
         "auto",

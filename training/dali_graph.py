@@ -38,7 +38,8 @@ def pictures(source: Callable, mixed: bool, operations: int, half: bool):
     if operations:
         images = apply_policies(images, *inputs[INPUTS:], operations)
     if half:
-        images = fn.crop_mirror_normalize(images, dtype=types.FLOAT16, output_layout="HWC", mean=list(MEAN), std=list(STD))
+        statistics = {"mean": list(MEAN), "std": list(STD)}
+        images = fn.crop_mirror_normalize(images, dtype=types.FLOAT16, output_layout="HWC", **statistics)
     return images
 
 
