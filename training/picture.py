@@ -6,12 +6,15 @@ import os
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from data_prep import DataError
 from data_prep.file_names import printable
 from data_prep.image_index import ImageIndex
 from training.policy import apply_torchvision
 from training.requests import Request
+
+RESIZE = torch.ops.aten._upsample_bilinear2d_aa  # of F.interpolate(antialias=True), which cannot write into a batch
 
 
 def path_of(request: Request, index: ImageIndex, row: int) -> bytes:
@@ -36,6 +39,19 @@ def window_of(pixels: np.ndarray, request: Request, place: int) -> np.ndarray:
     """The request's window of a whole stored picture (H, W, 3)."""
     top, left, height, width = request.windows[place].tolist()
     return pixels[top : top + height, left : left + width]
+
+
+def put_picture(window: np.ndarray, request: Request, place: int, planes: Tensor) -> None:
+    """A window (h, w, 3) uint8 as the request wants it into its place of `planes` (B, 3, height, width) uint8, channels
+    last. Training's usual case is resized straight into the batch; a mirrored one takes a copy more."""
+    if request.policy is not None or tuple(request.resized[place].tolist()) != request.size:
+        planes[place] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
+        return
+    stored, here = torch.from_numpy(window)[None].permute(0, 3, 1, 2), planes[place : place + 1]
+    if request.flips[place]:
+        here.copy_(RESIZE(stored, request.size, False).flip(3))
+    else:
+        RESIZE.out(stored, request.size, False, None, None, out=here)
 
 
 def cut_picture(window: np.ndarray, request: Request, place: int) -> np.ndarray:

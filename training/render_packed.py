@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_prep.packed_tree import PackedTree, open_packed_tree
 from training.device import worker_count
-from training.picture import cut_picture, window_of
+from training.picture import put_picture, window_of
 from training.policy import apply_torchvision
 from training.requests import Request
 from training.resample import resampled
@@ -25,9 +25,9 @@ class PackedRenderer(ThreadedRenderer):
         self.trees = trees
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        tree, pixels = self.trees[request.folder][request.split], out.numpy()
+        tree, planes = self.trees[request.folder][request.split], out.permute(0, 3, 1, 2)
         for place in places:
-            pixels[place] = cut_picture(window_of(tree.image(request.rows[place]), request, place), request, place)
+            put_picture(window_of(tree.image(request.rows[place]), request, place), request, place, planes)
 
 
 class DeviceRenderer(PackedRenderer):

@@ -9,7 +9,7 @@ from data_prep import DataError
 from data_prep.image_index import ImageIndex
 from training.decode import decoded_window
 from training.device import worker_count
-from training.picture import checked_size, cut_picture, path_of, place_of
+from training.picture import checked_size, path_of, place_of, put_picture
 from training.requests import Request
 from training.threaded import ThreadedRenderer
 
@@ -26,12 +26,12 @@ class ThreadsRenderer(ThreadedRenderer):
         self.folders, self.rank = folders, rank
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        pixels = out.numpy()
+        planes = out.permute(0, 3, 1, 2)
         for first in range(0, len(places), GROUP):
             group = places[first : first + GROUP]
             windows = [self.window(request, place) for place in group]
             for place, window in zip(group, windows, strict=True):
-                pixels[place] = cut_picture(window, request, place)
+                put_picture(window, request, place, planes)
 
     def window(self, request: Request, place: int) -> np.ndarray:
         """(h, w, 3) uint8. Raises: DataError, also for a file that is not the indexed one."""
