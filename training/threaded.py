@@ -1,6 +1,7 @@
 """Batches made by threads of this process: what the renderers without a pipeline of their own share. Decoders and
 torch's operations let go of the interpreter, so threads work side by side without copies between processes."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from training.requests import Request
 PREFETCH = 3  # batches
 
 
-class ThreadedRenderer:
+class ThreadedRenderer(ABC):
     """See training.loader_tree.Renderer. Every batch is cut into one share per thread; a kind of renderer says how a
     share is filled."""
 
@@ -44,9 +45,9 @@ class ThreadedRenderer:
         shares = [range(first, len(request.rows), self.workers) for first in range(self.workers)]
         return [self.pool.submit(work, request, out, share) for share in shares]
 
+    @abstractmethod
     def fill(self, request: Request, out: Tensor, places: range) -> None:
         """The pictures at `places` of a request, in a thread. Raises: DataError."""
-        raise NotImplementedError
 
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
         for share in shares:
