@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from picture_tree import jpeg, make_tree
 from PIL import Image, ImageOps
+from small_disk import small_disk
 from test_data_prep_toy import tree_hash
 
 from data_prep import DataError, load_manifest
@@ -320,11 +321,7 @@ def test_toy_copies_and_one_line_errors(toy, tmp_path, capsys):
 
 
 def test_a_full_disk_is_one_line_and_a_rerun_goes_on(tmp_path, capsys):
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800k", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk")
-    try:
+    with small_disk(tmp_path / "disk", "800k") as place:
         root = make_tree(place / "photos")
         for number, path in enumerate(root.glob("*/*/*.JPEG")):
             path.write_bytes(encoded(photo(160, 120, number)))
@@ -339,8 +336,6 @@ def test_a_full_disk_is_one_line_and_a_rerun_goes_on(tmp_path, capsys):
         shutil.copytree(root, tmp_path / "photos")
         resize_tree(tmp_path / "photos", [100])
         assert tree_hash(Path(f"{root}-sz")) == tree_hash(tmp_path / "photos-sz")
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def start(root: Path, *arguments: str) -> subprocess.Popen:
