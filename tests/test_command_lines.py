@@ -97,9 +97,9 @@ def test_world_size_comes_from_torchrun_and_warns(toy, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_training_with_more_processes_than_one_is_refused(toy, tmp_path, monkeypatch, capsys):
+def test_ranks_that_cannot_meet_are_refused(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(capsys, flags(toy, tmp_path / "run"), "WORLD_SIZE 2", "torchrun")
+    refused(capsys, flags(toy, tmp_path / "run"), "2 processes did not meet", "MASTER_ADDR", "--dist-url")
     assert not (tmp_path / "run").exists()
 
 

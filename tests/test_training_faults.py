@@ -22,6 +22,7 @@ from data_prep.toy import prepare_toy
 from dawn import read_run
 from training.checkpoint import INDEX, load, read_index
 from training.outcome import ConfigError
+from training.state import NEVER
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_nan_ends_the_run_as_diverged(base, tmp_path):
     stop = stop_line(folder)
     assert (stop["outcome"], stop["exit_code"], len(events(folder, "fault"))) == ("diverged", 4, 1)
     state = load(folder, run_toy.refuse)["state"]
-    assert state["counters"]["epoch"] == 1 and state["counters"]["step"] == 2 and state["sums"]["bad_step"] == -1
+    assert state["counters"]["epoch"] == 1 and state["counters"]["step"] == 2 and state["sums"][0]["bad_step"] == NEVER
     assert all(torch.isfinite(value.float()).all() for value in state["model"].values())
     assert "has ended (diverged)" in refused("--resume", folder)
 

@@ -13,7 +13,7 @@ from training.config import Config
 from training.loaders import Batch
 from training.models import build_model
 from training.optimizers import build_optimizers, normalise_filters, parameter_groups, set_hyperparameters
-from training.trainer import step
+from training.step import step
 
 CONFIG = Config(width=0.125, weight_decay=0.01, no_bn_wd=True, bias_lr=0.5, head_lr=2.0)
 MODELS = ("cifarnet", "resnet18", "mobilenet_v3_small", "squeezenet1_0")

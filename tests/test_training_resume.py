@@ -128,7 +128,7 @@ def drop_weights(state: dict) -> None:
 
 
 def drop_random_numbers(state: dict) -> None:
-    state["rng"]["cpu"] = torch.Generator().manual_seed(1).get_state()
+    state["rng"][0]["cpu"] = torch.Generator().manual_seed(1).get_state()
 
 
 def drop_step(state: dict) -> None:
@@ -140,7 +140,7 @@ def drop_images_seen(state: dict) -> None:
 
 
 def drop_loss_sum(state: dict) -> None:
-    state["sums"]["loss_sum"].zero_()
+    state["sums"][0]["loss_sum"].zero_()
 
 
 DROPS = [

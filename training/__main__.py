@@ -1,14 +1,17 @@
 """`python -m training DATA --recipe NAME ...`, and the subcommands recipes, demo and probe."""
 
+import os
 import sys
 
 from data_prep import DataError
 from dawn import RunError
 from phases import PhaseError
+from training.config import Config
 from training.flags import Parser, config_from
-from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError
+from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError, PeerFailed
+from training.ranks import ranks
 from training.recipes import recipe_lines
-from training.resolve import dry_run, resolved_schedule, world_size
+from training.resolve import continued, dry_run, resolved_schedule
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,11 +20,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return dispatch(arguments)
     except (ConfigError, PhaseError, DataError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_once(error)
         return INPUT_ERROR
+    except PeerFailed as error:
+        say_once(error)
+        return error.exit_code
     except KeyboardInterrupt:  # before the run can save anything
         print("interrupted before the first step", file=sys.stderr)
         return INTERRUPTED
+
+
+def say_once(error: Exception) -> None:
+    """One line for all ranks, which fail alike (training.group)."""
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+        print(f"error: {error}", file=sys.stderr)
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -44,7 +56,7 @@ def probe(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=3.0)
     own, others = parser.parse_known_args(arguments)
     config = config_from(others)
-    schedule = resolved_schedule(config, world_size(), lambda text: print(f"warning: {text}", file=sys.stderr))
+    schedule = resolved_schedule(config, ranks().world_size, warn)
     from training.probe import probe as measured
 
     for line in measured(config, schedule, own.seconds):
@@ -53,14 +65,25 @@ def probe(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    config = config_from(arguments)
-    schedule = resolved_schedule(config, world_size(), lambda text: print(f"warning: {text}", file=sys.stderr))
+    return start(config_from(arguments))
+
+
+def start(config: Config) -> int:
+    """Train with this configuration. Also what train_imagenet_nv does."""
+    here = ranks()
+    config = continued(config, here)
+    schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
-        print(dry_run(config, schedule, world_size()))
+        print(dry_run(config, schedule, here.world_size))
         return 0
     from training.session import run
 
     return run(config, schedule)
+
+
+def warn(text: str) -> None:
+    if ranks().rank == 0:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def option(
     )
 
 
+BACKENDS = ("auto", "nccl", "gloo")
 LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
@@ -52,6 +53,8 @@ class Config:
     # schedule changes
     epochs: int = option(0, "compress the schedule proportionally to this many epochs; 0: as written")
     batch_size: int = option(0, "scale every phase's batch so that the first is this; 0: as written")
+    start_epoch: int = option(0, "epoch (from 0) to begin at: those before are skipped")
+    short_epoch: bool = option(False, "end every epoch after 11 steps: for a trial, not for a result")
     scale_lr: bool = option(False, "scale learning rates with the global batch against the preset's own")
     # optimisation
     optimizer: str = option(
@@ -66,6 +69,7 @@ class Config:
     bias_lr: float = option(1.0, "learning rate of norms and biases relative to the schedule's")
     head_lr: float = option(1.0, "learning rate of the last linear layer relative to the schedule's")
     label_smoothing: float = option(0.0, "label smoothing of the training loss")
+    accumulate: int = option(1, "parts that a device's batch is cut into, one after the other, to save memory")
     ema_decay: float = option(0.0, "evaluate an exponential moving average of the weights; 0: off")
     ema_every: int = option(5, "steps between two EMA updates")
     # data and augmentation
@@ -122,9 +126,24 @@ class Config:
         "auto: bf16 or fp16 on a GPU, the faster of fp32 and bf16 on a CPU",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
+    loss_scale: float = option(0.0, "fp16: fixed scale of the loss; 0: dynamic")
     channels_last: bool = option(True, "NHWC memory layout")
     compile: bool = option(False, "torch.compile, warmed up before the clock starts")
-    threads: int = option(0, "CPU threads; 0: torch's default", training=False)
+    threads: int = option(0, "CPU threads; 0: torch's default, or the cores shared among the ranks", training=False)
+    preflight: str = option(
+        "auto",
+        "try every size and batch once before the clock starts, largest first; auto: on a GPU or with --compile",
+        choices=("auto", "on", "off"),
+        training=False,
+    )
+    # several processes (torchrun, torch.distributed.launch, srun)
+    sync_bn: bool = option(False, "batch norm over the batches of all devices (GPU)")
+    dist_url: str = option("", "where the ranks meet: env:// (torchrun) or tcp://HOST:PORT", training=False)
+    dist_backend: str = option("auto", "NCCL between GPUs, gloo between CPUs", choices=BACKENDS, training=False)
+    timeout_minutes: float = option(10.0, "how long a rank waits for another before the run ends", training=False)
+    allow_elastic: bool = option(
+        False, "with --resume: go on with another number of devices, the global batch as it was", training=False
+    )
     # run folder
     logdir: str = option("", "run folder; default: a new runs/RECIPE-NNN", training=False)
     resume: str = option("", "go on with this run folder or checkpoint (--resume alone: with --logdir)", training=False)
@@ -153,6 +172,10 @@ RANGES = (
     ("seed", 0, 2**63 - 1),
     ("epochs", 0, 100_000),
     ("batch_size", 0, 10**9),
+    ("start_epoch", 0, 100_000),
+    ("accumulate", 1, 10**6),
+    ("loss_scale", 0, 2**24),
+    ("timeout_minutes", 0.01, 10**5),
     ("momentum", 0, 0.9999),
     ("muon_momentum", 0, 0.9999),
     ("weight_decay", 0, 100),

@@ -4,15 +4,17 @@ import contextlib
 import copy
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config import Config
+from training.group import Group, open_group
 from training.outcome import ConfigError
-from training.resolve import world_size
+from training.ranks import Ranks, ranks
 
 SMALL_PIXELS = 64
 MAX_WORKERS = 16
@@ -26,6 +28,7 @@ class Env:
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    group: Group = field(default_factory=Group)
 
     def sync(self) -> None:
         """Wait until the device has done its work, so that a time stamp means something."""
@@ -47,32 +50,69 @@ class Precision:
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device_type, self.dtype, enabled=self.name != "fp32")
 
-    def scaler(self) -> torch.amp.GradScaler:
-        """Dynamic loss scaling, which only fp16 needs; otherwise it passes everything through."""
-        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+    def scaler(self, loss_scale: float = 0.0) -> torch.amp.GradScaler:
+        """Loss scaling, which only fp16 needs; otherwise it passes everything through. Dynamic, or with `loss_scale`
+        fixed; steps that overflow are left out either way (the 2018 code took them)."""
+        enabled = self.name == "fp16"
+        if not loss_scale:
+            return torch.amp.GradScaler(self.device_type, enabled=enabled)
+        fixed = {"growth_interval": 2**31 - 1, "backoff_factor": 1 - 1e-12}  # times this is the same float32
+        return torch.amp.GradScaler(self.device_type, loss_scale, enabled=enabled, **fixed)
 
 
-def open_env(config: Config) -> Env:
-    """Choose the device and set process-wide torch switches. Raises: ConfigError."""
-    if world_size() > 1:
-        raise ConfigError(f"WORLD_SIZE {world_size()}: training runs in one process. Start it without torchrun")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no usable CUDA device here. Use --device cpu or auto")
-    use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    if use_cuda:
+@contextlib.contextmanager
+def open_env(config: Config) -> Iterator[Env]:
+    """This process, its device and its peers, for as long as the block lasts. Sets process-wide torch switches.
+    Raises: ConfigError, on all ranks when one of them cannot take part."""
+    here = ranks()
+    with open_group(config, here) as group:
+        yield group.together(lambda: chosen_env(config, here, group))
+
+
+def chosen_env(config: Config, here: Ranks, group: Group) -> Env:
+    threads = config.threads or shared_threads(here)
+    if threads:
+        torch.set_num_threads(threads)
+    device = chosen_device(config, here)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; the fast formats have names of their own
-    return Env(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu"))
+    elif config.sync_bn:
+        raise ConfigError("--sync-bn: torch has it for GPUs only. Leave it out on a CPU")
+    return Env(device, here.rank, here.world_size, group)
+
+
+def chosen_device(config: Config, here: Ranks) -> torch.device:
+    found = torch.cuda.device_count() if config.device != "cpu" and torch.cuda.is_available() else 0
+    if config.device == "cpu" or (config.device == "auto" and not found):
+        return torch.device("cpu")
+    if here.local_rank >= found:
+        raise ConfigError(
+            f"--device {config.device}: no usable CUDA device here for local rank {here.local_rank} "
+            f"(found: {found}). Use --device cpu, or start one process per device"
+        )
+    return torch.device("cuda", here.local_rank)
+
+
+def shared_threads(here: Ranks) -> int:
+    """The cores shared among the ranks of this machine, when the launcher has set one thread for want of knowing;
+    0: as the user or torch has it."""
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    wanted = by_torchrun or (here.world_size > 1 and "OMP_NUM_THREADS" not in os.environ)
+    return max(1, usable_cores() // here.local_world_size) if wanted else 0
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_count(config: Config) -> int:
     """Processes or threads that prepare images: --workers, or the usable CPU cores shared among the local ranks."""
     if config.workers >= 0:
         return config.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MAX_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(MAX_WORKERS, usable_cores() // ranks().local_world_size))
 
 
 def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:

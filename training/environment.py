@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from training.device import Env
+from training.device import Env, usable_cores
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "dawn-harness")
 LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
@@ -31,10 +31,6 @@ def hardware(env: Env) -> dict:
 
 def device_name(env: Env) -> str:
     return torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else cpu_name()
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.device import Precision
+from training.group import Group
 from training.loaders import Batch
 
 
@@ -22,16 +23,24 @@ class Counts(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], images: int, precision: Precision, tta: str = "none"
+    model: nn.Module,
+    batches: Iterable[Batch],
+    images: int,
+    precision: Precision,
+    tta: str = "none",
+    group: Group | None = None,
 ) -> Counts:
-    """Count correct predictions over `batches`, in eager mode; the model's mode is put back.
+    """Count correct predictions over the `batches` of all ranks, in eager mode; the model's mode is put back.
 
-    `tta` flip: the logits of each image and of its mirror image are added.
+    `tta` flip: the logits of each image and of its mirror image are added. `images`: of all ranks together. All ranks
+    evaluate rank 0's batch norm statistics, those that are saved.
     """
+    group, k5 = group or Group(), 5
+    group.spread(list(model.buffers()))
     was_training = model.training
     model.eval()
     try:
-        sums, seen, k5 = torch.zeros(2, dtype=torch.int64), 0, 5
+        sums, seen = torch.zeros(2, dtype=torch.int64), 0
         for batch in batches:
             logits = predict(model, batch.images, precision, tta)
             k5 = min(5, logits.shape[1])
@@ -39,8 +48,8 @@ def evaluate(
             seen += len(batch.targets)
     finally:
         model.train(was_training)
+    correct1, correct5, seen = group.sum(torch.tensor([*sums.tolist(), seen])).tolist()
     assert seen == images, f"validation saw {seen} images of {images}"
-    correct1, correct5 = sums.tolist()
     return Counts(correct1, correct5, seen, k5)
 
 

@@ -1,8 +1,9 @@
 """Faults on demand, for the tests of kill and resume: --inject-fault '{"kind": "kill", "epoch": 1, "step": 3}'.
 
-Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step; `nan` turns a step's loss into NaN; `kill_in_save` kills
-in the middle of the n-th save ("save": n). Each writes a line "fault" to run.jsonl before it fires. Without the flag
-nothing here runs.
+Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step; `nan` turns a step's loss into NaN; `data` raises the
+error of a picture that cannot be read; `kill_in_save` kills in the middle of the n-th save ("save": n). "rank" (0)
+says which process, "attempt" (any) in which start of the run. Each writes a line "fault" to run.jsonl (a rank above 0
+to rankN.jsonl beside it) before it fires. Without the flag nothing here runs.
 """
 
 import json
@@ -11,24 +12,30 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from data_prep import DataError
 from training.outcome import ConfigError
 
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+KINDS = (*SIGNALS, "nan", "data", "kill_in_save")
 
 
 class Faults:
-    """`announce` writes the log line."""
+    """`announce` writes the log line; `rank` and `attempt` are those of this process."""
 
-    def __init__(self, text: str, announce: Callable[[dict], None]) -> None:
-        self.fault, self.announce, self.saves = parse(text), announce, 0
+    def __init__(self, text: str, announce: Callable[[dict], None], rank: int = 0, attempt: int = 0) -> None:
+        fault = parse(text)
+        here = fault.get("rank", 0) == rank and fault.get("attempt", attempt) == attempt
+        self.fault, self.announce, self.saves = fault if here else {}, announce, 0
 
     def before_step(self, epoch: int, step: int) -> float:
-        """Factor of the coming loss: NaN for the fault `nan`, else 1."""
+        """Factor of the coming loss: NaN for the fault `nan`, else 1. Raises: DataError for the fault `data`."""
         if not self.fault or (self.fault.get("epoch"), self.fault.get("step")) != (epoch, step):
             return 1.0
         self.announce(self.fault)
         if self.fault["kind"] == "nan":
             return float("nan")
+        if self.fault["kind"] == "data":
+            raise DataError("train/ring/0001.JPEG: cannot be read (an injected fault). Run data_prep check")
         os.kill(os.getpid(), SIGNALS[self.fault["kind"]])
         return 1.0
 
@@ -43,7 +50,7 @@ class Faults:
 def parse(text: str) -> dict:
     try:
         fault = json.loads(text) if text else {}
-        if fault and fault["kind"] not in (*SIGNALS, "nan", "kill_in_save"):
+        if fault and fault["kind"] not in KINDS:
             raise ValueError(f"unknown kind {fault['kind']!r}")
         return fault
     except (ValueError, KeyError, TypeError) as error:

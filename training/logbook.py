@@ -16,7 +16,7 @@ from training.text_logs import TextLogs
 
 
 class Logbook:
-    """One per process; `attempt` counts the starts of the run from 0."""
+    """Rank 0's; `attempt` counts the starts of the run from 0."""
 
     def __init__(self, folder: Path, attempt: int, data: str, env: Env, tensorboard: bool, images_seen: int) -> None:
         self.attempt, self.data, self.env = attempt, data, env
@@ -81,6 +81,10 @@ class Logbook:
             f"Acc@5 {values['losses/train_5']:.3f}\tData {values['times/data'] / 1000:.3f}"
         )
 
+    def progress(self, *state: Any) -> None:
+        """See console.EpochTable.step."""
+        self.table.step(*state)
+
     def epoch(self, row: dict[str, Any], counts: Counts | None) -> None:
         """An epoch line: `row` has its fields but for event and attempt."""
         self.log.write("epoch", self.attempt, **row)
@@ -99,9 +103,43 @@ class Logbook:
             self.text.epoch(row["epoch"], clock["total"] / 3600, top1, top5)
         self.scalars.flush()
 
+    def fault(self, fault: dict[str, Any]) -> None:
+        """A test's fault, before it fires."""
+        self.log.write("fault", self.attempt, fault=fault)
+
+    def crash(self, trace: str) -> None:
+        self.text.debug(trace)
+
     def stop(self, **fields: Any) -> None:
         self.log.write("stop", self.attempt, **fields)
         self.text.event(f"Run ended: {fields['outcome']}. {fields['detail']}")
+
+
+class SilentLogbook:
+    """Of the other ranks: the same calls, and nothing is shown or written but an injected fault."""
+
+    def __init__(self, folder: Path, attempt: int, rank: int) -> None:
+        self.folder, self.attempt, self.rank = folder, attempt, rank
+        self.phase: DataPhase | None = None
+
+    def __enter__(self) -> "SilentLogbook":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def data_phase(self, phase: DataPhase, epoch: int, images_seen: int, dropped: int) -> None:
+        self.phase = phase
+
+    def fault(self, fault: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)  # on a machine that does not share rank 0's disk
+        with RunLog(self.folder / f"rank{self.rank}.jsonl") as log:
+            log.write("fault", self.attempt, fault=fault)
+
+    def ignore(self, *values: object, **fields: object) -> None:
+        pass
+
+    say = start = learning_rate = step = progress = epoch = stop = crash = ignore
 
 
 def fields_of(phase: DataPhase) -> dict[str, Any]:

@@ -34,6 +34,14 @@ class ConfigError(ValueError):
     """Input of the user that cannot be run: one line that says where, which value, what to do instead."""
 
 
+class PeerFailed(Exception):
+    """Another process of this run ended with bad input or a fault; rank 0 says it in one line."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 class Preempted(Exception):
     """SIGTERM or SIGINT arrived and the state was saved."""
 

@@ -9,11 +9,11 @@ from dawn import Clock
 from phases import DataPhase, Schedule
 from training.config import Config
 from training.dataset import FROM_FILES, loader_name, oversized
-from training.device import Env
+from training.device import Env, open_env
 from training.loaders import Batch, Loader, open_loader
 from training.session import build_state, checked_input
 from training.state import TrainState
-from training.trainer import step
+from training.step import step
 
 READY = 6  # batches
 LIMITED = 0.95  # of the model's own rate: below it the loader is what limits
@@ -29,7 +29,12 @@ class Rates(NamedTuple):
 
 def probe(config: Config, schedule: Schedule, seconds: float) -> Iterator[str]:
     """Lines of a table, a phase each, measured for `seconds` three times. Trains a model that is thrown away."""
-    dataset, env = checked_input(config, schedule)
+    with open_env(config) as env:
+        yield from probed(config, schedule, seconds, env)
+
+
+def probed(config: Config, schedule: Schedule, seconds: float, env: Env) -> Iterator[str]:
+    dataset = checked_input(config, schedule, env)
     state, _ = build_state(config, schedule, dataset, env, Clock())
     loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
     yield f"loader {loader_name(config, schedule)}, {config.model}, {state.precision.name}, {env.device.type}"

@@ -1,20 +1,27 @@
 """From the flags to the schedule that runs, and its dry run. No torch."""
 
-import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from data_prep import DataError, load_manifest
+from dawn import read_run
 from phases import Schedule, batch_warning
 from phases.table import schedule_table
 from training.config import Config
 from training.dataset import folders_of
+from training.outcome import ConfigError
+from training.ranks import Ranks
+from training.run_folder import LOG, interrupted_folder
 
 
-def world_size() -> int:
-    """Processes of this run: torchrun's WORLD_SIZE, else 1."""
-    text = os.environ.get("WORLD_SIZE", "1")
-    return int(text) if text.isdigit() else 1
+def continued(config: Config, here: Ranks) -> Config:
+    """The same command started again by its launcher (torchrun --max-restarts, a requeued Slurm job) goes on with the
+    run in --logdir, or with the newest run of its name, if that has begun."""
+    if not here.restarts or config.resume:
+        return config
+    folder = Path(config.logdir) if config.logdir else interrupted_folder(Path("runs"), config.recipe or "run")
+    return replace(config, resume=str(folder), logdir=str(folder)) if folder and (folder / LOG).exists() else config
 
 
 def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], None]) -> Schedule:
@@ -26,11 +33,29 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
     schedule = Schedule.parse(config.phases)
     if config.batch_size:
         schedule = schedule.with_batch_size(config.batch_size)
+    if config.resume and config.allow_elastic:
+        schedule = with_world_size(schedule, saved_world_size(config), world_size)
     if config.scale_lr:
         schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or schedule.batch_factor)
     elif warning := batch_warning(schedule, world_size):
         warn(warning)
     return schedule.compressed(config.epochs) if config.epochs else schedule
+
+
+def saved_world_size(config: Config) -> int:
+    """Devices that the run to be resumed was started with."""
+    return read_run(config.logdir).start.world_size
+
+
+def with_world_size(schedule: Schedule, before: int, now: int) -> Schedule:
+    """Every phase's batch per device so that the global batch stays. Raises: ConfigError where it cannot."""
+    for phase in schedule.data:
+        if phase.bs * before % now:
+            raise ConfigError(
+                f"--allow-elastic: the global batch {phase.bs * before} of the phase at epoch {phase.epoch} does not "
+                f"divide by {now} devices. Start as many that it does"
+            )
+    return schedule.with_batch_factor(before / now) if before != now else schedule
 
 
 def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:

@@ -72,7 +72,11 @@ def check_identity(saved: dict[str, Any], config: Config, env: Env, warn: Callab
             before = (saved["datasets"].get(suffix) or "none")[:12]
             changed.append(f"dataset{suffix}: {before} in the checkpoint, {now[:12]} now")
     if saved["world_size"] != env.world_size:
-        changed.append(f"world size: {saved['world_size']} in the checkpoint, {env.world_size} now")
+        change = f"world size: {saved['world_size']} in the checkpoint, {env.world_size} now"
+        if config.allow_elastic:
+            warn(f"{change}: the global batches stay the same, the bits of the result do not")
+        else:
+            changed.append(f"{change} (--allow-elastic goes on with the same global batch)")
     if changed:
         raise ConfigError(
             "--resume: not the same experiment: "

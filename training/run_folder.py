@@ -20,7 +20,7 @@ from training.outcome import ConfigError
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
 RESUMABLE = ("preempted", "crashed")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault")
+NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault", "allow_elastic", "dist_url")
 
 
 @contextmanager

@@ -3,12 +3,15 @@ work."""
 
 import contextlib
 import sys
-import traceback
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from data_prep import DataError, Manifest
+import torch
+from torch import nn
+
+from data_prep import Manifest
 from data_prep.memory import keep_freed_memory
 from dawn import Clock, process_start_ns
 from phases import Schedule
@@ -16,15 +19,15 @@ from training.checkpoint import Saver
 from training.config import Config
 from training.dataset import checked_dataset, loader_name, oversized
 from training.device import Env, Precision, choose_precision, open_env
-from training.evaluate import Counts, evaluate
+from training.ending import guarded_fit
+from training.evaluate import evaluate
 from training.faults import Faults
 from training.interrupt import StopSignal
 from training.loaders import open_loader
-from training.logbook import Logbook
+from training.logbook import Logbook, SilentLogbook
 from training.models import build_model, check_model
-from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
+from training.outcome import ConfigError
 from training.reporting import report_run
-from training.resolve import world_size
 from training.resume import (
     check_identity,
     identity_of,
@@ -34,76 +37,108 @@ from training.resume import (
     resume_line,
     resumed_from,
 )
-from training.run_folder import DISK_FULL, disk_errors, open_folder, save_config
+from training.run_folder import disk_errors, open_folder, save_config
 from training.start_line import start_fields
-from training.state import TrainState, new_state
+from training.state import TrainState, new_state, part_of_rank
 from training.target import parse_target
-from training.trainer import Job, fit, step
-from training.warmup import needs_warm_up, warm_up
+from training.trainer import Job
+from training.warmup import prepare_device
 
 
 def run(config: Config, schedule: Schedule) -> int:
-    """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done."""
+    """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done; PeerFailed
+    for those of another rank."""
     if config.evaluate:
         return validate_only(config, schedule)
     with opened_job(config, schedule) as job:
         outcome = guarded_fit(job)
-        report_run(job.folder, job.book.say)
+        if job.env.rank == 0:
+            report_run(job.folder, job.book.say)
     return outcome.exit_code
 
 
 @contextlib.contextmanager
 def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
-    dataset, env = checked_input(config, schedule)
-    for text in filter(None, (oversized(config, schedule, phase) for phase in schedule.data)):
-        warn(text)
-    clock = Clock(sync=env.sync, origin_ns=process_start_ns())
-    keep_freed_memory()
-    with open_folder(config) as folder, disk_errors(folder), StopSignal() as stop:
-        state, resumed = build_state(config, schedule, dataset, env, clock, logged_run_id(folder))
-        if needs_warm_up(config, env):
+    with open_env(config) as env:
+        dataset = env.group.together(lambda: checked_input(config, schedule, env))
+        same_start(config, env)
+        if env.rank == 0:
+            warn_of_large_images(config, schedule)
+        clock = Clock(sync=env.sync, origin_ns=process_start_ns())
+        keep_freed_memory()
+        with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
+            state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
-                warm_up(config, schedule, state, env, len(dataset.classes), step)
-        with open_logbook(config, folder, env, state) as book:
-            yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
+                prepare_device(config, schedule, state, env, len(dataset.classes))
+            with open_logbook(config, folder, env, state) as book:
+                yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
 
 
-def checked_input(config: Config, schedule: Schedule) -> tuple[Manifest, Env]:
-    """The dataset and the device, after every check that needs no run folder."""
-    dataset = checked_dataset(config, schedule, world_size())
+def checked_input(config: Config, schedule: Schedule, env: Env) -> Manifest:
+    """The dataset, after every check that needs no run folder."""
+    dataset = checked_dataset(config, schedule, env.world_size)
     check_model(config, len(dataset.classes), {size for p in schedule.data for size in (p.sz, p.val_sz)})
-    return dataset, open_env(config)
+    if config.start_epoch >= schedule.total_epochs:
+        raise ConfigError(
+            f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
+        )
+    for phase in schedule.data:
+        if phase.bs % config.accumulate:
+            raise ConfigError(
+                f"--accumulate {config.accumulate}: the phase at epoch {phase.epoch} has batches of {phase.bs}, "
+                "which do not divide by it"
+            )
+    return dataset
+
+
+def same_start(config: Config, env: Env) -> None:
+    """Raises: ConfigError when only some ranks see the run that is to go on."""
+    if len(set(env.group.gather(bool(config.resume)))) > 1:
+        raise ConfigError("--logdir: only some of the machines see this run's folder. Put it on a disk that all share")
 
 
 def build_state(
-    config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock, run_id: str | None = None
+    config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock, folder: Path | None = None
 ) -> tuple[TrainState, bool]:
-    """A new state, or the one of the checkpoint that --resume names, and whether it is that. `run_id`: the folder's."""
-    saved = load_checkpoint(config, warn) if config.resume else None
-    if saved:
-        check_identity(saved["identity"], config, env, warn)
-    if saved and run_id not in (None, saved["identity"]["run_id"]):
-        raise ConfigError(
-            f"--resume {config.resume}: a checkpoint of another run than --logdir {config.logdir}. Give one"
-        )
+    """A new state, or the one of the checkpoint that --resume names, and whether it is that. `folder`: the run's."""
+    saved = env.group.from_main(lambda: checked_checkpoint(config, env, folder)) if config.resume else None
     model = build_model(config, len(dataset.classes))
-    precision = (
-        Precision(saved["identity"]["precision"], env.device.type)
-        if saved
-        else choose_precision(config, env, model, schedule.data_at(0).sz)
-    )
-    state = new_state(config, model, env, precision, clock)
+    precision = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
+    state = new_state(config, model, env, Precision(precision, env.device.type), clock)
     if saved:
-        state.load_state_dict(saved["state"])
+        state.load_state_dict(part_of_rank(saved["state"], env.rank, env.world_size))
         clock.load_state_dict(saved["state"]["clock"])
+    else:
+        state.epoch = config.start_epoch
+        if env.rank:
+            torch.manual_seed(config.seed + env.rank)  # of dropout: each rank has other images
     return state, bool(saved)
 
 
-def open_logbook(config: Config, folder: Path, env: Env, state: TrainState) -> Logbook:
+def checked_checkpoint(config: Config, env: Env, folder: Path | None) -> dict[str, Any] | None:
+    """What --resume names, None when there is none yet. Raises: ConfigError when it belongs to another experiment."""
+    saved = load_checkpoint(config, warn)
+    if saved:
+        check_identity(saved["identity"], config, env, warn)
+        if folder and logged_run_id(folder) not in (None, saved["identity"]["run_id"]):
+            raise ConfigError(
+                f"--resume {config.resume}: a checkpoint of another run than --logdir {config.logdir}. Give one"
+            )
+    return saved
+
+
+def chosen_precision(config: Config, schedule: Schedule, env: Env, model: nn.Module) -> str:
+    return env.group.from_main(lambda: choose_precision(config, env, model, schedule.data_at(0).sz).name)
+
+
+def open_logbook(config: Config, folder: Path, env: Env, state: TrainState) -> Logbook | SilentLogbook:
+    attempt = env.group.from_main(lambda: next_attempt(folder))
+    if env.rank:
+        return SilentLogbook(folder, attempt, env.rank)
     if not config.resume:
         save_config(folder, config)
-    return Logbook(folder, next_attempt(folder), config.data, env, config.tensorboard, state.images_seen)
+    return Logbook(folder, attempt, config.data, env, config.tensorboard, state.images_seen)
 
 
 def start_job(
@@ -113,28 +148,21 @@ def start_job(
     env: Env,
     state: TrainState,
     resumed: bool,
-    book: Logbook,
+    book: Logbook | SilentLogbook,
     stop: StopSignal,
     folder: Path,
 ) -> Job:
     """Write the start line and tie everything together."""
-    run_id = logged_run_id(folder) or uuid.uuid4().hex
+    run_id = env.group.from_main(lambda: logged_run_id(folder) or uuid.uuid4().hex)
     identity = identity_of(config, env, run_id, state.precision.name)
-    place = resumed_from(folder, state) if book.attempt else None
-    book.start(
-        start_fields(
-            config, schedule, dataset, loader_name(config, schedule), env, state, identity, place if resumed else None
-        )
-    )
-    if place:
-        book.say(resume_line(book.attempt, place))
-    faults = Faults(config.inject_fault, lambda fault: book.log.write("fault", book.attempt, fault=fault))
-    loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
+    if env.rank == 0:
+        write_start(config, schedule, dataset, env, state, identity, resumed, book, folder)
+    faults = Faults(config.inject_fault, book.fault, env.rank, book.attempt)
     return Job(
         config,
         schedule,
         env,
-        loader,
+        open_loader(config, schedule, dataset, env, state.precision.dtype),
         state,
         book,
         folder,
@@ -143,64 +171,42 @@ def start_job(
         parse_target(config),
         stop,
         faults,
+        saved_images=state.images_seen,
     )
 
 
-def guarded_fit(job: Job) -> Outcome:
-    """`fit`, with every way to end written as the log's stop line. A crash is logged and raised again."""
-    try:
-        outcome, detail = fit(job), ""
-    except Diverged as error:
-        outcome, detail = Outcome.DIVERGED, str(error)
-    except Preempted as error:
-        outcome, detail = Outcome.PREEMPTED, str(error)
-    except BaseException as error:
-        job.book.text.debug(traceback.format_exc())
-        with contextlib.suppress(OSError):  # a full disk: the first error is the one to tell
-            stop_line(job, Outcome.CRASHED, f"{type(error).__name__}: {error}".splitlines()[0], error_code(error))
-        raise
-    finally:
-        job.loader.close()
-    stop_line(job, outcome, detail)
-    if detail:
-        job.book.say(f"{outcome.value}: {detail}")
-    return outcome
-
-
-def error_code(error: BaseException) -> int:
-    """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
-    bad_input = isinstance(error, ConfigError | DataError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
-    return INPUT_ERROR if bad_input else Outcome.CRASHED.exit_code
-
-
-def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = None) -> None:
-    job.book.stop(
-        outcome=outcome.value,
-        exit_code=outcome.exit_code if exit_code is None else exit_code,
-        epoch=job.state.epoch,
-        step=job.state.step,
-        detail=detail,
-        **job.state.clock.snapshot(),
-    )
+def write_start(config, schedule, dataset, env, state, identity, resumed: bool, book: Logbook, folder: Path) -> None:
+    """The start line; for a later attempt also where it goes on and what was lost."""
+    place = resumed_from(folder, state) if book.attempt else None
+    name, place_resumed = loader_name(config, schedule), place if resumed else None
+    book.start(start_fields(config, schedule, dataset, name, env, state, identity, place_resumed))
+    if place:
+        book.say(resume_line(book.attempt, place))
 
 
 def validate_only(config: Config, schedule: Schedule) -> int:
     """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
-    dataset, env = checked_input(config, schedule)
-    state, resumed = build_state(config, schedule, dataset, env, Clock())
-    weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
-    loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
-    with contextlib.closing(loader):
-        loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
-        counts: Counts = evaluate(
-            state.evaluated_model(), loader.validation(), loader.validation_images, state.precision, config.tta
+    with open_env(config) as env:
+        dataset = env.group.together(lambda: checked_input(config, schedule, env))
+        state, resumed = build_state(config, schedule, dataset, env, Clock())
+        weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
+        loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
+        with contextlib.closing(loader):
+            loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
+            model, images = state.evaluated_model(), loader.validation_images
+            counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group)
+    if env.rank == 0:
+        print(
+            f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
+            f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
+            f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
         )
-    print(
-        f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
-        f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
-        f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
-    )
     return 0
+
+
+def warn_of_large_images(config: Config, schedule: Schedule) -> None:
+    for text in filter(None, (oversized(config, schedule, phase) for phase in schedule.data)):
+        warn(text)
 
 
 def warn(text: str) -> None:

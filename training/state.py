@@ -13,6 +13,11 @@ from dawn import Clock
 from training.config import Config
 from training.device import Env, Precision
 from training.optimizers import build_optimizers
+from training.wrapped import wrapped
+
+NEVER = 2**62  # no step
+SUMS = ("loss_sum", "bad_step", "skipped")
+OF_EACH_RANK = ("rng", "sums")  # parts of the state that are not the same on all ranks
 
 
 @dataclass
@@ -21,14 +26,15 @@ class TrainState:
     is missing."""
 
     model: nn.Module
-    forward: Callable[[Tensor], Tensor]  # the model, compiled if wanted; training only
+    forward: Callable[[Tensor], Tensor]  # the model, compiled and distributed if wanted; training only
     optimizers: list[torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     clock: Clock
     precision: Precision
     loss_sum: Tensor  # () float64, sum over the steps of this epoch
-    bad_step: Tensor  # () int64, first step of this epoch whose loss was not finite, or -1
+    bad_step: Tensor  # () int64, first step of this epoch whose loss was not finite, or NEVER
+    skipped: Tensor  # () int64, steps of this epoch that fp16 left out because they overflowed
     epoch: int = 0
     step: int = 0
     images_seen: int = 0
@@ -53,7 +59,7 @@ class TrainState:
                 "images_seen": self.images_seen,
                 "hit_epoch": self.hit_epoch,
             },
-            "sums": {"loss_sum": self.loss_sum, "bad_step": self.bad_step},
+            "sums": {name: getattr(self, name).cpu() for name in SUMS},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -66,31 +72,43 @@ class TrainState:
             self.average.load_state_dict(saved["average"])
         for name, value in saved["counters"].items():
             setattr(self, name, value)
-        self.loss_sum.copy_(saved["sums"]["loss_sum"])
-        self.bad_step.copy_(saved["sums"]["bad_step"])
+        for name in SUMS:
+            getattr(self, name).copy_(saved["sums"][name])
         set_rng_state(saved["rng"], self.loss_sum.device)
 
 
 def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock) -> TrainState:
     """A state at step 0, on the device."""
     model = model.to(env.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
+    if config.sync_bn:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     average = (
         AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         if config.ema_decay
         else None
     )
-    forward = torch.compile(model, dynamic=False) if config.compile else model
     return TrainState(
         model,
-        forward,
+        wrapped(config, model, env),
         build_optimizers(config, model),
-        precision.scaler(),
+        precision.scaler(config.loss_scale),
         average,
         clock,
         precision,
         loss_sum=torch.zeros((), dtype=torch.float64, device=env.device),
-        bad_step=torch.full((), -1, dtype=torch.int64, device=env.device),
+        bad_step=torch.full((), NEVER, dtype=torch.int64, device=env.device),
+        skipped=torch.zeros((), dtype=torch.int64, device=env.device),
     )
+
+
+def part_of_rank(saved: dict[str, Any], rank: int, world_size: int) -> dict[str, Any]:
+    """A saved state, which holds the parts OF_EACH_RANK as lists, as this rank loads it. For another number of ranks
+    each takes the mean loss, so that the loss of the epoch stays right."""
+    own = {name: saved[name][rank % len(saved[name])] for name in OF_EACH_RANK}
+    if len(saved["sums"]) != world_size:
+        mean = torch.stack([sums["loss_sum"] for sums in saved["sums"]]).mean()
+        own["sums"] = own["sums"] | {"loss_sum": mean}
+    return saved | own
 
 
 def rng_state(device: torch.device) -> dict[str, Any]:

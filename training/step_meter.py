@@ -1,5 +1,6 @@
 """What is shown and logged of the steps inside an epoch. It reads the device, so only every `print_freq` steps."""
 
+import torch
 from torch import Tensor
 
 from training.evaluate import correct_counts
@@ -10,8 +11,8 @@ class StepMeter:
     """Of one epoch (or its rest, after a resume) of a trainer.Job."""
 
     def __init__(self, job, epoch: int) -> None:
-        self.job, self.epoch, self.steps = job, epoch, job.loader.steps
-        self.batch = job.loader.phase.bs * job.env.world_size
+        self.job, self.epoch, self.steps = job, epoch, job.steps
+        self.batch = job.global_batch
         self.first = self.last = job.state.step
         self.at_first = self.at_last = self.times()
 
@@ -33,7 +34,7 @@ class StepMeter:
         data, train = (now - then for now, then in zip(self.times(), self.at_last, strict=True))
         done = max(number + 1 - self.last, 1)
         self.last, self.at_last = number + 1, self.times()
-        hits = correct_counts(logits, targets, min(5, logits.shape[1])).tolist()
+        mean_loss, top1, top5 = self.of_all_ranks(logits, targets, loss)
         self.job.book.step(
             self.job.state.images_seen,
             self.epoch,
@@ -45,13 +46,19 @@ class StepMeter:
                 "times/data": 1000 * data / done,
                 "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
                 "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
-                "losses/xent": float(loss),
-                "losses/train_1": 100 * hits[0] / len(targets),
-                "losses/train_5": 100 * hits[1] / len(targets),
+                "losses/xent": mean_loss,
+                "losses/train_1": 100 * top1,
+                "losses/train_5": 100 * top5,
                 "sizes/batch_total": self.batch,
             },
         )
         self.show(number)
+
+    def of_all_ranks(self, logits: Tensor, targets: Tensor, loss: Tensor) -> list[float]:
+        """Mean loss and shares of top-1 and top-5 hits in the global batch: one reading of the device."""
+        hits = correct_counts(logits, targets, min(5, logits.shape[1])) / len(targets)
+        sums = self.job.env.group.sum(torch.cat([loss[None].double(), hits.double()]))
+        return (sums / self.job.env.world_size).tolist()
 
     def show(self, number: int) -> None:
         """Rates over the epoch so far."""
@@ -61,7 +68,7 @@ class StepMeter:
         seconds_per_pixel = (data + train) * self.steps / steps / job.loader.phase.sz**2
         goal = float(job.target.percent) if job.target.percent is not None else None
         text = forecast(job.schedule, self.epoch, share, seconds_per_pixel, job.history, goal)
-        job.book.table.step(
+        job.book.progress(
             self.epoch,
             job.schedule.total_epochs,
             share,

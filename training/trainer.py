@@ -5,9 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-
 from phases import Schedule
 from training.checkpoint import Saver
 from training.config import Config
@@ -18,13 +15,15 @@ from training.faults import Faults
 from training.interrupt import StopSignal
 from training.loaders import Batch, Loader
 from training.logbook import Logbook
-from training.optimizers import normalise_filters, set_hyperparameters
 from training.outcome import Diverged, Outcome, Preempted
-from training.state import TrainState
+from training.state import NEVER, OF_EACH_RANK, TrainState
+from training.step import step
 from training.step_meter import StepMeter
 from training.target import Target
+from training.wrapped import wrapped
 
 WHITENING_IMAGES = 5000  # airbench94
+SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
 
 
 @dataclass
@@ -47,6 +46,16 @@ class Job:
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
     saved_at: float = field(default_factory=time.monotonic)
+    saved_images: int = -1  # images_seen at the last save
+
+    @property
+    def steps(self) -> int:
+        """Training steps of an epoch in the current phase."""
+        return min(self.loader.steps, SHORT_EPOCH) if self.config.short_epoch else self.loader.steps
+
+    @property
+    def global_batch(self) -> int:
+        return self.loader.phase.bs * self.env.world_size
 
 
 def fit(job: Job) -> Outcome:
@@ -73,6 +82,7 @@ def fit(job: Job) -> Outcome:
 def finish_epoch(state: TrainState, epoch: int, hit: bool) -> None:
     state.epoch, state.step = epoch + 1, 0
     state.loss_sum.zero_()
+    state.skipped.zero_()
     if hit and state.hit_epoch < 0:
         state.hit_epoch = epoch
 
@@ -82,76 +92,63 @@ def enter_phase(job: Job, epoch: int) -> None:
     phase = job.schedule.data_at(epoch)
     if phase != job.book.phase:
         job.loader.set_phase(phase)
-    dropped = job.loader.train_images - job.loader.steps * phase.bs * job.env.world_size
+    dropped = job.loader.train_images - job.steps * job.global_batch
     job.book.data_phase(phase, epoch, job.state.images_seen, dropped)
     if hasattr(job.state.model, "train_whitening"):
-        job.state.model.train_whitening(epoch < job.config.whitening_epochs)
-    if job.state.images_seen == 0 and hasattr(job.state.model, "initialise_from"):
-        job.state.model.initialise_from(job.loader.first_images(WHITENING_IMAGES))
-        if job.state.average is not None:
-            job.state.average.module.load_state_dict(job.state.model.state_dict())
+        enter_whitening(job, epoch)
+
+
+def enter_whitening(job: Job, epoch: int) -> None:
+    """cifarnet's first layer: initialised from the data before the first step, and frozen after --whitening-epochs."""
+    state, trained = job.state, epoch < job.config.whitening_epochs
+    if state.images_seen == 0:
+        state.model.initialise_from(job.loader.first_images(WHITENING_IMAGES))
+        job.env.group.spread(list(state.model.parameters()))
+        if state.average is not None:
+            state.average.module.load_state_dict(state.model.state_dict())
+    changed = trained != state.model.whiten.bias.requires_grad
+    state.model.train_whitening(trained)
+    if changed and job.env.world_size > 1:
+        state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
+        state.forward = wrapped(job.config, state.model, job.env)
 
 
 def train_epoch(job: Job, epoch: int) -> None:
     """The steps of an epoch from state.step on."""
-    state, steps = job.state, job.loader.steps
-    global_batch = job.loader.phase.bs * job.env.world_size
+    state, group = job.state, job.env.group
     state.model.train()
     batches = job.loader.train(epoch, state.step)
     meter = StepMeter(job, epoch)
-    for number in range(state.step, steps):
+    for number in range(state.step, job.steps):
+        save_if_due(job)
         loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0
-        if job.stop.requested:
+        if group.soon("stop", job.stop.requested):
             preempt(job)
         with state.clock.during("data"):
             batch = next(batches)
-        position = epoch + (number + 1) / steps
+        position = epoch + (number + 1) / job.loader.steps
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
         logits, loss = step(job.config, state, batch, lr, momentum, loss_factor)
-        state.step, state.images_seen = number + 1, state.images_seen + global_batch
+        state.step, state.images_seen = number + 1, state.images_seen + job.global_batch
         if meter.is_due(number):
-            check_finite(state, epoch)
+            check_finite(job)
             meter.report(number, lr, momentum, logits, batch.targets, loss)
-        save_if_due(job)
-    check_finite(state, epoch)
+    save_if_due(job)
+    check_finite(job)
 
 
-def step(
-    config: Config, state: TrainState, batch: Batch, lr: float, momentum: float | None, loss_factor: float = 1.0
-) -> tuple:
-    """One update of the weights; (logits, loss) stay on the device."""
-    set_hyperparameters(state.optimizers, lr, momentum)
-    with state.precision.autocast():
-        logits = state.forward(batch.images)
-    loss = F.cross_entropy(logits.float(), batch.targets, label_smoothing=config.label_smoothing)
-    if loss_factor != 1.0:
-        loss = loss * loss_factor
-    state.scaler.scale(loss).backward()
-    normalise_filters(state.optimizers)
-    for optimizer in state.optimizers:
-        state.scaler.step(optimizer)
-        optimizer.zero_grad(set_to_none=True)
-    state.scaler.update()
-    if state.average is not None and (state.step + 1) % config.ema_every == 0:
-        state.average.update_parameters(state.model)
-    record(state, loss.detach())
-    return logits.detach(), loss.detach()
-
-
-def record(state: TrainState, loss: torch.Tensor) -> None:
-    """Sums that stay on the device until somebody reads them."""
-    state.loss_sum += loss
-    newly_bad = ~torch.isfinite(loss) & (state.bad_step < 0)
-    state.bad_step.copy_(torch.where(newly_bad, state.step, state.bad_step))
-
-
-def check_finite(state: TrainState, epoch: int) -> None:
-    """Reads the device. Raises: Diverged, naming the first bad step."""
-    bad = int(state.bad_step)
-    if bad >= 0:
+def check_finite(job: Job) -> None:
+    """Reads the device. Raises: Diverged on all ranks, naming the first bad step."""
+    first_bad = int(job.env.group.least(job.state.bad_step.clone()))
+    if first_bad < NEVER:
         raise Diverged(
-            f"the training loss was not finite at epoch {epoch + 1}, step {bad + 1}. "
+            f"the training loss was not finite at epoch {job.state.epoch + 1}, step {first_bad + 1}. "
             "Lower the learning rate or warm up longer"
+        )
+    if job.state.scaler.is_enabled() and job.state.scaler.get_scale() < 1:
+        raise Diverged(
+            f"fp16 overflows even with a loss scale below 1, at epoch {job.state.epoch + 1}, step {job.state.step}. "
+            "Lower the learning rate or use --precision bf16"
         )
 
 
@@ -163,45 +160,61 @@ def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
 
 def validate(job: Job, epoch: int) -> Counts:
     counts = evaluate(
-        job.state.evaluated_model(), poll(job), job.loader.validation_images, job.state.precision, job.config.tta
+        job.state.evaluated_model(),
+        poll(job),
+        job.loader.validation_images,
+        job.state.precision,
+        job.config.tta,
+        job.env.group,
     )
     job.history.append((epoch, counts.percent(job.config.metric)))
     return counts
 
 
 def poll(job: Job) -> Iterator[Batch]:
-    """The validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its
-    validation is repeated."""
-    for batch in job.loader.validation():
-        if job.stop.requested:
+    """This rank's validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its
+    validation is repeated. Ranks that have none left wait here for the others."""
+    batches = job.loader.validation()
+    while True:
+        batch = next(batches, None)
+        stop, more = job.env.group.any(job.stop.requested, batch is not None)
+        if stop:
             preempt(job)
-        yield batch
+        if not more:
+            return
+        if batch is not None:
+            yield batch
 
 
 def preempt(job: Job) -> None:
     with job.state.clock.during("checkpoint"):
         save(job)
-    raise Preempted(f"{job.stop.name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}")
+    name = job.stop.name or "a signal to another rank"
+    raise Preempted(f"{name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}")
 
 
 def save(job: Job) -> None:
     """Raises: Diverged before a state that is lost replaces the last good one."""
-    check_finite(job.state, job.state.epoch)
-    job.saver.save({"identity": job.identity, "state": job.state.state_dict()})
-    job.saved_at = time.monotonic()
+    check_finite(job)
+    state, group = job.state.state_dict(), job.env.group
+    state |= {name: group.gather(state[name]) for name in OF_EACH_RANK}
+    group.from_main(lambda: job.saver.save({"identity": job.identity, "state": state}))
+    job.saved_at, job.saved_images = time.monotonic(), job.state.images_seen
 
 
 def save_if_due(job: Job) -> None:
-    if job.config.checkpoint_minutes and time.monotonic() - job.saved_at > 60 * job.config.checkpoint_minutes:
+    """Rank 0's clock decides."""
+    minutes = job.config.checkpoint_minutes
+    late = bool(minutes) and time.monotonic() - job.saved_at > 60 * minutes
+    if job.env.group.soon("save", late and job.env.rank == 0 and job.state.images_seen > job.saved_images):
         with job.state.clock.during("checkpoint"):
             save(job)
 
 
 def write_epoch(job: Job, epoch: int, counts: Counts | None) -> None:
     """The epoch's line in run.jsonl and everything made from it."""
-    state, phase, steps = job.state, job.loader.phase, job.loader.steps
-    global_batch = phase.bs * job.env.world_size
-    ends = [epoch + 1 / steps, epoch + 1.0]
+    state, phase, steps = job.state, job.loader.phase, job.steps
+    ends = [epoch + 1 / job.loader.steps, epoch + steps / job.loader.steps]
     validation = counts and {
         **counts._asdict(),
         "size": phase.val_sz,
@@ -212,16 +225,17 @@ def write_epoch(job: Job, epoch: int, counts: Counts | None) -> None:
         "epoch": epoch,
         "size": phase.sz,
         "batch_size": phase.bs,
-        "global_batch_size": global_batch,
+        "global_batch_size": job.global_batch,
         "steps": steps,
-        "images": steps * global_batch,
+        "images": steps * job.global_batch,
         "images_seen": state.images_seen,
         "lr": [job.schedule.lr_at(e) for e in ends],
         "momentum": [
             job.schedule.momentum_at(e) if job.schedule.momentum_at(e) is not None else job.config.momentum
             for e in ends
         ],
-        "train_loss": float(state.loss_sum) / steps,
+        "train_loss": float(job.env.group.sum(state.loss_sum.clone())) / steps / job.env.world_size,
+        "skipped_steps": int(state.skipped),
         "validation": validation,
         **state.clock.lap(),
         "peak_memory_bytes": peak_memory_bytes(job.env),

@@ -1,8 +1,9 @@
 """Warm-up before the clock: every (size, batch) of the schedule once on random data, with all state put back and
 checked by its hash."""
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -13,13 +14,27 @@ from training.evaluate import predict
 from training.loaders import Batch
 from training.rectangles import MAX_RATIO
 from training.state import TrainState, fingerprint
+from training.step import step
 
 COMPILER_WARM_STEPS = 2  # the second step meets the optimiser's state and the gradients' buffers
 
 
+def prepare_device(config: Config, schedule: Schedule, state: TrainState, env: Env, classes: int) -> None:
+    """What happens before the clock starts, so that no step pays for it. Raises: ConfigError for a batch that does not
+    fit into memory, on all ranks."""
+    from training.preflight import preflight
+
+    warm = needs_warm_up(config, env)
+    if config.preflight == "on" or (config.preflight == "auto" and (config.compile or env.device.type == "cuda")):
+        preflight(config, schedule, state, env, classes)
+    if warm:
+        warm_up(config, schedule, state, env, classes, step)
+
+
 def needs_warm_up(config: Config, env: Env) -> bool:
-    """Compiled code, and kernels that cuDNN chooses by trying; eager code on a CPU has nothing to warm."""
-    return config.compile or env.device.type == "cuda"
+    """Compiled code, kernels that cuDNN chooses by trying, and the order in which more than two ranks add gradients
+    (DDP settles it in its first step; two numbers have one sum). Eager code on a CPU has nothing to warm."""
+    return config.compile or env.device.type == "cuda" or env.world_size > 2
 
 
 def warm_up(
@@ -27,13 +42,30 @@ def warm_up(
 ) -> None:
     """Training steps and an evaluation per distinct shape, on the clock's label `warm`. `train_step(config, state,
     batch, lr, momentum)`."""
+    shapes = sorted({((p.sz, p.sz), p.bs) for p in schedule.data}, reverse=True)
+    if config.compile:
+        allow_graphs(len(shapes))
+    with untouched(state):
+        for shape in shapes:
+            warm_training(config, state, random_batch(*shape, classes, state, env), train_step)
+        for size, batch_size in sorted({shape for p in schedule.data for shape in validation_shapes(p)}, reverse=True):
+            images = random_batch(size, batch_size, classes, state, env).images
+            with torch.no_grad():
+                predict(state.evaluated_model().eval(), images, state.precision, config.tta)
+
+
+def allow_graphs(shapes: int) -> None:
+    """Room for a graph of every shape, with a layer frozen and not: beyond its limit torch runs eager code instead."""
+    torch._dynamo.config.recompile_limit = max(8, 4 * shapes)
+
+
+@contextlib.contextmanager
+def untouched(state: TrainState) -> Iterator[None]:
+    """Whatever happens inside, the state is afterwards what it was."""
     before = copy.deepcopy(without_clock(state))
-    for shape in sorted({((p.sz, p.sz), p.bs) for p in schedule.data}, reverse=True):
-        warm_training(config, state, random_batch(*shape, classes, state, env), train_step)
-    for size, batch_size in sorted({shape for p in schedule.data for shape in validation_shapes(p)}, reverse=True):
-        images = random_batch(size, batch_size, classes, state, env).images
-        with torch.no_grad():
-            predict(state.evaluated_model().eval(), images, state.precision, config.tta)
+    yield
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
     state.load_state_dict(before)
     state.model.train()
     assert fingerprint(without_clock(state)) == fingerprint(before), "warm-up left a trace in the state"

@@ -1,0 +1,86 @@
+"""One update of the weights. Nothing here waits for the device."""
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.config import Config
+from training.loaders import Batch
+from training.optimizers import normalise_filters, set_hyperparameters
+from training.state import TrainState
+
+
+def step(
+    config: Config, state: TrainState, batch: Batch, lr: float, momentum: float | None, loss_factor: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(logits, loss) of this rank's batch stay on the device; the gradients are the mean over all ranks."""
+    set_hyperparameters(state.optimizers, lr, momentum)
+    logits, loss = gradients(config, state, batch, loss_factor)
+    normalise_filters(state.optimizers)
+    update_weights(state)
+    if state.average is not None and (state.step + 1) % config.ema_every == 0:
+        state.average.update_parameters(state.model)
+    record(state, loss)
+    return logits, loss
+
+
+def gradients(config: Config, state: TrainState, batch: Batch, loss_factor: float) -> tuple[Tensor, Tensor]:
+    """Into the parameters, of one batch or of its --accumulate parts; only the last part is sent to the other ranks."""
+    parts = zip(batch.images.chunk(config.accumulate), batch.targets.chunk(config.accumulate), strict=True)
+    logits, loss = [], torch.zeros((), device=batch.targets.device)
+    for number, part in enumerate(parts, start=1):
+        share = loss_factor * len(part[1]) / len(batch.targets)
+        with contextlib.nullcontext() if number == config.accumulate else unsynchronised(state):
+            part_logits, part_loss = backward(config, state, Batch(*part), share)
+        logits.append(part_logits)
+        loss += part_loss
+    return torch.cat(logits) if len(logits) > 1 else logits[0], loss
+
+
+def backward(config: Config, state: TrainState, part: Batch, share: float) -> tuple[Tensor, Tensor]:
+    """`share`: weight of this part's mean loss in the batch's."""
+    with state.precision.autocast():
+        logits = state.forward(part.images)
+    loss = F.cross_entropy(logits.float(), part.targets, label_smoothing=config.label_smoothing)
+    if share != 1.0:
+        loss = loss * share
+    state.scaler.scale(loss).backward()
+    return logits.detach(), loss.detach()
+
+
+def unsynchronised(state: TrainState) -> contextlib.AbstractContextManager:
+    """Gradients stay on their rank inside; forward pass and backward pass both belong inside (torch's docs)."""
+    return state.forward.no_sync() if hasattr(state.forward, "no_sync") else contextlib.nullcontext()
+
+
+def update_weights(state: TrainState) -> None:
+    """With fp16, a step in which any gradient overflowed is left out as a whole, on all ranks alike: their gradients
+    are already the same."""
+    scaler = state.scaler
+    if scaler.is_enabled():
+        state.skipped += overflowed(scaler, state.optimizers)
+    for optimizer in state.optimizers:
+        scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    scaler.update()
+
+
+def overflowed(scaler: torch.amp.GradScaler, optimizers: list[torch.optim.Optimizer]) -> Tensor:
+    """() int64, 1 when a gradient is not finite. torch tells this to nobody (pytorch#67590), so its own flags are
+    read; they are made equal, so that of two optimisers none steps alone."""
+    for optimizer in optimizers:
+        scaler.unscale_(optimizer)
+    flags = [flag for o in optimizers for flag in scaler._found_inf_per_device(o).values()]
+    found = torch.stack(flags).amax()
+    for flag in flags:
+        flag.copy_(found)
+    return (found > 0).long()
+
+
+def record(state: TrainState, loss: Tensor) -> None:
+    """Sums that stay on the device until somebody reads them."""
+    state.loss_sum += loss
+    first_bad = torch.where(torch.isfinite(loss), state.bad_step, state.bad_step.clamp(max=state.step))
+    state.bad_step.copy_(first_bad)

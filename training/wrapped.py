@@ -1,0 +1,38 @@
+"""The network as the training step calls it: compiled, and in several processes under DistributedDataParallel."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.config import Config
+from training.device import Env
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def wrapped(config: Config, model: nn.Module, env: Env) -> Forward:
+    """`model`, which must be on its device in its memory format. Alone it stays bare: a wrapper would only copy.
+
+    A compiler wants to be outside of DDP, to split its graph where gradients are sent (pitfall of torch's docs); for a
+    network that freezes a layer it is inside, because DDP is then made anew.
+    """
+    freezes = hasattr(model, "train_whitening")
+    if env.world_size == 1:
+        return compiled(config, model)
+    if freezes:
+        return distributed(compiled(config, model), env)
+    return compiled(config, distributed(model, env))
+
+
+def compiled(config: Config, model: nn.Module) -> nn.Module:
+    return torch.compile(model, dynamic=False) if config.compile else model
+
+
+def distributed(model: nn.Module, env: Env) -> DistributedDataParallel:
+    """Rank 0's batch norm statistics are sent before every forward pass, so that rank 0's are the run's."""
+    warnings.filterwarnings("ignore", message="c10d::broadcast_")  # DDP's own, about a broadcast in its backward pass
+    devices = [env.device.index] if env.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
