@@ -101,3 +101,19 @@ def verdict(where: str, number: int, size: int, reason: str) -> RunError:
         return Truncated(f"{where} is cut off: the file ends at byte {size} in its {part}; {whole}. {RESTORE}")
     part = "length" if "header" in reason else "data"
     return RunError(f"{where} is corrupt: the checksum of its {part} is wrong. {RESTORE}")
+
+
+def is_event_file(path: Path) -> bool:
+    """Do the first 12 bytes frame a record? False also where there is no such file."""
+    if not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    if len(head) < 12 or b"\0" not in head:  # a length has zeros; a text, which this spares the import, has none
+        return False
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    return struct.unpack("<I", head[8:])[0] == masked_crc32c(head[:8])

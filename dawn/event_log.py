@@ -59,7 +59,7 @@ def read_event_log(path: str | os.PathLike[str]) -> EventLog:
     log, last_steps, cut = EventLog(path), {}, None
     others = [file for file in path.parent.iterdir() if NAME_PART in file.name] if path.is_file() else []
     if len(others) > 1:
-        log.notes.append(f"{path.parent} holds {len(others)} event files, this is one. A resumed run has one an attempt.")
+        log.notes.append(f"one of {len(others)} event files in {path.parent}; a resumed run has one for each attempt.")
     for file in event_files(path):
         cut = add_file(log, file, last_steps, cut)
     if cut:
