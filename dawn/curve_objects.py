@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dawn.curve import Curve, Point
-from dawn.curve_lines import TORN, Line, inside
+from dawn.curve_lines import TORN, Line, inside, percent_of
 from dawn.fields import Fields
 from dawn.runlog import RunError
 
@@ -21,7 +21,7 @@ def ffcv_curve(name: str, where: str, lines: Iterable[Line]) -> list[Curve]:
         if fields is None:
             notes.append(TORN)
         elif FFCV_KEYS & fields.values.keys():
-            top1, top5 = (100 * fields.number(key, 0, 1) for key in ("top_1", "top_5"))
+            top1, top5 = (percent_of(fields.number(key, 0, 1)) for key in ("top_1", "top_5"))
             point = Point(fields.count("epoch") + 1, fields.number("relative_time", 0) / 3600, top1, top5)
             if points and point.epoch == points[-1].epoch:
                 notes.append(f"epoch {point.epoch} was evaluated twice, the first one counts")
@@ -84,7 +84,7 @@ def eval_accuracy(runs: list[Submission], fields: Fields) -> None:
     if points and epoch <= points[-1].epoch:
         return  # of another process
     hours = (fields.number("time_ms", 0) - runs[-1].start_ms) / 3_600_000
-    points.append(Point(epoch, hours, 100 * fields.number("value", 0, 1), None))
+    points.append(Point(epoch, hours, percent_of(fields.number("value", 0, 1)), None))
 
 
 def submission_benchmark(runs: list[Submission], fields: Fields) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from dawn.curve import Curve, Point
-from dawn.curve_lines import TORN, Line
+from dawn.curve_lines import TORN, Line, percent_of
 from dawn.runlog import RunError
 
 NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
@@ -98,10 +98,11 @@ def airbench_runs(lines: Iterable[Line]) -> Iterator[tuple[str, list[Row]]]:
             continue
         if not columns or not line.text.startswith("|"):
             continue
-        cells = dict(zip(columns, cells_of(line.text), strict=False))
-        if len(cells) != len(columns):
+        row = cells_of(line.text)
+        if len(row) != len(columns):
             line.bad(f"not the {len(columns)} cells of the table's head")
             continue
+        cells = dict(zip(columns, row, strict=True))
         ended = bool(runs.get(run)) and runs[run][-1][1]["epoch"] == "eval"
         label = cells.get("run", "")
         if ended or not runs or (label and label != run.split(" ")[0]):
@@ -127,6 +128,6 @@ def airbench_curve(name: str, rows: list[Row]) -> Curve:
             raise RunError(f"{line.where}: an accuracy of {fraction}. It must be a fraction, at most 1.")
         if is_final:
             notes = ["the last point is with test-time augmentation (tta_val_acc), the others are without (val_acc)"]
-        points.append(Point(epoch, seconds / 3600, 100 * fraction, None))
+        points.append(Point(epoch, seconds / 3600, percent_of(fraction), None))
     clock = "training steps and whitening on the GPU's clock and the final evaluation; not the evaluations after epochs"
     return Curve(name, "airbench", tuple(points), clock, False, False, tuple(notes))
