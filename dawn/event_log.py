@@ -57,13 +57,12 @@ def read_event_log(path: str | os.PathLike[str]) -> EventLog:
     """
     path = Path(path)
     log, last_steps, cut = EventLog(path), {}, None
-    others = [file for file in path.parent.iterdir() if NAME_PART in file.name] if path.is_file() else []
-    if len(others) > 1:
-        log.notes.append(f"one of {len(others)} event files in {path.parent}; a resumed run has one for each attempt.")
     for file in event_files(path):
         cut = add_file(log, file, last_steps, cut)
     if cut:
         raise cut
+    if path.is_file() and len(others := files_in(path.parent)) > 1:
+        log.notes.append(f"one of {len(others)} event files in {path.parent}; a resumed run has one for each attempt.")
     return log
 
 
@@ -71,13 +70,17 @@ def event_files(path: Path) -> list[Path]:
     """The file itself, or those of a folder by the time they were begun. RunError if there is none."""
     if not path.is_dir():
         return [path]
-    try:
-        found = [file for file in path.iterdir() if NAME_PART in file.name and file.is_file()]
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}. Give an event file or the folder it lies in.") from None
+    found = files_in(path)
     if not found:
         raise RunError(f"{path}: no event file (*{NAME_PART}*) in this folder. Name the file or its folder.")
     return sorted(found, key=begun)
+
+
+def files_in(folder: Path) -> list[Path]:
+    try:
+        return [file for file in folder.iterdir() if NAME_PART in file.name and file.is_file()]
+    except OSError as error:
+        raise RunError(f"{folder}: {error.strerror}. Give an event file or the folder it lies in.") from None
 
 
 def begun(path: Path) -> tuple[int, float, str]:
