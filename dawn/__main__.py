@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from dawn.command_import import IMPORT
 from dawn.run import log_path, read_run
 from dawn.runlog import RunError
 
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 with one line `error: ...` for bad input."""
     try:
         args = parser().parse_args(argv)
-        COMMANDS[args.command](args)
+        OTHERS[args.command].run(args) if args.command in OTHERS else COMMANDS[args.command](args)
     except RunError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--out", metavar="FILE", help="write here instead of beside the log")
         if name in ("entry", "report"):
             _add_entry_flags(command)
+    for name, other in OTHERS.items():
+        other.add_arguments(commands.add_parser(name, help=other.help, description=other.help))
     return top
 
 
@@ -103,6 +106,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "chart": chart_command,
     "report": report_command,
 }
+OTHERS = {"import": IMPORT}  # commands that are not about one run of ours
 
 if __name__ == "__main__":
     sys.exit(main())

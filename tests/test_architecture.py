@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"training", "phases", "dawn", "data_prep"}
 MAY_IMPORT = {"training": {"phases", "data_prep", "dawn"}, "phases": set(), "data_prep": set(), "dawn": set()}
-TRAINING_ONLY = {"torch", "torchvision", "timm", "tensorboard", "nvidia"}
+TRAINING_ONLY = {"torch", "torchvision", "timm", "nvidia"}
 DEPENDENCIES = TRAINING_ONLY | {"numpy", "PIL", "simplejpeg", "cykooz_resizer", "matplotlib", "rich", "pytest", "ruff"}
-DEPENDENCIES |= {"setuptools"}
+DEPENDENCIES |= {"setuptools", "tensorboard", "google"}  # google.protobuf comes with tensorboard
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 250  # lines
 
@@ -46,6 +46,16 @@ def test_arrows_go_down(path):
 def test_torch_stays_in_training(path):
     if path.relative_to(ROOT).parts[0] != "training":
         assert not imports(tree(path)) & TRAINING_ONLY
+
+
+@each_file()
+def test_tensorboard_is_for_training_and_inside_functions_of_dawn(path):
+    source = tree(path)
+    package = path.relative_to(ROOT).parts[0]
+    if package == "dawn":
+        source = ast.Module([node for node in source.body if not isinstance(node, ast.FunctionDef)], [])
+    if package != "training":
+        assert not imports(source) & {"tensorboard", "google"}
 
 
 @each_file()

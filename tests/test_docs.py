@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import _parser as data_prep_parser
+from dawn import prepare
 from dawn.__main__ import parser as dawn_parser
 from phases import PRESETS
 from phases.__main__ import parser as phases_parser
@@ -32,7 +33,11 @@ def flags_of(parser) -> set[str]:
     return found - HIDDEN
 
 
-@pytest.mark.parametrize("parser", [build_parser, data_prep_parser, dawn_parser, phases_parser])
+def prepare_parser() -> argparse.ArgumentParser:
+    return prepare.parser("", with_target=True)
+
+
+@pytest.mark.parametrize("parser", [build_parser, data_prep_parser, dawn_parser, phases_parser, prepare_parser])
 def test_every_flag_of_every_command_is_in_the_readme(parser):
     missing = sorted(flag for flag in flags_of(parser()) if not re.search(rf"{flag}\b", README))
     assert not missing

@@ -1,0 +1,20 @@
+"""The TSV of DAWNBench from TensorBoard events, up to the first evaluation at the target.
+
+A script of the 2018 code, called as it was: `python dawn/prepare_dawn_tsv.py --events_path=PATH [--ignore-eval]`.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run by path: import from the repository's root, and never dawn/ itself as a place of modules
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from dawn import prepare
+
+
+def main(argv: list[str] | None = None) -> int:
+    return prepare.main(prepare.tsv_lines, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
