@@ -8,7 +8,12 @@ from dawn.runlog import RunError
 
 
 def write_atomic(path: Path, data: bytes) -> Path:
-    """Replace `path` by `data` in one step; its folder must exist. RunError, one line, when the system refuses."""
+    """Replace `path` by `data` in one step; its folder must exist. RunError, one line, when the system refuses.
+
+    A device or pipe (/dev/stdout) is written to, never replaced.
+    """
+    if path.exists() and not path.is_file():
+        return write_device(path, data)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -19,6 +24,14 @@ def write_atomic(path: Path, data: bytes) -> Path:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
+        raise RunError(f"{path}: cannot be written ({error.strerror}). Choose another place with --out.") from None
+    return path
+
+
+def write_device(path: Path, data: bytes) -> Path:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}). Choose another place with --out.") from None
     return path
 

@@ -9,6 +9,7 @@ import pytest
 from dawn_script import CORRECT, scripted_run
 
 from dawn.__main__ import COMMANDS, main
+from dawn.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,3 +120,13 @@ def test_summary_on_a_terminal_is_drawn_with_tables(tmp_path, capsys, monkeypatc
     assert main(["summary", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "\x1b[" in out and "4975.1" in out and "[red]net" in out
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path):
+    """`--out /dev/stdout` as root once put a file in its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert write_atomic(pipe, b"epoch\thours\n") == pipe
+    assert os.read(reader, 100) == b"epoch\thours\n" and not pipe.is_file()
+    os.close(reader)

@@ -14,6 +14,7 @@ from training.device import choose_precision
 from training.loaders import Batch
 from training.state import fingerprint
 from training.warmup import needs_warm_up, random_batch, warm_up, without_clock
+from training.wrapped import compiled, graphs_fixed
 
 CONFIG = Config(data="/nowhere", width=0.125, optimizer="muon", ema_decay=0.9, ema_every=1, nesterov=True)
 MOMENTA = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 2), 'lr': (0.1, 0.4), 'mom': (0.9, 0.5)}]"
@@ -82,6 +83,17 @@ def test_a_compiled_run_counts_its_warm_up_before_the_clock(toy, tmp_path):
     assert train(toy, tmp_path / "run", "--compile") == 0
     start = events(tmp_path / "run", "start")[0]
     assert start["setup_seconds"]["warm"] > 1 and events(tmp_path / "run")[-1]["images_seen"] == IMAGES
+
+
+@pytest.mark.slow
+def test_a_size_that_was_not_warmed_up_is_an_error_inside_the_clock():
+    config = Config(compile=True)
+    network = compiled(config, torch.nn.Conv2d(3, 4, 3))
+    network(torch.zeros(1, 3, 8, 8))
+    with graphs_fixed(config):
+        network(torch.zeros(1, 3, 8, 8))
+        with pytest.raises(RuntimeError, match="recompile"):
+            network(torch.zeros(1, 3, 9, 9))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 from data_prep import DataError
 from dawn import RunError
@@ -11,7 +12,7 @@ from training.flags import Parser, config_from
 from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError, PeerFailed
 from training.ranks import ranks
 from training.recipes import recipe_lines
-from training.resolve import continued, dry_run, resolved_schedule
+from training.resolve import dry_run, final_outcome, folder_before, resolved_schedule
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,20 +21,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return dispatch(arguments)
     except (ConfigError, PhaseError, DataError, RunError) as error:
-        say_once(error)
+        say_once(f"error: {error}")
         return INPUT_ERROR
     except PeerFailed as error:
-        say_once(error)
+        say_once(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:  # before the run can save anything
         print("interrupted before the first step", file=sys.stderr)
         return INTERRUPTED
 
 
-def say_once(error: Exception) -> None:
-    """One line for all ranks, which fail alike (training.group)."""
+def say_once(text: str) -> None:
+    """For all ranks, which end alike (training.group)."""
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-        print(f"error: {error}", file=sys.stderr)
+        print(text, file=sys.stderr)
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -71,7 +72,12 @@ def train(arguments: list[str]) -> int:
 def start(config: Config) -> int:
     """Train with this configuration. Also what train_imagenet_nv does."""
     here = ranks()
-    config = continued(config, here)
+    before = folder_before(config, here)
+    if before and (outcome := final_outcome(before)):
+        say_once(f"{before}: that run has ended ({outcome.value}); there is nothing to start again")
+        return outcome.exit_code
+    if before:
+        config = replace(config, resume=str(before), logdir=str(before))
     schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
         print(dry_run(config, schedule, here.world_size))

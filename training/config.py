@@ -129,6 +129,11 @@ class Config:
     loss_scale: float = option(0.0, "fp16: fixed scale of the loss; 0: dynamic")
     channels_last: bool = option(True, "NHWC memory layout")
     compile: bool = option(False, "torch.compile, warmed up before the clock starts")
+    compile_mode: str = option(
+        "default",
+        "of --compile; reduce-overhead: CUDA graphs, for small batches and small images",
+        choices=("default", "reduce-overhead", "max-autotune-no-cudagraphs"),
+    )
     threads: int = option(0, "CPU threads; 0: torch's default, or the cores shared among the ranks", training=False)
     preflight: str = option(
         "auto",

@@ -1,7 +1,7 @@
 """From the flags to the schedule that runs, and its dry run. No torch."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from data_prep import DataError, load_manifest
@@ -10,18 +10,24 @@ from phases import Schedule, batch_warning
 from phases.table import schedule_table
 from training.config import Config
 from training.dataset import folders_of
-from training.outcome import ConfigError
+from training.outcome import ConfigError, Outcome
 from training.ranks import Ranks
-from training.run_folder import LOG, interrupted_folder
+from training.run_folder import LOG, RESUMABLE, ending, interrupted_folder
 
 
-def continued(config: Config, here: Ranks) -> Config:
-    """The same command started again by its launcher (torchrun --max-restarts, a requeued Slurm job) goes on with the
-    run in --logdir, or with the newest run of its name, if that has begun."""
+def folder_before(config: Config, here: Ranks) -> Path | None:
+    """The folder of this run when its launcher has started the same command again (torchrun --max-restarts, a requeued
+    Slurm job): --logdir, or the newest run of its name, if it has begun."""
     if not here.restarts or config.resume:
-        return config
+        return None
     folder = Path(config.logdir) if config.logdir else interrupted_folder(Path("runs"), config.recipe or "run")
-    return replace(config, resume=str(folder), logdir=str(folder)) if folder and (folder / LOG).exists() else config
+    return folder if folder and (folder / LOG).exists() else None
+
+
+def final_outcome(folder: Path) -> Outcome | None:
+    """How the run in `folder` ended, when there is nothing to go on with."""
+    outcome = ending(folder)
+    return Outcome(outcome) if outcome not in (*RESUMABLE, "") else None
 
 
 def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], None]) -> Schedule:

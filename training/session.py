@@ -20,6 +20,7 @@ from training.config import Config
 from training.dataset import checked_dataset, loader_name, oversized
 from training.device import Env, Precision, choose_precision, open_env
 from training.ending import guarded_fit
+from training.energy import EnergyMeter
 from training.evaluate import evaluate
 from training.faults import Faults
 from training.interrupt import StopSignal
@@ -171,6 +172,7 @@ def start_job(
         parse_target(config),
         stop,
         faults,
+        EnergyMeter(env),
         saved_images=state.images_seen,
     )
 

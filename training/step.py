@@ -34,7 +34,7 @@ def gradients(config: Config, state: TrainState, batch: Batch, loss_factor: floa
         share = loss_factor * len(part[1]) / len(batch.targets)
         with contextlib.nullcontext() if number == config.accumulate else unsynchronised(state):
             part_logits, part_loss = backward(config, state, Batch(*part), share)
-        logits.append(part_logits)
+        logits.append(part_logits.clone() if config.accumulate > 1 else part_logits)  # CUDA graphs reuse their memory
         loss += part_loss
     return torch.cat(logits) if len(logits) > 1 else logits[0], loss
 

@@ -9,6 +9,7 @@ from phases import Schedule
 from training.checkpoint import Saver
 from training.config import Config
 from training.device import Env
+from training.energy import EnergyMeter
 from training.environment import peak_memory_bytes
 from training.evaluate import Counts, evaluate
 from training.faults import Faults
@@ -20,7 +21,7 @@ from training.state import NEVER, OF_EACH_RANK, TrainState
 from training.step import step
 from training.step_meter import StepMeter
 from training.target import Target
-from training.wrapped import wrapped
+from training.wrapped import graphs_fixed, wrapped
 
 WHITENING_IMAGES = 5000  # airbench94
 SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
@@ -42,6 +43,7 @@ class Job:
     target: Target
     stop: StopSignal
     faults: Faults
+    energy: EnergyMeter
     history: list[tuple[int, float]] = field(
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
@@ -68,7 +70,7 @@ def fit(job: Job) -> Outcome:
             break
         with state.clock.during("switch"):
             enter_phase(job, epoch)
-        with state.clock.during("train"):
+        with state.clock.during("train"), graphs_fixed(job.config):
             train_epoch(job, epoch)
         with state.clock.during("eval"):
             counts = validate(job, epoch) if is_evaluated(job.config, schedule, epoch) else None
@@ -239,5 +241,6 @@ def write_epoch(job: Job, epoch: int, counts: Counts | None) -> None:
         "validation": validation,
         **state.clock.lap(),
         "peak_memory_bytes": peak_memory_bytes(job.env),
+        "energy_joules": job.energy.lap(),
     }
     job.book.epoch(row, counts)

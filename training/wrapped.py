@@ -1,5 +1,6 @@
 """The network as the training step calls it: compiled, and in several processes under DistributedDataParallel."""
 
+import contextlib
 import warnings
 from collections.abc import Callable
 
@@ -28,7 +29,15 @@ def wrapped(config: Config, model: nn.Module, env: Env) -> Forward:
 
 
 def compiled(config: Config, model: nn.Module) -> nn.Module:
-    return torch.compile(model, dynamic=False) if config.compile else model
+    if not config.compile:
+        return model
+    mode = None if config.compile_mode == "default" else config.compile_mode
+    return torch.compile(model, dynamic=False, mode=mode)
+
+
+def graphs_fixed(config: Config) -> contextlib.AbstractContextManager:
+    """Inside, a shape that was not warmed up is an error and not forty lost seconds."""
+    return torch.compiler.set_stance("fail_on_recompile") if config.compile else contextlib.nullcontext()
 
 
 def distributed(model: nn.Module, env: Env) -> DistributedDataParallel:
