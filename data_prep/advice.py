@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from data_prep.files import MANIFEST, PARTIAL
+
 COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
 
 
@@ -10,9 +12,12 @@ def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
     root, command = Path(root), "python -m data_prep"
     if packed:
         return f"Pack it again with: {command} pack {root}"
-    if root.parent.name.endswith(COPIES) and root.name.isdigit():
+    of_user = not name and (root / "train").is_dir() and not (root / PARTIAL).exists()
+    if root.parent.name.endswith(COPIES) and root.name.isdigit() and not of_user:
         source = root.parent.with_name(root.parent.name.removesuffix(COPIES))
-        return f"Make it with: {command} resize {source} --sizes {root.name}"
+        unknown = (source / "train").is_dir() and not (source / MANIFEST).exists()
+        first = f"{command} adopt {source} && " if unknown else ""
+        return f"Make it with: {first}{command} resize {source} --sizes {root.name}"
     if name in ("cifar10", "toy"):
         return f"Make the dataset again: {command} {name} {root}"
     if (root / "train").is_dir():

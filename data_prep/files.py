@@ -18,6 +18,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 
+MANIFEST = "manifest.json"  # written last
 PARTIAL = ".partial"  # folder inside ROOT for everything that is not finished; ours alone, removed at the end
 LOCK = ".lock"
 

@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.advice import how_to_make
 from data_prep.errors import DataError
-from data_prep.files import PARTIAL, file_digest, write_atomically
+from data_prep.files import MANIFEST, PARTIAL, file_digest, write_atomically
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 MAX_BYTES = 16 * 2**20  # lists of images live in index files, so a manifest is small
 

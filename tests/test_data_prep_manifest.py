@@ -46,8 +46,13 @@ def test_missing_dataset_names_place_and_remedy(tmp_path):
 def test_the_remedy_fits_the_folder(tmp_path):
     """It was "python -m data_prep cifar10" for every folder."""
     (tmp_path / "tree" / "train").mkdir(parents=True)
-    for root, command in ((tmp_path / "tree", f"adopt {tmp_path / 'tree'}"),
-                          (tmp_path / "tree-sz" / "160", f"resize {tmp_path / 'tree'} --sizes 160"),
+    (tmp_path / "tree-sz" / "320" / "train").mkdir(parents=True)  # of the user, as in 2018
+    adopt = f"adopt {tmp_path / 'tree'}"
+    for root, command in ((tmp_path / "tree", adopt),
+                          (tmp_path / "tree-sz" / "160",
+                           f"{adopt} && python -m data_prep resize {tmp_path / 'tree'} --sizes 160"),
+                          (tmp_path / "tree-sz" / "320", f"adopt {tmp_path / 'tree-sz' / '320'}"),
+                          (tmp_path / "none-sz" / "160", f"resize {tmp_path / 'none'} --sizes 160"),
                           (tmp_path / "tree-sz" / "other", f"cifar10 {tmp_path / 'tree-sz' / 'other'} (or ")):
         with pytest.raises(DataError) as error:
             load_manifest(root)

@@ -17,6 +17,7 @@ from training.config import Config
 from training.flags import build_parser
 from training.outcome import EXIT_CODES
 from training.recipes import RECIPES
+from training.train_imagenet_nv import legacy_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +38,10 @@ def prepare_parser() -> argparse.ArgumentParser:
     return prepare.parser("", with_target=True)
 
 
-@pytest.mark.parametrize("parser", [build_parser, data_prep_parser, dawn_parser, phases_parser, prepare_parser])
+PARSERS = [build_parser, legacy_parser, data_prep_parser, dawn_parser, phases_parser, prepare_parser]
+
+
+@pytest.mark.parametrize("parser", PARSERS)
 def test_every_flag_of_every_command_is_in_the_readme(parser):
     missing = sorted(flag for flag in flags_of(parser()) if not re.search(rf"{flag}\b", README))
     assert not missing
@@ -49,7 +53,7 @@ def test_the_flag_table_has_each_default_as_the_code_has_it():
         if item.name == "data" or flag in HIDDEN:
             continue
         default = {True: "on", False: "off"}[item.default] if isinstance(item.default, bool) else str(item.default)
-        row = next(line for line in README.splitlines() if line.startswith(f"| `{flag}`"))
+        row = next(line for line in README.split("\n## All flags")[1].splitlines() if line.startswith(f"| `{flag}`"))
         assert row.split("|")[2].strip() == default, row
 
 
@@ -66,7 +70,8 @@ def test_every_exit_code_is_in_the_readme_beside_its_outcome():
 
 
 def test_every_file_and_module_that_the_readme_names_is_there():
-    for path in re.findall(r"\]\((docs/[^)]+)\)", README) + re.findall(r"(?:benchmarks|tests)/\w+\.py", README):
+    files = r"(?:benchmarks|tests|launch|training|dawn)/\w+\.(?:py|sh|yaml)"
+    for path in re.findall(r"\]\((docs/[^)]+)\)", README) + re.findall(files, README):
         assert (ROOT / path).exists(), path
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from data_prep import DataError
@@ -18,8 +19,13 @@ from training.resolve import dry_run, final_outcome, folder_before, resolved_sch
 def main(argv: list[str] | None = None) -> int:
     """The exit code (README, "Exit codes"); 2 after one line about bad input."""
     arguments = sys.argv[1:] if argv is None else argv
+    return exit_code_of(lambda: dispatch(arguments))
+
+
+def exit_code_of(action: Callable[[], int]) -> int:
+    """What `action` returns, or the code for the input error it raises, after one line that says it."""
     try:
-        return dispatch(arguments)
+        return action()
     except (ConfigError, PhaseError, DataError, RunError) as error:
         say_once(f"error: {error}")
         return INPUT_ERROR
@@ -48,7 +54,7 @@ def dispatch(arguments: list[str]) -> int:
         return demo(arguments[1:])
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
-    return train(arguments)
+    return start(config_from(arguments))
 
 
 def probe(arguments: list[str]) -> int:
@@ -63,10 +69,6 @@ def probe(arguments: list[str]) -> int:
     for line in measured(config, schedule, own.seconds):
         print(line, flush=True)
     return 0
-
-
-def train(arguments: list[str]) -> int:
-    return start(config_from(arguments))
 
 
 def start(config: Config) -> int:

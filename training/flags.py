@@ -21,19 +21,24 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{' '.join(message.split())}. See {self.prog} --help")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Flags for every field; a flag that is not given leaves no trace, so that recipes show through."""
+def build_parser(
+    prog: str = "python -m training", description: str = "", defaults: Config | None = None
+) -> argparse.ArgumentParser:
+    """Flags for every field; a flag that is not given leaves no trace, so that recipes show through. `defaults` are
+    only told in the help."""
+    defaults = defaults or Config()
     parser = Parser(
-        prog="python -m training",
+        prog=prog,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
-        description=DESCRIPTION,
+        description=description or DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", nargs="?", help="dataset folder, as prepared by `python -m data_prep`")
     for item in fields(Config):
         if item.name != "data":
-            parser.add_argument(f"--{item.name.replace('_', '-')}", *item.metadata["flags"], **arguments_of(item))
+            flags = f"--{item.name.replace('_', '-')}", *item.metadata["flags"]
+            parser.add_argument(*flags, **arguments_of(item, getattr(defaults, item.name)))
     return parser
 
 
@@ -53,9 +58,9 @@ class Switch(argparse.BooleanOptionalAction):
         setattr(namespace, self.dest, is_no == self.dest.startswith("no_"))
 
 
-def arguments_of(item) -> dict[str, Any]:
+def arguments_of(item, default: Any) -> dict[str, Any]:
     kind, text = item.metadata["kind"], item.metadata["help"]
-    default = "" if text == argparse.SUPPRESS or item.default == "" else f" (default: {item.default})"
+    default = "" if text == argparse.SUPPRESS or default == "" else f" (default: {default})"
     common = {"dest": item.name, "help": text + default if text != argparse.SUPPRESS else text}
     if kind is bool:
         return common | {"action": Switch}
@@ -68,8 +73,17 @@ def arguments_of(item) -> dict[str, Any]:
 
 def config_from(argv: list[str]) -> Config:
     """The resolved configuration of a command line. Raises: ConfigError."""
-    given = vars(build_parser().parse_args(argv))
-    base = saved_config(given) if given.get("resume") else recipe_config(known_recipe(given.get("recipe", "")))
+    return config_of(vars(build_parser().parse_args(argv)))
+
+
+def config_of(given: dict[str, Any], defaults: Config | None = None) -> Config:
+    """The fields that were given on top of the run to be resumed, of the recipe, or of `defaults`. Raises:
+    ConfigError."""
+    if given.get("resume"):
+        base = saved_config(given)
+    else:
+        name = known_recipe(given.get("recipe", ""))
+        base = defaults if defaults and not name else recipe_config(name)
     if given.get("data"):  # its copies are called by its name
         path = Path(given["data"])
         given["data"] = str(path.resolve() if path.name in ("", "..") else path)
