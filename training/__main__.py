@@ -4,6 +4,7 @@ import os
 import sys
 
 from data_prep import DataError
+from data_prep.interrupt import own_interrupts
 from dawn import RunError
 from phases import PhaseError
 from training.config import Config
@@ -18,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     """The exit code (README, "Exit codes"); 2 after one line about bad input."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        return dispatch(arguments)
+        with own_interrupts():
+            return dispatch(arguments)
     except (ConfigError, PhaseError, DataError, RunError) as error:
         say_once(error)
         return INPUT_ERROR
