@@ -8,7 +8,6 @@ from dawn.run import Run
 from dawn.spans import executed_phases
 from dawn.tasks import METRIC_NAMES, target_text
 
-
 GO_ON = "Unless it still runs, go on with: python -m training --resume and this folder"
 
 

@@ -130,7 +130,13 @@ BAD_FLAGS = {
     "shift beyond the image": (["--shift", "32"], "--shift 32", "32 px"),
     "an average never updated": (["--ema-decay", "0.9", "--ema-every", "5"], "--ema-every 5", "4 steps"),
     "unprepared directory": (["--phases", PHASES.replace("'sz': 16", "'sz': 16, 'trndir': '-sz/8'")], "toy-sz/8"),
-    "resume of nothing": (["--resume", "/nowhere/run"], "--resume /nowhere/run"),
+    "resume of nothing": (["--resume", "/nowhere/run"], "--resume /nowhere/run: there is no such folder or file"),
+    "resume of no run": (["--resume", "/usr"], "no config.json in /usr"),
+    "a recipe's setting for another loader": (
+        ["--recipe", "toy", "--loader", "threads"],
+        "--shift 2 (of --recipe toy): for the memory loader",
+        "Leave it off: --shift 0",
+    ),
 }
 
 
