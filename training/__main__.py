@@ -41,8 +41,7 @@ def say_once(error: Exception) -> None:
 def dispatch(arguments: list[str]) -> int:
     """The first word may be a subcommand; everything else trains. torch is imported only to train."""
     if arguments[:1] == ["recipes"]:
-        print("\n".join(recipe_lines()))
-        return 0
+        return recipes(arguments[1:])
     if arguments[:1] == ["demo"]:
         from training.demo import demo
 
@@ -52,11 +51,19 @@ def dispatch(arguments: list[str]) -> int:
     return train(arguments)
 
 
+def recipes(arguments: list[str]) -> int:
+    Parser(prog="python -m training recipes", description="List the recipes.").parse_args(arguments)
+    print("\n".join(recipe_lines()), flush=True)
+    return 0
+
+
 def probe(arguments: list[str]) -> int:
     """The flags of a run, and --seconds."""
     parser = Parser(prog="python -m training probe", add_help=False, allow_abbrev=False)
     parser.add_argument("--seconds", type=float, default=3.0)
     own, others = parser.parse_known_args(arguments)
+    if not 0 < own.seconds <= 3600:  # NaN fails too
+        raise ConfigError(f"--seconds {own.seconds}: must be above 0 and up to 3600")
     config = config_from(others)
     schedule = resolved_schedule(config, ranks().world_size, warn)
     from training.probe import probe as measured
