@@ -53,8 +53,7 @@ def dispatch(arguments: list[str]) -> int:
 
 def recipes(arguments: list[str]) -> int:
     Parser(prog="python -m training recipes", description="List the recipes.").parse_args(arguments)
-    print("\n".join(recipe_lines()), flush=True)
-    return 0
+    return show("\n".join(recipe_lines()))
 
 
 def probe(arguments: list[str]) -> int:
@@ -83,11 +82,19 @@ def start(config: Config) -> int:
     config = continued(config, here)
     schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
-        print(dry_run(config, schedule, here.world_size))
-        return 0
+        return show(dry_run(config, schedule, here.world_size))
     from training.session import run
 
     return run(config, schedule)
+
+
+def show(text: str) -> int:
+    """The exit code, also when whoever read the output is gone (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def warn(text: str) -> None:
