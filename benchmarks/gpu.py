@@ -21,7 +21,7 @@ from training.config import Config
 from training.dataset import has_dali
 from training.device import Env
 from training.loaders import open_loader
-from training.probe import is_loader_bound, measured
+from training.probe import limit, measured
 from training.session import build_state
 
 SIZES = (128, 160, 224, 288)
@@ -114,8 +114,7 @@ def rates(options: argparse.Namespace) -> Iterator[str]:
             state, _ = build_state(config, schedule, dataset, loader.env, Clock())
             found = measured(config, state, loader.env, loader, options.seconds)
             loader.close()
-            bound = "loader" if is_loader_bound(found) else "model"
-            yield f"{name:12} {size:4d} {found.loader:9,.0f} {found.model:9,.0f} {found.joint:9,.0f}  {bound}"
+            yield f"{name:12} {size:4d} {found.loader:9,.0f} {found.model:9,.0f} {found.joint:9,.0f}  {limit(found)}"
 
 
 def parsed() -> argparse.Namespace:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from data_prep.commands import COMMANDS
 from data_prep.errors import DataError, NoSourceError
+from data_prep.interrupt import own_interrupts
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,8 +21,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
-        return COMMANDS[arguments.command].run(arguments)
+        with own_interrupts():
+            arguments = _parser().parse_args(argv)
+            return COMMANDS[arguments.command].run(arguments)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3 if isinstance(error, NoSourceError) else 2

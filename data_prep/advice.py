@@ -5,6 +5,13 @@ from pathlib import Path
 from data_prep.files import MANIFEST, PARTIAL
 
 COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
+MADE_BY = {  # beginning of a folder's name: the command that makes such a dataset; the first that fits
+    "cifar10": "cifar10 {}",
+    "toy": "toy {}",
+    "imagenette": "imagenette {}",
+    "imagewoof": "imagewoof {}",
+    "imagenet": "imagenet TRAIN_TAR VAL_TAR {}",
+}
 
 
 def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
@@ -24,5 +31,6 @@ def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
         return f"Index its images {'anew ' if name else ''}with: {command} adopt {root}{' --again' if name else ''}"
     if name:
         return f"Make the dataset again: {command} {name} {root}"
-    return (f"Make one with: {command} cifar10 {root} (or imagenette, imagewoof, imagenet, toy), or put train/ and "
-            f"validation/ there and index them: {command} adopt {root}")
+    maker = next((text for start, text in MADE_BY.items() if root.name.lower().startswith(start)), "")
+    made = f"Make it with: {command} {maker.format(root)}" if maker else f"Make one: {command} --help lists how"
+    return f"{made}; or put train/ and validation/ there and index them: {command} adopt {root}"

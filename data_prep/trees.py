@@ -56,8 +56,8 @@ def split_folder(root: Path, split: str) -> str:
     for name in FOLDERS[split]:
         if (root / name).is_dir():
             return name
-    raise DataError(f"{root}: no folder {' or '.join(FOLDERS[split])}. An image tree has train/CLASS/FILE and "
-                    "validation/CLASS/FILE (or val/).")
+    lacking = f"no folder {' or '.join(FOLDERS[split])}" if root.is_dir() else "there is no such folder"
+    raise DataError(f"{root}: {lacking}. An image tree has train/CLASS/FILE and validation/CLASS/FILE (or val/).")
 
 
 def walk_tree(root: Path, split: str, follow_links: bool = False) -> Tree:

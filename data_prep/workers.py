@@ -39,8 +39,8 @@ class Rows(Sequence):
 
 
 def default_workers() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use; all of them where the system does not tell (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0,

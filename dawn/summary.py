@@ -8,6 +8,8 @@ from dawn.run import Run
 from dawn.spans import executed_phases
 from dawn.tasks import METRIC_NAMES, target_text
 
+GO_ON = "Unless it still runs, go on with: python -m training --resume and this folder"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -51,7 +53,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("reached", _reached(run)),
         ("outcome", plain(run.stop.outcome + (f": {run.stop.detail}" if run.stop.detail else "")))
         if run.stop
-        else ("outcome", "not known, the log has no stop line"),
+        else ("outcome", f"not known, the log has no stop line. {GO_ON}"),
         ("epochs", f"{len(run.rows)} of {start.total_epochs}"),
         ("hardware", plain(f"{hardware['name']}, {start.precision}, PyTorch {run.latest.versions['torch']}")),
         ("resumed", "; ".join(_resumed(attempt) for attempt in run.resumes) or "no"),
@@ -76,12 +78,13 @@ def _accuracy(row: Row, metric: str) -> str:
 
 
 def _resumed(attempt: Start) -> str:
-    at = attempt.resumed_from
+    """Attempts, epochs and steps count from 1, as on the console."""
+    at, number = attempt.resumed_from, attempt.attempt + 1
     if at is None:
-        return f"attempt {attempt.attempt} began again from nothing"
+        return f"attempt {number} began again from nothing"
     lost = "unknown" if at.lost_seconds is None else f"{at.lost_seconds:.1f} s"
     gap = "unknown" if at.gap_seconds is None else f"{at.gap_seconds:.1f} s"
-    return f"attempt {attempt.attempt} at epoch {at.epoch + 1}, step {at.step} (lost {lost}, gap {gap})"
+    return f"attempt {number} at epoch {at.epoch + 1}, step {at.step + 1} (lost {lost}, gap {gap})"
 
 
 def _clock_table(run: Run) -> Table:

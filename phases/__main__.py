@@ -1,6 +1,7 @@
 """`python -m phases show PHASES` and `python -m phases list`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -68,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
             list_presets()
         else:
             show(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output is gone (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except PhaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

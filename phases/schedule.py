@@ -154,8 +154,9 @@ def batch_warning(schedule: Schedule, world_size: int) -> str | None:
     if ratio is None or math.isclose(ratio, 1.0):
         return None
     here = schedule.data[0].bs * world_size
+    then, now = (f"{count} device{'s' if count > 1 else ''}" for count in (schedule.world_size, world_size))
     return (
-        f"{schedule.preset or 'this schedule'} was made for a global batch of {round(here / ratio)} "
-        f"({schedule.world_size} devices); here it begins with {here} ({world_size} devices), {ratio:.4g} times that, "
+        f"{schedule.preset or 'this schedule'} was made for a global batch of {round(here / ratio)} ({then}); "
+        f"here it begins with {here} ({now}), {ratio:.4g} times that, "
         f"with the same learning rates. --scale-lr of the trainer rescales them."
     )

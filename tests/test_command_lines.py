@@ -79,6 +79,30 @@ def test_recipes_and_bad_input_need_no_torch():
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "command", ["training recipes", "training {toy} --recipe toy --dry-run", "phases list", "phases show toy"]
+)
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_output_that_nobody_reads_is_no_traceback(toy, command, buffered):
+    """`python -m training recipes | head -1`"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.format(toy=toy).split()],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": buffered},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_recipes_takes_no_other_words(capsys):
+    refused(capsys, ["recipes", "toy"], "unrecognized arguments: toy", "python -m training recipes --help")
+
+
 def test_a_dataset_folder_with_a_reserved_name_needs_a_dot(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(toy)
@@ -130,7 +154,13 @@ BAD_FLAGS = {
     "shift beyond the image": (["--shift", "32"], "--shift 32", "32 px"),
     "an average never updated": (["--ema-decay", "0.9", "--ema-every", "5"], "--ema-every 5", "4 steps"),
     "unprepared directory": (["--phases", PHASES.replace("'sz': 16", "'sz': 16, 'trndir': '-sz/8'")], "toy-sz/8"),
-    "resume of nothing": (["--resume", "/nowhere/run"], "--resume /nowhere/run"),
+    "resume of nothing": (["--resume", "/nowhere/run"], "--resume /nowhere/run: there is no such folder or file"),
+    "resume of no run": (["--resume", "/usr"], "no config.json in /usr"),
+    "a recipe's setting for another loader": (
+        ["--recipe", "toy", "--loader", "threads"],
+        "--shift 2 (of --recipe toy): for the memory loader",
+        "Leave it off: --shift 0",
+    ),
 }
 
 

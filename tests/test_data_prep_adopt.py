@@ -173,7 +173,7 @@ def test_other_datasets_are_not_adopted(toy):
 def test_nothing_is_left_in_a_folder_that_is_no_tree(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "no folder train")
-    refused(tmp_path / "none", "no folder train")
+    refused(tmp_path / "none", "there is no such folder")
     assert list((tmp_path / "empty").iterdir()) == [] and not (tmp_path / "none").exists()
 
 

@@ -40,7 +40,8 @@ def test_missing_dataset_names_place_and_remedy(tmp_path):
         with pytest.raises(DataError) as error:
             load_manifest(root)
         assert f"no dataset at {root}" in one_line(error)
-        assert f"python -m data_prep cifar10 {root}" in one_line(error)
+        assert f"python -m data_prep adopt {root}" in one_line(error)
+        assert "cifar10" not in one_line(error)  # it was the advice for every folder
 
 
 def test_the_remedy_fits_the_folder(tmp_path):
@@ -53,7 +54,11 @@ def test_the_remedy_fits_the_folder(tmp_path):
                            f"{adopt} && python -m data_prep resize {tmp_path / 'tree'} --sizes 160"),
                           (tmp_path / "tree-sz" / "320", f"adopt {tmp_path / 'tree-sz' / '320'}"),
                           (tmp_path / "none-sz" / "160", f"resize {tmp_path / 'none'} --sizes 160"),
-                          (tmp_path / "tree-sz" / "other", f"cifar10 {tmp_path / 'tree-sz' / 'other'} (or ")):
+                          (tmp_path / "toy", f"toy {tmp_path / 'toy'};"),
+                          (tmp_path / "CIFAR10-b", f"cifar10 {tmp_path / 'CIFAR10-b'};"),
+                          (tmp_path / "imagenette", f"imagenette {tmp_path / 'imagenette'};"),
+                          (tmp_path / "imagenet", f"imagenet TRAIN_TAR VAL_TAR {tmp_path / 'imagenet'};"),
+                          (tmp_path / "tree-sz" / "other", "--help lists how")):
         with pytest.raises(DataError) as error:
             load_manifest(root)
         assert f"python -m data_prep {command}" in one_line(error)

@@ -53,7 +53,7 @@ def test_val_is_taken_when_there_is_no_validation(tmp_path):
 def test_a_missing_split_is_named(tmp_path, root):
     shutil.rmtree(root / "validation")
     refused(root, str(root), "no folder validation or val")
-    refused(tmp_path / "nowhere", "no folder train")
+    refused(tmp_path / "nowhere", "there is no such folder")
 
 
 def test_a_flat_folder_is_no_tree(root):

@@ -184,12 +184,19 @@ def test_summary_tells_the_numbers(tmp_path):
         "cifar10-94 on CIFAR10",
         "94 % top-1",
         "in epoch 4: 94 % top-1, 99.5 % top-5 (9400 of 10000, weights: ema, TTA: none)",
-        "attempt 1 at epoch 3, step 10 (lost 2.0 s, gap 31.5 s)",
+        "attempt 2 at epoch 3, step 11 (lost 2.0 s, gap 31.5 s)",  # the console said so when it went on
         "target_reached",
         "4975.1",  # images/s: 50,000 in 50 * 0.201 s
         "time to target",
     ):
         assert part in text
+
+
+def test_summary_of_a_killed_run_says_how_to_go_on(tmp_path):
+    Script(tmp_path).epoch(0, (9000, 9900))
+    assert "the log has no stop line. Unless it still runs, go on with: python -m training --resume" in summary_text(
+        read_run(tmp_path)
+    )
 
 
 def test_summary_of_a_miss_names_the_best_epoch(tmp_path):

@@ -90,6 +90,7 @@ def test_batch_warning_only_when_the_global_batch_differs():
     schedule = Schedule.parse("imagenet18-1")
     assert batch_warning(schedule, 8) is None
     assert batch_warning(schedule.with_batch_size(1024), 4) is None  # half the devices, twice the batch
+    assert "(8 devices); here it begins with 512 (1 device), 0.125 times" in batch_warning(schedule, 1)
     assert "4096" in batch_warning(schedule, 2) and "1024" in batch_warning(schedule, 2)
     assert schedule.batch_ratio(2) == 0.25
     assert batch_warning(Schedule.parse(schedule.phases), 2) is None  # no published batch to compare with

@@ -117,5 +117,12 @@ def test_a_size_below_what_the_network_takes_is_one_line(name, size):
     assert "\n" not in str(error.value)
 
 
+def test_large_images_are_checked_without_a_forward_pass():
+    """A pass over real pixels took seconds above 1,000 px, and this one would need terabytes."""
+    check_model(Config(model="resnet18"), 6, {100_000})
+    with pytest.raises(ConfigError, match="--model alexnet: cannot take images of 32 px"):
+        check_model(Config(model="alexnet"), 6, {32, 100_000})
+
+
 def test_check_model_accepts_what_runs():
     check_model(Config(width=0.125), 6, {9, 32})

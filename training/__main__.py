@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data_prep import DataError
+from data_prep.interrupt import own_interrupts
 from dawn import RunError
 from phases import PhaseError
 from training.config import Config
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 def exit_code_of(action: Callable[[], int]) -> int:
     """What `action` returns, or the code for the input error it raises, after one line that says it."""
     try:
-        return action()
+        with own_interrupts():
+            return action()
     except (ConfigError, PhaseError, DataError, RunError) as error:
         say_once(f"error: {error}")
         return INPUT_ERROR
@@ -46,8 +48,7 @@ def say_once(text: str) -> None:
 def dispatch(arguments: list[str]) -> int:
     """The first word may be a subcommand; everything else trains. torch is imported only to train."""
     if arguments[:1] == ["recipes"]:
-        print("\n".join(recipe_lines()))
-        return 0
+        return recipes(arguments[1:])
     if arguments[:1] == ["demo"]:
         from training.demo import demo
 
@@ -57,11 +58,18 @@ def dispatch(arguments: list[str]) -> int:
     return start(config_from(arguments))
 
 
+def recipes(arguments: list[str]) -> int:
+    Parser(prog="python -m training recipes", description="List the recipes.").parse_args(arguments)
+    return show("\n".join(recipe_lines()))
+
+
 def probe(arguments: list[str]) -> int:
     """The flags of a run, and --seconds."""
     parser = Parser(prog="python -m training probe", add_help=False, allow_abbrev=False)
     parser.add_argument("--seconds", type=float, default=3.0)
     own, others = parser.parse_known_args(arguments)
+    if not 0 < own.seconds <= 3600:  # NaN fails too
+        raise ConfigError(f"--seconds {own.seconds}: must be above 0 and up to 3600")
     config = config_from(others)
     schedule = resolved_schedule(config, ranks().world_size, warn)
     from training.probe import probe as measured
@@ -82,11 +90,19 @@ def start(config: Config) -> int:
         config = replace(config, resume=str(before), logdir=str(before))
     schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
-        print(dry_run(config, schedule, here.world_size))
-        return 0
+        return show(dry_run(config, schedule, here.world_size))
     from training.session import run
 
     return run(config, schedule)
+
+
+def show(text: str) -> int:
+    """The exit code, also when whoever read the output is gone (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def warn(text: str) -> None:

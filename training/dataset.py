@@ -11,6 +11,7 @@ from data_prep.packed_tree import open_packed_tree, packed_tree_names
 from phases import DataPhase, Schedule
 from training.config import Config
 from training.outcome import ConfigError
+from training.recipes import RECIPES, recipe_config
 
 FROM_FILES = ("dali", "threads", "torchvision")  # loaders that decode image files
 ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
@@ -115,11 +116,20 @@ def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
             raise ConfigError(f"--policy {config.policy}: for image trees; the memory loader has --shift and --cutout")
     elif config.shift or config.cutout:
         flag = "shift" if config.shift else "cutout"
-        raise ConfigError(f"--{flag}: for the memory loader; image trees are cut at random (min_scale in the phases)")
+        raise ConfigError(
+            f"--{flag} {getattr(config, flag)}{origin(config, flag)}: for the memory loader; image trees are cut at "
+            f"random (min_scale in the phases). Leave it off: --{flag} 0"
+        )
     if name == "dali" and not has_dali():
         raise ConfigError(
             "--loader dali: DALI is not installed. pip install nvidia-dali-cuda130, or --loader torchvision"
         )
+
+
+def origin(config: Config, flag: str) -> str:
+    """Where a setting comes from that the user may not have typed."""
+    is_of_recipe = config.recipe in RECIPES and getattr(config, flag) == getattr(recipe_config(config.recipe), flag)
+    return f" (of --recipe {config.recipe})" if is_of_recipe else ""
 
 
 def check_batch(config: Config, phase: DataPhase, images: int, world_size: int) -> None:

@@ -105,11 +105,9 @@ def saved_config(given: dict[str, Any]) -> Config:
         raise ConfigError("--resume: name a run folder, as --resume RUN or with --logdir RUN")
     path = Path(given["resume"])
     folder = path if path.is_dir() else path.parent.parent
-    if not (folder / "config.json").exists():
-        raise ConfigError(
-            f"--resume {path}: no run there (no config.json in {folder}). "
-            f"Give the folder of a run, such as runs/cifar10-demo-001"
-        )
+    if not path.exists() or not (folder / "config.json").exists():
+        reason = f"no run there (no config.json in {folder})" if path.exists() else "there is no such folder or file"
+        raise ConfigError(f"--resume {path}: {reason}. Give the folder of a run, such as runs/cifar10-demo-001")
     given.setdefault("logdir", str(folder))
     try:
         return with_values(Config(), json.loads((folder / "config.json").read_text()))

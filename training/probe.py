@@ -85,23 +85,27 @@ def images_per_second(batches: Iterator[Batch], use: Callable[[Batch], None], en
 def row(phase: DataPhase, rates: Rates) -> str:
     return (
         f"{phase.epoch:5d} {phase.sz:5d} {phase.bs:6d} {rates.loader:9,.0f} {rates.model:9,.0f} {rates.joint:9,.0f}  "
-        f"{'the loader' if is_loader_bound(rates) else 'the model'}"
+        f"{limit(rates)}"
     )
 
 
-def is_loader_bound(rates: Rates) -> bool:
-    return rates.joint < LIMITED * rates.model
+def limit(rates: Rates) -> str:
+    """What an epoch waits for. A loader that alone is the faster of the two can only slow the model down by taking
+    cores from it."""
+    if rates.joint >= LIMITED * rates.model:
+        return "the model"
+    return "the loader" if rates.loader < rates.model else "both, on the same cores"
 
 
 def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -> list[str]:
-    """What would help a phase that its loader limits."""
-    if not is_loader_bound(rates):
+    """What would help a phase that is slower with its loader than without."""
+    if limit(rates) == "the model":
         return []
     name, lines = loader_name(config, schedule), [oversized(config, schedule, phase)]
     if name in FROM_FILES:
         folder = config.data.rstrip("/") + phase.trndir
         lines.append(f"decode nothing at train time: python -m data_prep pack {folder}, then --loader packed")
-    if rates.loader > rates.model:
+    if limit(rates) != "the loader":
         lines.append("loader and model share the cores: --workers and --threads divide them")
     elif name != "memory":
         lines.append("the loader alone is slower than the model: more --workers, where there are cores for them")
