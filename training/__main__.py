@@ -55,6 +55,10 @@ def dispatch(arguments: list[str]) -> int:
         return demo(arguments[1:])
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
+    if any(word == "--seeds" or word.startswith("--seeds=") for word in arguments):
+        from training.seeds import train_seeds
+
+        return train_seeds(arguments)
     return start(config_from(arguments))
 
 

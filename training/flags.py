@@ -127,6 +127,7 @@ DESCRIPTION = """Train DATA through a phase schedule to a target, on an honest c
 
   python -m training DATA --recipe cifar10-demo     train, time, report
   python -m training --resume RUN                   go on with an interrupted run, bit for bit
+  python -m training DATA --recipe NAME --seeds 0-9 a run per seed, into one folder (python -m dawn study FOLDER)
   python -m training recipes                        list the recipes
   python -m training probe DATA --phases X          what limits each phase: its loader or its model (--seconds 3)
   python -m training demo                           CIFAR-10 from a download to a report in one command

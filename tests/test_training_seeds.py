@@ -1,0 +1,40 @@
+"""A run per seed: started, gone on with, left alone."""
+
+import pytest
+from tiny_run import events, flags, train
+
+from training.__main__ import main
+from training.outcome import ConfigError
+from training.seeds import parse_seeds
+
+
+WRITTEN = {"0-3": [0, 1, 2, 3], "0,3,7": [0, 3, 7], "2, 1-2": [2, 1], "5": [5]}
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_seeds_as_written(text):
+    assert parse_seeds(text) == WRITTEN[text]
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1-", "0-99999999", "1.5", "9" * 30])
+def test_what_are_no_seeds(text):
+    with pytest.raises(ConfigError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_each_seed_is_run_once_and_an_interrupted_one_goes_on(toy, tmp_path, capfd):
+    cut = '{"kind": "term", "epoch": 1, "step": 1}'
+    assert train(toy, tmp_path / "seed-4", "--seed", "4", "--inject-fault", cut) == 75
+    command = [*flags(toy, tmp_path), "--seeds", "3-4"]
+    assert main(command) == 0
+    out = capfd.readouterr().out
+    assert "seed 3: training in" in out and "seed 4: going on in" in out and f"dawn study {tmp_path}" in out
+    assert [len(events(tmp_path / f"seed-{seed}", "start")) for seed in (3, 4)] == [1, 2]
+    assert [events(tmp_path / f"seed-{seed}", "start")[0]["seed"] for seed in (3, 4)] == [3, 4]
+    assert main(command) == 0  # nothing left to do
+    assert [len(events(tmp_path / f"seed-{seed}", "start")) for seed in (3, 4)] == [1, 2]
+
+
+def test_a_set_of_seeds_has_no_seed_of_its_own(toy, tmp_path, capsys):
+    assert main([*flags(toy, tmp_path), "--seeds", "0-1", "--seed", "3"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())
