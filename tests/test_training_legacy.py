@@ -38,6 +38,10 @@ TINY = (
     "{'ep': 2, 'sz': 48, 'bs': 60, 'rect_val': True}]"
 )
 CPU = ["--device", "cpu", "--model", "resnet18", "--threads", "1", "--workers", "1"]
+LAUNCHERS = {
+    "launch": ["torch.distributed.launch", "--nproc_per_node=2", "--nnodes=1", "--node_rank=0"],
+    "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +201,25 @@ def test_a_run_by_path_from_another_folder(imagenet, tmp_path):
     assert "--skip-auto-shutdown: ignored" in warnings[0] and "--distributed: no launcher" in warnings[1]
     assert [event["epoch"] for event in events(tmp_path / "run", "epoch")] == [0, 1, 2]
     assert (tmp_path / "run" / "result.tsv").read_text().count("\n") == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_two_commands_of_2018(launcher, imagenet, tmp_path):
+    """Two processes in half precision under a launcher, then the DAWN table from the event file."""
+    adopt(imagenet, follow_links=True)
+    arguments = [imagenet, "--phases", TINY.replace("60", "30"), "--fp16", "--logdir", "x", "--distributed"]
+    more = ["--init-bn0", "--no-bn-wd", "--target", "1", *CPU]
+    done = run_by_path([*arguments, *more], tmp_path, "-m", *LAUNCHERS[launcher])
+    assert done.returncode == 0, done.stderr
+    assert "error: " not in done.stderr and done.stdout.count("T_dawn") == 2, done.stdout  # once for both ranks
+    assert {event["world_size"] for event in events(tmp_path / "x", "start")} == {2}
+    (written,) = (tmp_path / "x").glob("events.out.tfevents.*")
+    command = [sys.executable, SCRIPT.parents[1] / "dawn" / "prepare_dawn_tsv.py", f"--events_path={written}"]
+    table = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert table.returncode == 0, table.stderr
+    assert table.stdout.splitlines()[0] == "epoch\thours\ttop1Accuracy\ttop5Accuracy"
+    assert table.stdout.splitlines()[1].startswith("1\t")
 
 
 def test_every_flag_of_the_2018_parser_is_there():
