@@ -33,10 +33,15 @@ EVERYTHING = (
     "--auto-shutdown-success-delay-mins 5 --auto-shutdown-failure-delay-mins 60 --phases imagenet18-1"
 )
 TINY = (
-    "[{'ep': 0, 'sz': 32, 'bs': 60, 'trndir': '-sz/160'}, {'ep': (0, 1), 'lr': (0.1, 0.2)}, {'ep': (1, 3), 'lr': 0.02}, "
-    "{'ep': 1, 'sz': 40, 'bs': 60, 'trndir': '-sz/320', 'min_scale': 0.087}, {'ep': 2, 'sz': 48, 'bs': 60, 'rect_val': True}]"
+    "[{'ep': 0, 'sz': 32, 'bs': 60, 'trndir': '-sz/160'}, {'ep': (0, 1), 'lr': (0.1, 0.2)}, "
+    "{'ep': (1, 3), 'lr': (0.2, 0.02)}, {'ep': 1, 'sz': 40, 'bs': 60, 'trndir': '-sz/320', 'min_scale': 0.087}, "
+    "{'ep': 2, 'sz': 48, 'bs': 60, 'rect_val': True}]"
 )
 CPU = ["--device", "cpu", "--model", "resnet18", "--threads", "1", "--workers", "1"]
+LAUNCHERS = {
+    "launch": ["torch.distributed.launch", "--nproc_per_node=2", "--nnodes=1", "--node_rank=0"],
+    "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +75,17 @@ def changed(config: Config) -> dict:
     return {name: value for name, value in asdict(config).items() if value != getattr(plain, name)}
 
 
-def run_by_path(arguments: list[str], folder: Path, *launcher: str, timeout: int = 120) -> subprocess.CompletedProcess:
+def run_code(code: str, folder: Path) -> subprocess.CompletedProcess:
+    """A fresh interpreter in another folder, with the script's path as its argument."""
+    command = [sys.executable, "-c", code, SCRIPT]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def run_by_path(arguments: list[str], folder: Path, *launcher: str) -> subprocess.CompletedProcess:
     """The script by its path, in another folder and without PYTHONPATH."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, *launcher, SCRIPT, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_the_defaults_are_those_of_2018():
@@ -162,7 +173,7 @@ def test_help_from_another_folder_without_torch(tmp_path):
         "try: runpy.run_path(path, run_name='__main__')\n"
         "except SystemExit as stop: sys.exit('torch' in sys.modules or stop.code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run_code(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: train_imagenet_nv.py")
     assert "weight decay (L2) (default: 0.0001)" in " ".join(done.stdout.split())
@@ -175,7 +186,7 @@ def test_a_spawned_worker_finds_the_packages(tmp_path):
         "spawn.prepare({'init_main_from_path': sys.argv[1], 'sys_path': ['', *sys.path[1:]]})\n"
         "import training.config; sys.exit(sys.modules['__main__'].Config is not training.config.Config)"
     )
-    done = subprocess.run([sys.executable, "-c", code, SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run_code(code, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -183,13 +194,32 @@ def test_a_run_by_path_from_another_folder(imagenet, tmp_path):
     """To the end with forked workers; the shutdown flags power nothing off and are said to be ignored."""
     adopt(imagenet, follow_links=True)
     arguments = [imagenet, "--phases", TINY, "--distributed", "--init-bn0", "--no-bn-wd", "--skip-auto-shutdown"]
-    more = ["--short-epoch", "--precision", "fp32", "--loader", "torchvision", "--logdir", "run"]
+    more = ["--short-epoch", "--precision", "fp32", "--loader", "torchvision", "--logdir", "run", "--target", "100"]
     done = run_by_path([*arguments, *CPU, *more], tmp_path)
-    assert done.returncode == 3, done.stderr  # the schedule ended below 93 % top-5
+    assert done.returncode == 3, done.stderr  # below the target
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert "--skip-auto-shutdown: ignored" in warnings[0] and "--distributed: no launcher" in warnings[1]
     assert [event["epoch"] for event in events(tmp_path / "run", "epoch")] == [0, 1, 2]
     assert (tmp_path / "run" / "result.tsv").read_text().count("\n") == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_two_commands_of_2018(launcher, imagenet, tmp_path):
+    """Two processes in half precision under a launcher, then the DAWN table from the event file."""
+    adopt(imagenet, follow_links=True)
+    arguments = [imagenet, "--phases", TINY.replace("60", "30"), "--fp16", "--logdir", "x", "--distributed"]
+    more = ["--init-bn0", "--no-bn-wd", "--target", "1", *CPU]
+    done = run_by_path([*arguments, *more], tmp_path, "-m", *LAUNCHERS[launcher])
+    assert done.returncode == 0, done.stderr
+    assert "error: " not in done.stderr and done.stdout.count("T_dawn") == 2, done.stdout  # once for both ranks
+    assert {event["world_size"] for event in events(tmp_path / "x", "start")} == {2}
+    (written,) = (tmp_path / "x").glob("events.out.tfevents.*")
+    command = [sys.executable, SCRIPT.parents[1] / "dawn" / "prepare_dawn_tsv.py", f"--events_path={written}"]
+    table = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert table.returncode == 0, table.stderr
+    assert table.stdout.splitlines()[0] == "epoch\thours\ttop1Accuracy\ttop5Accuracy"
+    assert table.stdout.splitlines()[1].startswith("1\t")
 
 
 def test_every_flag_of_the_2018_parser_is_there():
