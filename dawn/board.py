@@ -11,8 +11,9 @@ from dawn.tasks import target_text
 
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c2430;"
-    "background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{text-align:left;padding:.25rem "
-    ".7rem;border-bottom:1px solid #d5dae1;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem}p{max-width:50rem}"
+    "background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    "th,td{text-align:left;padding:.25rem .7rem;border-bottom:1px solid #d5dae1;overflow-wrap:anywhere}"
+    "h2{font-size:1.1rem;margin-top:2rem}p{max-width:50rem}"
     "@media(prefers-color-scheme:dark){body{color:#e4e8ee;background:#14181f}th,td{border-color:#39414d}}"
 )
 ABOUT = (

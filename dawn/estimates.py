@@ -112,7 +112,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
 
 
 def welch_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """Difference of the means of two samples with Welch's t interval (unequal variances)."""
+    """Difference of the means of two samples with Welch's t interval: unequal variances, Satterthwaite's freedom."""
     from scipy import stats
 
     if not a or not b:
@@ -120,10 +120,12 @@ def welch_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
     value = math.fsum(a) / len(a) - math.fsum(b) / len(b)
     if min(len(a), len(b)) < 2:
         return Estimate(value, note="one run on a side has no interval")
-    if deviation(a) == deviation(b) == 0:
+    parts = [deviation(side) ** 2 / len(side) for side in (a, b)]
+    if sum(parts) == 0:
         return Estimate(value, value, value, CONFIDENCE)
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
-    return Estimate(value, float(interval.low), float(interval.high), CONFIDENCE)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (a, b), strict=True))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(sum(parts))
+    return Estimate(value, value - half, value + half, CONFIDENCE)
 
 
 def pairs_needed(differences: Sequence[float]) -> int | None:
@@ -145,7 +147,7 @@ def _runs_needed(size: float, spread: float, design: Callable[[int], tuple[int, 
 
     if size == 0:
         return None
-    if spread == 0:
+    if size > 1000 * spread:
         return 2
 
     def power(n: int) -> float:
