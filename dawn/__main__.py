@@ -7,6 +7,9 @@ from typing import NoReturn
 from dawn import command_board, command_compare, command_import, command_reports, command_study
 from dawn.command import Command
 from dawn.runlog import RunError
+from dawn.tables import plain
+
+MOST_TEXT = 2000  # characters of an error
 
 COMMANDS: dict[str, Command] = {
     "tsv": command_reports.TSV,
@@ -32,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parser().parse_args(argv)
         return COMMANDS[args.command].run(args) or 0
     except RunError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", plain(" ".join(str(error).split()), MOST_TEXT), file=sys.stderr)
         return 2
 
 

@@ -44,7 +44,16 @@ def _read_pairs(place: Path, files: list[str], found: Found, target: float | Non
         if path.suffix == ".tsv":
             _take(found, str(path), lambda path=path: read_entry(path, _description(path), _folder_task(path), target))
         elif path.suffix == ".json" and _tsv_of(path).name not in files and _folder_task(path):
+            _note_missing(path, found)
+
+
+def _note_missing(path: Path, found: Found) -> None:
+    """A JSON without its TSV, unless it is something else, such as the settings of a program."""
+    try:
+        if "author" in read_json(path):
             found.broken.append((str(path), f"no {_tsv_of(path).name} beside it"))
+    except EntryError as error:
+        found.broken.append((str(path), str(error)))
 
 
 def _take(found: Found, place: str, read: Any) -> None:

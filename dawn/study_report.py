@@ -27,7 +27,7 @@ def _trial_row(trial: Trial, metric: str) -> tuple[str, ...]:
     seconds = f"{trial.seconds:.3f}" if trial.outcome == HIT else f"- ({trial.duration:.3f} spent)"
     final = "-"
     if trial.final:
-        final = f"{trial.final.percent(metric):.10g} % ({trial.final.correct(metric)} of {trial.final.images})"
+        final = f"{trial.final.percent(metric):.6g} % ({trial.final.correct(metric)} of {trial.final.images})"
     return plain(trial.name), str(trial.seed), trial.outcome, seconds, str(trial.epochs or "-"), final
 
 
