@@ -43,6 +43,8 @@ def task_named(text: str) -> str | None:
 
 
 def read_text(path: Path) -> str:
+    if not path.is_file():  # a pipe would never end
+        raise EntryError(f"{path.name} is no file")
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -122,6 +124,8 @@ def time_to_target(columns: list[str], rows: list[list[str]], metric: str, targe
     if hit is None:
         fraction = "; accuracies must be percent, not fractions" if 0 < best <= 1 else ""
         raise EntryError(f"never reaches {target_text(metric, target)}, best {best:.10g} %{fraction}")
+    if hours[hit] == 0:
+        raise EntryError("reaches the target at hour 0")
     return hours[hit] * 3600, percents[hit], rows[hit][columns.index("epoch")]
 
 

@@ -30,7 +30,7 @@ def read_folder(folder: str | os.PathLike[str], target: float | None = None) -> 
     found = Found()
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "inference")
-        if LOG_NAME in files:
+        if LOG_NAME in files and Path(place, LOG_NAME).is_file():
             folders[:] = []  # checkpoints
             _take(found, str(Path(place, LOG_NAME)), lambda place=place: run_entry(place, None, target))
         else:

@@ -18,7 +18,7 @@ from dawn.run import Run
 from dawn.runlog import RunError
 from dawn.survival import logrank, median
 from dawn.tasks import METRIC_NAMES, target_text
-from dawn.trial import Trial, times_of, trial
+from dawn.trial import CENSORED, DIVERGED, MISS, Trial, times_of, trial
 
 COMPARABLE = ("task", "metric", "target", "dataset")
 Sample = list[float] | None
@@ -46,10 +46,12 @@ def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], clock: str = "total") 
     _check_comparable(runs_a[0], runs_b[0])
     start = runs_a[0].start
     a, b = ([trial(run, clock) for run in runs] for runs in (runs_a, runs_b))
+    notes = _notes(runs_a, runs_b) + _test_note(a, b)
+    sides = _sides(a, b, start.metric, f"T_{clock}")
+    notes += _cut_note(a, b)
+    a, b = ([t for t in side if t.outcome != CENSORED] for side in (a, b))
     shared = sorted({t.seed for t in a} & {t.seed for t in b})
     paired = len(shared) >= 2
-    notes = _notes(runs_a, runs_b)
-    sides = _sides(a, b, start.metric, f"T_{clock}")
     if paired:
         left = sorted({t.seed for t in a + b} - set(shared))
         notes += [f"seeds of only one recipe, left out of the pairs: {', '.join(map(str, left))}"] * bool(left)
@@ -61,7 +63,6 @@ def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], clock: str = "total") 
     )
     samples = _samples(a, b, start.metric)
     differences, needed = _differences(samples, paired, f"T_{clock}")
-    notes += _test_note(a, b)
     return Comparison(
         names=tuple(r[0].start.recipe or "no recipe" for r in (runs_a, runs_b)),
         title=f"target {target_text(start.metric, start.target)} on {start.task}",
@@ -130,11 +131,17 @@ def _differences(samples: dict, paired: bool, clock: str) -> tuple[dict[str, Est
 
 
 def _test_note(a: list[Trial], b: list[Trial]) -> list[str]:
-    """Where a run has no time to target, ranks are left: misses last."""
-    if all(t.epochs for t in a + b):
+    """Where a run misses, ranks are left: misses last. Runs that were cut off count as long as they ran."""
+    if not any(t.outcome in (MISS, DIVERGED) for t in a + b):
         return []
     p = logrank(times_of(a), times_of(b))
     return ["log-rank test of the times, misses last: " + ("nothing can be said" if p is None else f"p = {p:.3g}")]
+
+
+def _cut_note(a: list[Trial], b: list[Trial]) -> list[str]:
+    """That a run was cut off is not its recipe's fault."""
+    cut = [f"{name}, seed {t.seed}" for name, side in (("A", a), ("B", b)) for t in side if t.outcome == CENSORED]
+    return [f"cut off before the end, left out of the differences: {'; '.join(cut)}"] if cut else []
 
 
 def _notes(runs_a: Sequence[Run], runs_b: Sequence[Run]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dawn.estimates import (
     Estimate,
@@ -18,7 +18,7 @@ from dawn.estimates import (
 from dawn.recipe_runs import circumstances, recipe_hash
 from dawn.run import Run
 from dawn.survival import Times, median, restricted_mean
-from dawn.tasks import METRIC_NAMES, target_text
+from dawn.tasks import target_text
 from dawn.trial import CENSORED, DIVERGED, HIT, MISS, Trial, times_of, trial
 
 SHARE = 0.95  # of runs, of the second claim
@@ -54,8 +54,7 @@ def study(runs: Sequence[Run], clock: str = "total", horizon: float | None = Non
     horizon = max(t.duration for t in trials) if horizon is None else horizon
     wanted = target_text(start.metric, start.target)
     finals = [t.final.percent(start.metric) for t in trials if t.final]
-    final_name = f"{METRIC_NAMES[start.metric]} at the end of the schedule, %"
-    estimates = time_estimates(trials, horizon) | {final_name: mean(finals)}
+    estimates = time_estimates(trials, horizon) | {"accuracy at the end, %": mean(finals)}
     claims = [mean_claim(trials, start.metric, start.target, wanted), share_claim(trials, wanted)]
     return Study(
         title=f"{start.recipe or 'no recipe'} on {start.task}, {start.model}",
@@ -80,8 +79,13 @@ def time_estimates(trials: list[Trial], horizon: float) -> dict[str, Estimate]:
         "median time to target, s": median(times),
         "geometric mean of the times, s": _all_hit_mean(times),
         "expected time with restarts, s": restart_time(times.hits, lost, full),
-        f"restricted mean to {horizon:.6g} s, s": restricted_mean(times, horizon),
+        "restricted mean, s": _restricted(times, horizon),
     }
+
+
+def _restricted(times: Times, horizon: float) -> Estimate:
+    estimate = restricted_mean(times, horizon)
+    return replace(estimate, note=estimate.note or f"to {horizon:.6g} s")
 
 
 def _all_hit_mean(times: Times) -> Estimate:

@@ -13,11 +13,15 @@ LATE_SECONDS = 60.375
 
 def seed_run(folder: Path, seed: int, correct=CORRECT, outcome: str | None = None, **start) -> Path:
     """A run of one recipe; start: fields of the start line, `config` without its seed."""
-    config = start.pop("config", {"ema": 0.99}) | {"seed": seed}
     reached = any(c and c[0] >= 9400 for c in correct)
     outcome = outcome or ("target_reached" if reached else "finished_without_target")
-    fields = {"run_id": f"{folder.parent.name}-{folder.name}", "seed": seed, "config": config} | start
-    return scripted_run(folder, correct, outcome=outcome, **fields)
+    return scripted_run(folder, correct, outcome=outcome, **seed_fields(folder, seed, **start))
+
+
+def seed_fields(folder: Path, seed: int, **start) -> dict:
+    """The start line's: the seed, also in the settings."""
+    config = start.pop("config", {"ema": 0.99}) | {"seed": seed}
+    return {"run_id": f"{folder.parent.name}-{folder.name}", "seed": seed, "config": config} | start
 
 
 def seed_runs(folder: Path, outcomes: str, **start) -> Path:
@@ -30,7 +34,7 @@ def seed_runs(folder: Path, outcomes: str, **start) -> Path:
         elif letter == "c":
             seed_run(place, seed, CORRECT[:3], "preempted", **start)
         elif letter == "e":
-            Script(place, seed=seed, run_id=f"r{seed}", config={"ema": 0.99, "seed": seed}, **start).log.close()
+            Script(place, **seed_fields(place, seed, **start)).log.close()
         else:
             seed_run(place, seed, {"h": CORRECT, "l": LATE, "m": MISSED}[letter], **start)
     return folder

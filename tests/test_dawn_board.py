@@ -92,6 +92,7 @@ BROKEN = {
     "column": ("epoch\thours\ttop5Accuracy\n1\t1\t95\n", "no column for top-1"),
     "empty": ("", "empty"),
     "only header": (HEADER, "never reaches"),
+    "at once": (f"{HEADER}\n1\t0\t95\n", "hour 0"),
 }
 
 
@@ -122,13 +123,15 @@ def test_other_breakage_is_listed_too(tmp_path):
     os.truncate(put(folder, "large", "1\t1\t95\n"), 6_000_000)
     put(folder, "loop", "").unlink()
     (folder / "loop.tsv").symlink_to("loop.tsv")
+    put(folder, "pipe", "").unlink()
+    os.mkfifo(folder / "pipe.tsv")
     put(folder, "price", "1\t1\t95\n", text='{"costPerHour": ' + "9" * 400 + "}")
     seed_run(folder / "run", 0, MISSED)
     (folder / "bad").mkdir()
     (folder / "bad" / "run.jsonl").write_text("{}\n")
     found = read_folder(tmp_path)
     reasons = {Path(place).parent.name if place.endswith("jsonl") else Path(place).stem: r for place, r in found.broken}
-    assert set(reasons) == {"latin", "alone", "undescribed", "large", "loop", "run", "bad"}
+    assert set(reasons) == {"latin", "alone", "undescribed", "large", "loop", "pipe", "run", "bad"}
     assert [(entry.name, entry.dollars) for entry in found.entries] == [("price", None)]
     assert "UTF-8" in reasons["latin"] and "undescribed.json" in reasons["undescribed"] and "larger" in reasons["large"]
 

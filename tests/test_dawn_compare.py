@@ -69,7 +69,15 @@ def test_misses_leave_ranks(tmp_path):
     (note,) = (note for note in result.notes if "log-rank" in note)
     assert float(note.split("= ")[1]) < 0.01
     assert any("nothing can be said" in note for note in compared(tmp_path / "x", "mm", "mm").notes)
-    assert estimates(compared(tmp_path / "y", "hhc", "lll"))["accuracy"].value is None
+
+
+def test_runs_that_were_cut_off_are_left_out_and_named(tmp_path):
+    result, without = compared(tmp_path / "x", "hhlc", "llle"), compared(tmp_path / "y", "hhl", "lll")
+    assert result.differences == without.differences and result.needed == without.needed
+    assert any("A, seed 3; B, seed 3" in note for note in result.notes)
+    unpaired = compared(tmp_path / "z", "hc", "cl")
+    assert not unpaired.paired and estimates(unpaired)["T_total"].value == pytest.approx(HIT_SECONDS / LATE_SECONDS)
+    assert estimates(compared(tmp_path / "none", "cc", "ll"))["T_total"].value is None
 
 
 def test_the_same_recipe_twice_is_said(tmp_path):
