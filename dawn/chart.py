@@ -5,7 +5,7 @@ from typing import Any
 
 from dawn.run import Run
 from dawn.spans import executed_phases
-from dawn.summary import plain
+from dawn.tables import plain
 from dawn.tasks import METRIC_NAMES, target_text
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness

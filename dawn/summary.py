@@ -1,27 +1,13 @@
 """The result of a run in a few tables: rich ones on a terminal, plain text elsewhere and in summary.txt."""
 
-from dataclasses import dataclass
-
 from dawn.clock import RUN_LABELS
 from dawn.records import METRICS, Row, Start
 from dawn.run import Run
 from dawn.spans import executed_phases
+from dawn.tables import Table, plain, plain_table, print_tables
 from dawn.tasks import METRIC_NAMES, target_text
 
 GO_ON = "Unless it still runs, go on with: python -m training --resume and this folder"
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def plain(text: str, most: int = 100) -> str:
-    """Text of a log made safe to print: one line, no control characters, not endless."""
-    clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= most else clean[: most - 3] + "..."
 
 
 def summary_tables(run: Run) -> list[Table]:
@@ -31,18 +17,11 @@ def summary_tables(run: Run) -> list[Table]:
 
 
 def summary_text(run: Run) -> str:
-    return "\n".join(_plain_table(table) for table in summary_tables(run))
+    return "\n".join(plain_table(table) for table in summary_tables(run))
 
 
 def print_summary(run: Run) -> None:
-    from rich.console import Console  # here, so that importing dawn stays cheap
-
-    console = Console()
-    if not console.is_terminal:
-        print(summary_text(run), end="")
-        return
-    for table in summary_tables(run):
-        console.print(_rich_table(table))
+    print_tables(summary_tables(run))
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -119,23 +98,3 @@ def _ledger_table(run: Run) -> Table:
     rows = [(name, f"{ledger[name]:.3f}", f"{ledger[name] / total:.2%}" if total else "-") for name in RUN_LABELS]
     rows += [(name, f"{run.start.setup_seconds[name]:.3f}", "before") for name in run.start.setup_seconds]
     return Table("where the time of the whole run went", ("label", "seconds", "of the run"), tuple(rows))
-
-
-def _plain_table(table: Table) -> str:
-    lines = [*([table.header] if table.header else []), *table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    texts = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join([table.title, *(f"  {text}".rstrip() for text in texts)]) + "\n"
-
-
-def _rich_table(table: Table) -> object:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text  # Text, so that brackets in a name are no markup
-
-    rich = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE, show_header=bool(table.header))
-    for name in table.header or ("",) * len(table.rows[0]):
-        rich.add_column(name)
-    for row in table.rows:
-        rich.add_row(*(Text(cell) for cell in row))
-    return rich

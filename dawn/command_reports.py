@@ -1,0 +1,74 @@
+"""The commands that make the reports of one run again: tsv, entry, summary, chart, report."""
+
+import argparse
+from pathlib import Path
+
+from dawn.command import Command
+from dawn.run import log_path, read_run
+
+
+def add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", help="folder of a run, or its run.jsonl")
+
+
+def add_run_and_file(command: argparse.ArgumentParser) -> None:
+    add_run(command)
+    command.add_argument("--out", metavar="FILE", help="write here instead of beside the log")
+
+
+def add_entry_flags(command: argparse.ArgumentParser) -> None:
+    add_run(command)
+    command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
+    command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
+    command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
+    command.add_argument("--code-url", metavar="URL", help="where the code can be found")
+    command.add_argument("--out", metavar="DIR", help="write into this folder instead of beside the log")
+
+
+def tsv_command(args: argparse.Namespace) -> None:
+    from dawn.files import write_atomic
+    from dawn.report import TSV_NAME
+    from dawn.tsv import tsv
+
+    print(write_atomic(_out_file(args, TSV_NAME), tsv(read_run(args.run)).encode()))
+
+
+def chart_command(args: argparse.Namespace) -> None:
+    from dawn.chart import chart_png
+    from dawn.files import write_atomic
+    from dawn.report import CHART_NAME
+
+    print(write_atomic(_out_file(args, CHART_NAME), chart_png(read_run(args.run))))
+
+
+def summary_command(args: argparse.Namespace) -> None:
+    from dawn.summary import print_summary
+
+    print_summary(read_run(args.run))
+
+
+def entry_command(args: argparse.Namespace) -> None:
+    from dawn.report import write_entry
+
+    run = read_run(args.run)
+    folder = Path(args.out) if args.out else run.path.parent
+    print(write_entry(run, folder, args.author, args.author_email, args.cost_per_hour, args.code_url))
+
+
+def report_command(args: argparse.Namespace) -> None:
+    from dawn.report import write_reports
+
+    details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
+    for path in write_reports(args.run, *details, out=args.out).values():
+        print(path)
+
+
+def _out_file(args: argparse.Namespace, name: str) -> Path:
+    return Path(args.out) if args.out else log_path(args.run).parent / name
+
+
+TSV = Command("result.tsv in the columns of DAWNBench (hours are T_dawn)", add_run_and_file, tsv_command)
+ENTRY = Command("entry.json, or entry.draft.json while it could not be submitted", add_entry_flags, entry_command)
+SUMMARY = Command("print target, times, phases and the ledger of the time", add_run, summary_command)
+CHART = Command("accuracy.png: accuracy over time with phases and target", add_run_and_file, chart_command)
+REPORT = Command("all of these as files", add_entry_flags, report_command)

@@ -1,0 +1,102 @@
+"""The runs of one recipe with different seeds, read and checked: statistics over anything else would mean nothing."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dawn.run import LOG_NAME, Run, read_run
+from dawn.runlog import RunError
+
+SAME: dict[str, Callable[[Run], Any]] = {
+    "task": lambda run: run.start.task,
+    "metric": lambda run: run.start.metric,
+    "target": lambda run: run.start.target,
+    "dataset": lambda run: run.start.dataset.get("sha256"),
+    "precision": lambda run: run.start.precision,
+    "world size": lambda run: run.start.world_size,
+}
+NOTED: dict[str, Callable[[Run], Any]] = {
+    "hardware": lambda run: run.latest.hardware["name"],
+    "threads": lambda run: run.latest.hardware.get("threads"),
+    "PyTorch": lambda run: run.latest.versions["torch"],
+    "commit": lambda run: run.latest.commit,
+    "page cache": lambda run: run.start.page_cache,
+}
+
+
+def run_paths(path: str | os.PathLike[str]) -> list[Path]:
+    """The run itself, or in a folder that is no run the runs in its subfolders, by name."""
+    place = Path(path)
+    if not place.is_dir() or (place / LOG_NAME).exists():
+        return [place]
+    try:
+        found = sorted(child for child in place.iterdir() if (child / LOG_NAME).exists())
+    except OSError as error:
+        raise RunError(f"{place}: {error.strerror}. Give run folders or a folder that holds them.") from None
+    if not found:
+        raise RunError(f"{place}: no {LOG_NAME} in it or in its folders. Give run folders or a folder that holds them.")
+    return found
+
+
+def read_recipe(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
+    """Runs of one recipe in the order of their seeds.
+
+    RunError where two differ in more than the seed, where a seed occurs twice, or without a target.
+    """
+    runs = [read_run(found) for path in paths for found in run_paths(path)]
+    for run in runs:
+        if run.start.target is None:
+            raise RunError(f"{run.path}: the run has no target. Time to target needs runs with --target.")
+        if len({attempt.config_hash for attempt in run.attempts}) > 1:
+            raise RunError(f"{run.path}: its attempts ran with different settings. Leave this run out.")
+        _check_same(runs[0], run)
+    return _by_seed(runs)
+
+
+def _check_same(first: Run, run: Run) -> None:
+    one, other = recipe_settings(first), recipe_settings(run)
+    changed = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+    texts = [f"{name} {one.get(name)!r:.40} there, {other.get(name)!r:.40} here" for name in changed]
+    texts += [f"{name} {get(first)!r:.40} there, {get(run)!r:.40} here" for name, get in SAME.items()
+              if get(first) != get(run) and name not in changed]  # fmt: skip
+    if texts:
+        raise RunError(
+            f"{run.path}: not the same recipe as {first.path}: {'; '.join(texts)}. "
+            "Give runs that differ in the seed only; `compare` sets two recipes side by side."
+        )
+
+
+def _by_seed(runs: list[Run]) -> list[Run]:
+    seen: dict[int, Run] = {}
+    for run in runs:
+        other = seen.setdefault(run.start.seed, run)
+        if other is not run:
+            raise RunError(f"{run.path}: seed {run.start.seed} again, as in {other.path}. Give one run for each seed.")
+    return [seen[seed] for seed in sorted(seen)]
+
+
+def recipe_settings(run: Run) -> dict[str, Any]:
+    """The logged settings without the seed."""
+    return {name: value for name, value in run.start.config.items() if name != "seed"}
+
+
+def recipe_hash(run: Run) -> str:
+    """SHA-256 of the settings without the seed: equal for the runs of a recipe."""
+    return hashlib.sha256(json.dumps(recipe_settings(run), sort_keys=True).encode()).hexdigest()
+
+
+def circumstances(runs: Sequence[Run]) -> list[str]:
+    """What differs between the runs and may change times, and which were interrupted; a line for each."""
+    notes = []
+    for name, get in NOTED.items():
+        values = sorted({str(get(run)) for run in runs})
+        if len(values) > 1:
+            notes.append(f"the runs differ in {name}: {', '.join(values)}")
+    if resumed := [str(run.start.seed) for run in runs if run.resumes]:
+        notes.append(f"resumed after an interruption: seed {', '.join(resumed)}")
+    if dirty := [str(run.start.seed) for run in runs if run.latest.dirty]:
+        notes.append(f"code with uncommitted changes: seed {', '.join(dirty)}")
+    return notes

@@ -1,0 +1,143 @@
+"""Many seeds of one recipe: how often they reach the target, when, and how good they are at the end."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dawn.estimates import (
+    Estimate,
+    deviation,
+    geometric_mean,
+    least_mean,
+    least_rate,
+    mean,
+    rate,
+    restart_time,
+    runs_for_rate,
+)
+from dawn.recipe_runs import circumstances, recipe_hash
+from dawn.run import Run
+from dawn.survival import Times, median, restricted_mean
+from dawn.tasks import target_text
+from dawn.trial import CENSORED, DIVERGED, HIT, MISS, Trial, times_of, trial
+
+SHARE = 0.95  # of runs, of the second claim
+SHOWN, NOT_SHOWN, NOT_TESTED = "shown", "not shown", "not tested"
+
+
+@dataclass(frozen=True)
+class Claim:
+    text: str
+    verdict: str  # shown, not shown, or not tested
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """Times are seconds on `clock`."""
+
+    title: str
+    target: str
+    clock: str
+    recipe_hash: str
+    metric: str
+    trials: list[Trial]
+    estimates: dict[str, Estimate]
+    claims: list[Claim]
+    notes: list[str]
+
+
+def study(runs: Sequence[Run], clock: str = "total", horizon: float | None = None) -> Study:
+    """runs: of one recipe, see read_recipe. horizon: of the restricted mean; default the longest run."""
+    start = runs[0].start
+    trials = [trial(run, clock) for run in runs]
+    horizon = max(t.duration for t in trials) if horizon is None else horizon
+    wanted = target_text(start.metric, start.target)
+    finals = [t.final.percent(start.metric) for t in trials if t.final]
+    estimates = time_estimates(trials, horizon) | {"accuracy at the end, %": mean(finals)}
+    claims = [mean_claim(trials, start.metric, start.target, wanted), share_claim(trials, wanted)]
+    return Study(
+        title=f"{start.recipe or 'no recipe'} on {start.task}, {start.model}",
+        target=wanted,
+        clock=f"T_{clock}",
+        recipe_hash=recipe_hash(runs[0]),
+        metric=start.metric,
+        trials=trials,
+        estimates=estimates,
+        claims=claims,
+        notes=_notes(trials) + circumstances(runs),
+    )
+
+
+def time_estimates(trials: list[Trial], horizon: float) -> dict[str, Estimate]:
+    times = times_of(trials)
+    hits, misses = len(times.hits), times.misses
+    lost = [t.duration for t in trials if t.outcome in (MISS, DIVERGED)]
+    full = [t.duration for t in trials if t.final]
+    return {
+        "hit rate": rate(hits, hits + misses),
+        "median time to target, s": median(times),
+        "geometric mean of the times, s": _all_hit_mean(times),
+        "expected time with restarts, s": restart_time(times.hits, lost, full),
+        "restricted mean, s": _restricted(times, horizon),
+    }
+
+
+def _restricted(times: Times, horizon: float) -> Estimate:
+    estimate = restricted_mean(times, horizon)
+    return replace(estimate, note=estimate.note or f"to {horizon:.6g} s")
+
+
+def _all_hit_mean(times: Times) -> Estimate:
+    if times.misses or times.censored:
+        return Estimate(None, note=f"only where every run hits; {times.misses + len(times.censored)} did not")
+    return geometric_mean(times.hits)
+
+
+def mean_claim(trials: list[Trial], metric: str, target: float, wanted: str) -> Claim:
+    """One-sided t test of the mean final accuracy, over runs that were trained to the end whatever they reached."""
+    text = f"the mean run ends at {wanted} or above"
+    stopped = [t for t in trials if t.outcome == HIT and not t.final]
+    diverged = [t for t in trials if t.outcome == DIVERGED]
+    if diverged:
+        return Claim(text, NOT_SHOWN, f"{len(diverged)} of {len(trials)} runs diverged and have no final accuracy")
+    if stopped:
+        return Claim(text, NOT_TESTED, f"{len(stopped)} runs ended at the target: their last accuracy was chosen by it")
+    finals = [t.final.percent(metric) for t in trials if t.final]
+    least = least_mean(finals)
+    if least is None:
+        return Claim(text, NOT_TESTED, f"{len(finals)} run trained to the end; a spread needs two")
+    average = math.fsum(finals) / len(finals)
+    spread = f"mean {average:.4f}, standard deviation {deviation(finals):.4f}, n = {len(finals)}"
+    return Claim(text, SHOWN if least >= target else NOT_SHOWN, f"{spread}; one-sided 95 % lower bound {least:.4f}")
+
+
+def share_claim(trials: list[Trial], wanted: str) -> Claim:
+    """Exact one-sided binomial bound of the hit rate against SHARE."""
+    times = times_of(trials)
+    hits, n = len(times.hits), len(times.hits) + times.misses
+    text = f"{SHARE:.0%} of runs reach {wanted}"
+    if n == 0:
+        return Claim(text, NOT_TESTED, "no run has ended")
+    least = least_rate(hits, n)
+    need = f"; all of {runs_for_rate(SHARE)} runs would show it" if hits == n and least < SHARE else ""
+    verdict = SHOWN if least >= SHARE else NOT_SHOWN
+    return Claim(text, verdict, f"{hits} of {n} hit; exact one-sided 95 % lower bound {least:.1%}{need}")
+
+
+def _notes(trials: list[Trial]) -> list[str]:
+    notes = []
+    if cut := [str(t.seed) for t in trials if t.outcome == CENSORED]:
+        notes.append(f"cut off before the end, censored in the median, left out of rates: seed {', '.join(cut)}")
+    ended = [t for t in trials if t.outcome != CENSORED]
+    if 0 < len(ended) < 6:
+        notes.append(f"{len(ended)} runs give no 95 % interval of the median; 6 are the least")
+    looks = sorted({t.evaluations for t in ended})
+    if looks and looks[-1] > 1:
+        late = [t for t in ended if t.reached_at_end is not None]
+        many = f"{looks[0]}" if len(looks) == 1 else f"{looks[0]} to {looks[-1]}"
+        notes.append(
+            f"the target was looked at {many} times in a run, and the first success counts"
+            + (f"; at the last look {sum(t.reached_at_end for t in late)} of {len(late)} reach it" if late else "")
+        )
+    return notes
