@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from one_line import one_line_errors
 
 from data_prep import DataError, load_manifest
 from dawn import Clock
@@ -127,4 +128,5 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        sys.exit(main())

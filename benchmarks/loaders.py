@@ -24,7 +24,10 @@ from typing import NamedTuple
 
 from loader_contest import Contest, Figures, say
 from loader_work import Work
+from one_line import one_line_errors
 from process_memory import MIB
+
+from data_prep.image_index import open_index
 
 BASE = "2018 way"
 LOADERS = {  # heading: module, function
@@ -63,6 +66,8 @@ ROWS = {
 
 def main() -> None:
     options = parsed()
+    for name in options.rows:
+        open_index(options.tree.rstrip("/") + ROWS[name].suffix)  # an error here, not in a loader's process
     print(machine(options), flush=True)
     rows, notes = {}, {}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
@@ -158,4 +163,5 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

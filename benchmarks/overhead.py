@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
+from one_line import one_line_errors
 from pairs import interleaved, ratio_line
 
+from data_prep import load_manifest
 from phases import Schedule
 from training.config import Config
 from training.flags import config_from
@@ -51,7 +53,8 @@ def main() -> None:
 
 def measure(job: Job, options: argparse.Namespace) -> None:
     """Print a line per row of the docstring."""
-    batch = random_batch((options.size, options.size), options.batch, 10, job.state, job.env)
+    classes = len(load_manifest(options.data).classes)
+    batch = random_batch((options.size, options.size), options.batch, classes, job.state, job.env)
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, {job.state.precision.name}, "
         f"width {job.config.width}, batch {options.batch} at {options.size} px, {options.steps} steps a measurement"
@@ -108,11 +111,12 @@ def benchmark_config(options: argparse.Namespace, folder: str) -> tuple[Config, 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="CIFAR-10 as prepared by python -m data_prep cifar10")
+    parser.add_argument("data", help="a packed dataset of any classes, as by python -m data_prep cifar10")
     for name, default in (("pairs", 20), ("steps", 10), ("batch", 500), ("size", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -15,7 +15,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from one_line import one_line_errors
+
 from dawn import Run, read_run
+from training.outcome import EXIT_CODES, Outcome
+
+RESULTS = {EXIT_CODES[ending] for ending in Outcome} - {EXIT_CODES[Outcome.CRASHED], EXIT_CODES[Outcome.PREEMPTED]}
 
 
 def main() -> None:
@@ -38,9 +43,10 @@ def finished_run(options: argparse.Namespace, recipe: str, seed: int) -> Run:
             if (folder / "run.jsonl").exists()
             else [options.data, "--recipe", recipe, "--seed", str(seed), "--logdir", str(folder)]
         )
-        subprocess.run(
-            [sys.executable, "-m", "training", *start, *options.flags], stdout=subprocess.DEVNULL, check=False
-        )
+        command = [sys.executable, "-m", "training", *start, *options.flags]
+        code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+        if code not in RESULTS:
+            sys.exit(code)  # it has said why
     return read_run(folder)
 
 
@@ -95,4 +101,5 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -26,8 +26,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from one_line import one_line_errors
 from PIL import Image
 
+from data_prep import DataError
 from data_prep.adopt import adopt
 from data_prep.memory import keep_freed_memory
 from data_prep.resize import resize_tree
@@ -169,7 +171,8 @@ def quality(folder: Path, files: list[Path], size: int) -> float:
 def chosen(root: Path, images: int, work: Path) -> tuple[Path, list[Path]]:
     """A tree of one class with `images` JPEG files of ROOT, repeated when it has fewer, under names of their own."""
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg") and path.is_file())
-    assert found, f"{root}: no JPEG files"
+    if not found:
+        raise DataError(f"{root}: no JPEG files below it. Give a folder with some")
     random.Random(0).shuffle(found)
     tree = work / "tree"
     for split in ("train", "validation"):
@@ -225,4 +228,5 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

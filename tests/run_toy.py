@@ -133,8 +133,8 @@ def wait_for(folder: Path, kind: str, count: int = 1) -> None:
 
 
 LARGER = "[{'ep': 0, 'sz': 32, 'bs': 60, 'lr': 0.02}, {'ep': (1, 2), 'lr': 0.01}]"
-LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 12), 'lr': (0.2, 0.0)}]"
-SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 160, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
+LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 18), 'lr': (0.2, 0.0)}]"
+SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 192, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
 LARGE = [{**phase, "sz": phase["sz"] + 20} if "sz" in phase else phase for phase in PHASES]
 TREE = ["--shift", "0", "--flip", "random", "--phases", repr(LARGE)]
 VARIANTS = {

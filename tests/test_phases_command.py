@@ -1,8 +1,8 @@
 """`python -m phases`: the numbers of the table, the list, the picture, and that it stays light."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -123,12 +123,18 @@ def test_no_third_party_import_and_a_quick_answer(argv):
     )
     seconds = []
     for _ in range(3):
-        began = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=30)
-        seconds.append(time.monotonic() - began)
+        before = cpu_seconds()
+        done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        seconds.append(cpu_seconds() - before)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "FOREIGN []"
-    assert min(seconds) < 0.5  # the best of three: the machine may be busy
+    assert min(seconds) < 0.5
+
+
+def cpu_seconds() -> float:
+    """Of the processes that have ended: other than on a clock, a busy machine costs nothing."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_exit_code_of_the_module():

@@ -19,7 +19,7 @@ FLAGS = ["--width", "0.125", "--precision", "fp32", "--device", "cpu", "--phases
         (Rates(100_000, 1000, 951), "the model"),
         (Rates(500, 1000, 480), "the loader"),
         (Rates(500, 1000, 960), "the model"),  # measured together: the loader was slow once
-        (Rates(100_000, 1000, 930), "both, on the same cores"),
+        (Rates(100_000, 1000, 930), "what they share"),
     ],
 )
 def test_a_loader_forty_times_as_fast_as_the_model_is_not_what_limits(rates, words):
@@ -49,7 +49,7 @@ def test_a_row_for_every_phase(toy, capsys):
     rows = [line.split(maxsplit=6) for line in lines[2:] if line[:5].strip().isdigit()]
     assert [row[:3] for row in rows] == [["0", "24", "20"], ["1", "40", "20"]]
     assert all(float(number.replace(",", "")) > 0 for row in rows for number in row[3:6])
-    assert all(row[6] in ("the loader", "the model", "both, on the same cores") for row in rows)
+    assert all(row[6] in ("the loader", "the model", "what they share") for row in rows)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "x"])

@@ -90,11 +90,11 @@ def row(phase: DataPhase, rates: Rates) -> str:
 
 
 def limit(rates: Rates) -> str:
-    """What an epoch waits for. A loader that alone is the faster of the two can only slow the model down by taking
-    cores from it."""
+    """What an epoch waits for. A loader that alone is the faster of the two can only slow the model down by what it
+    takes from it: cores, or the GPU that decodes."""
     if rates.joint >= LIMITED * rates.model:
         return "the model"
-    return "the loader" if rates.loader < rates.model else "both, on the same cores"
+    return "the loader" if rates.loader < rates.model else "what they share"
 
 
 def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -> list[str]:
