@@ -123,7 +123,7 @@ class Config:
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     precision: str = option(
         "auto",
-        "auto: bf16 or fp16 on a GPU, the faster of fp32 and bf16 on a CPU",
+        "auto: bf16 where a GPU has it, else fp16; on a CPU bf16 unless fp32 is clearly faster",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     loss_scale: float = option(0.0, "fp16: fixed scale of the loss; 0: dynamic")
