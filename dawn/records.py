@@ -80,7 +80,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class Row:
-    """One trained epoch. `seconds`: ledger since the row before; `clock`: readings after its evaluation."""
+    """One trained epoch. `seconds`: ledger since the row before; `clock`: readings after its evaluation.
+
+    `energy_joules`: what all devices of the run took in the same time as `seconds` (NVML's energy counter, every
+    process's device added); None where it was not measured.
+    """
 
     attempt: int
     epoch: int
@@ -97,6 +101,7 @@ class Row:
     seconds: dict[str, float]
     clock: dict[str, float]
     peak_memory_bytes: int | None
+    energy_joules: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ def row_record(fields: Fields) -> Row:
         seconds=fields.seconds("seconds", RUN_LABELS),
         clock=fields.seconds("clock", CLOCKS),
         peak_memory_bytes=fields.count_or_none("peak_memory_bytes"),
+        energy_joules=fields.optional_number("energy_joules", 0),
     )
 
 

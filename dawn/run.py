@@ -8,6 +8,7 @@ from typing import Any
 
 from dawn.fields import Fields
 from dawn.records import Row, Start, Stop, row_record, start_record, stop_record
+from dawn.rules import broken_rule, broken_stop
 from dawn.runlog import RunError, read_lines
 
 LOG_NAME = "run.jsonl"
@@ -129,22 +130,15 @@ class Merge:
         self._expect(fields, "epoch", len(self.rows))
         row = row_record(fields)
         before = self.rows[-1] if self.rows else None
-        for clock in ("total", "dawn"):
-            if row.clock[clock] <= (before.clock[clock] if before else 0):
-                raise RunError(f"{fields.where}: clock {clock!r} does not go forward. Restore this line of the log.")
-        for clock in ("train", "cold"):
-            if row.clock[clock] < (before.clock[clock] if before else 0):
-                raise RunError(f"{fields.where}: clock {clock!r} goes back. Restore this line of the log.")
-        if not row.clock["train"] <= row.clock["dawn"] <= row.clock["total"] <= row.clock["cold"]:
-            raise RunError(f"{fields.where}: the clocks contradict each other (train <= dawn <= total <= cold).")
-        if before and row.images_seen <= before.images_seen:
-            raise RunError(f"{fields.where}: 'images_seen' does not grow. Restore this line of the log.")
+        phase = self.phases[-1] if self.phases else None
+        if problem := broken_rule(row, before, phase, self.attempts[0].dataset["validation_images"]):
+            raise RunError(f"{fields.where}: {problem}. Restore this line of the log.")
         self.rows.append(row)
 
     def _stop(self, fields: Fields) -> None:
         stop = stop_record(fields)
-        if self.rows and stop.clock["total"] < self.rows[-1].clock["total"]:
-            raise RunError(f"{fields.where}: stops before its last epoch ended. Restore this line of the log.")
+        if problem := broken_stop(stop, self.rows[-1] if self.rows else None):
+            raise RunError(f"{fields.where}: {problem}. Restore this line of the log.")
         self.stop = stop
 
     def _expect(self, fields: Fields, name: str, wanted: Any) -> None:

@@ -118,7 +118,8 @@ class Script:
 
 
 def scripted_run(folder: Path, correct=CORRECT, images: int = 10000, outcome: str = "target_reached", **start) -> Path:
-    """A whole run of one attempt in `folder`; returns the folder."""
+    """A whole run of one attempt in `folder`, on a dataset with so many validation images; returns the folder."""
+    start.setdefault("dataset", START["dataset"] | {"validation_images": images})
     script = Script(folder, **start)
     for epoch, counts in enumerate(correct):
         script.epoch(epoch, counts, images)

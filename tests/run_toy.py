@@ -46,7 +46,7 @@ IMPORTED = [
     "dawn.report",
     "matplotlib.backends.backend_agg",
 ]
-ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes")  # of an epoch line
+ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes", "energy_joules")  # of an epoch line
 
 
 class Ended(NamedTuple):

@@ -34,8 +34,8 @@ def test_each_command_makes_the_same_file_again(tmp_path, capsys):
     log = str(tmp_path / "run.jsonl")
     assert main(["tsv", log, "--out", str(elsewhere / "result.tsv")]) == 0
     assert main(["chart", log, "--out", str(elsewhere / "accuracy.png")]) == 0
-    author = ["--author", "A", "--author-email", "a@example.org"]
-    assert main(["entry", log, *author, "--out", str(elsewhere)]) == 0
+    assert main(["entry", log, "--author", "A", "--author-email", "a@example.org"]) == 0
+    assert (tmp_path / "entry.json").read_bytes() == before.pop("entry.json")
     capsys.readouterr()
     assert main(["summary", log]) == 0
     assert capsys.readouterr().out.encode() == before.pop("summary.txt")
@@ -48,7 +48,7 @@ def test_default_place_is_beside_the_log(tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "result.tsv"), str(tmp_path / "accuracy.png")]
 
 
-@pytest.mark.parametrize("command", OF_ONE_RUN)
+@pytest.mark.parametrize("command", (*OF_ONE_RUN, "cost"))
 def test_bad_run_is_one_line(tmp_path, capsys, command):
     (tmp_path / "no log").mkdir()
     (tmp_path / "empty").mkdir()
