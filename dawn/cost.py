@@ -52,7 +52,7 @@ def _table(run: Run, price: Price | None, title: str, row: Row) -> Table:
     for clock in sorted(CLOCKS, key=list(MEANINGS).index):
         money = f"{dollars(run, row, price, clock):.4f}" if price else "-"
         rows.append((f"T_{clock}", f"{run.hours(row, clock):.6f}", money, MEANINGS[clock]))
-    joules = energy_joules(run, run.rows[: row.epoch + 1])
+    joules = energy_joules(run, [before for before in run.rows if before.epoch <= row.epoch])
     if joules is not None:
         watts = joules / row.clock["total"]
         rows.append(("energy", f"{joules / JOULES_PER_KWH:.6f}", "-", f"kWh of the devices, {watts:.0f} W on average"))

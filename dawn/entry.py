@@ -59,6 +59,7 @@ def draft_reasons(run: Run, author: str | None, author_email: str | None) -> lis
         (not (author_email or "").strip(), "author's e-mail address unknown"),
         (run.stop is None, "the run is incomplete: its log has no stop line"),
         (run.stop and run.stop.outcome not in COMPLETE, f"the run is incomplete: {run.stop and run.stop.outcome}"),
+        *((True, f"a trial: {reason}") for reason in start.trials),
         (len({a.config_hash for a in run.attempts}) > 1, "the attempts ran with different configurations"),
     ]
     if task.target is None:

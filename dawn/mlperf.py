@@ -55,6 +55,8 @@ def _refuse(run: Run, submission: Submission) -> None:
         raise RunError(f"{run.path}: the task is {start.task!r:.60}. MLPerf's resnet is ImageNet; there is no other.")
     if run.resumes:
         raise RunError(f"{run.path}: the run was resumed. MLPerf's clock may not pause; log an unbroken run.")
+    if start.trials:
+        raise RunError(f"{run.path}: a trial: {start.trials[0]}. Log a whole run.")
     if not submission.org.strip():
         raise RunError("--org is empty. Name the organisation that submits.")
     if submission.cache_cleared and WARM.match(start.page_cache):
@@ -69,7 +71,7 @@ def _rows(run: Run) -> tuple[tuple[Row, ...], bool]:
     """The epochs up to the target, and whether it was reached; else those up to the last evaluation."""
     hit = run.hit(METRIC, TARGET)
     last = hit or run.evaluations[-1]
-    return run.rows[: last.epoch + 1], hit is not None
+    return tuple(row for row in run.rows if row.epoch <= last.epoch), hit is not None
 
 
 def _header(lines: "Lines", run: Run, submission: Submission) -> None:

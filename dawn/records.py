@@ -53,6 +53,19 @@ class Start:
     setup_seconds: dict[str, float]
     resumed_from: Resume | None
 
+    @property
+    def first_epoch(self) -> int:
+        """The epoch (from 0) that the run began at; those before were skipped (--start-epoch)."""
+        return self.config.get("start_epoch") or 0
+
+    @property
+    def trials(self) -> list[str]:
+        """Settings that make the run a trial and not a result."""
+        skipped = [f"it began at epoch {self.first_epoch}: those before were skipped"] if self.first_epoch else []
+        short = ["its epochs were cut short (--short-epoch)"] if self.config.get("short_epoch") else []
+        noise = ["it trained on random images (--loader synthetic)"] if self.config.get("loader") == "synthetic" else []
+        return skipped + short + noise
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -121,6 +134,8 @@ def start_record(fields: Fields) -> Start:
     fields.inside("hardware").text("name")
     fields.inside("versions").text("torch")
     fields.inside("optimizer").text("name")
+    if "start_epoch" in fields.mapping("config"):
+        fields.inside("config").count("start_epoch")
     return Start(
         attempt=fields.count("attempt"),
         utc=fields.utc(),

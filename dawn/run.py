@@ -22,7 +22,7 @@ class Run:
     path: Path
     attempts: tuple[Start, ...]
     phases: tuple[dict[str, Any], ...]  # phase lines as logged
-    rows: tuple[Row, ...]  # epochs 0, 1, 2, ... without a hole
+    rows: tuple[Row, ...]  # epochs from start.first_epoch on, without a hole
     stop: Stop | None
     torn: bool  # the log ends in half a line
 
@@ -112,22 +112,23 @@ class Merge:
             self._expect(fields, name, getattr(self.attempts[0], name))
         if start.resumed_from and not self.attempts:
             raise RunError(f"{fields.where}: 'resumed_from' in the first attempt. Restore the lines before it.")
-        epoch = start.resumed_from.epoch if start.resumed_from else 0
-        if epoch > len(self.rows):
+        epoch = start.resumed_from.epoch if start.resumed_from else start.first_epoch
+        kept = epoch - start.first_epoch
+        if not 0 <= kept <= len(self.rows):
             raise RunError(f"{fields.where}: resumes at epoch {epoch}, but the log holds {len(self.rows)} epochs.")
-        self.rows = self.rows[:epoch]
+        self.rows = self.rows[:kept]
         self.phases = [phase for phase in self.phases if phase["epoch"] < epoch]
         self.stop = None
         self.attempts.append(start)
 
     def _phase(self, fields: Fields) -> None:
-        self._expect(fields, "epoch", len(self.rows))
+        self._expect(fields, "epoch", self.attempts[0].first_epoch + len(self.rows))
         for name in ("size", "batch_size", "global_batch_size"):
             fields.count(name, 1)
         self.phases.append(fields.values)
 
     def _epoch(self, fields: Fields) -> None:
-        self._expect(fields, "epoch", len(self.rows))
+        self._expect(fields, "epoch", self.attempts[0].first_epoch + len(self.rows))
         row = row_record(fields)
         before = self.rows[-1] if self.rows else None
         phase = self.phases[-1] if self.phases else None
