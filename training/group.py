@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data_prep import DataError
 from training.config import Config
+from training.meeting import name_of_start
 from training.outcome import ConfigError, PeerFailed
 from training.ranks import Ranks, rendezvous_url
 
@@ -142,7 +143,8 @@ def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
     url, timeout = rendezvous_url(config.dist_url), timedelta(minutes=config.timeout_minutes)
     try:
         meeting, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.world_size, timeout=timeout))
-        store = dist.PrefixStore(f"start {ranks.restarts}", meeting)  # it still knows the addresses of the start before
+        name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
+        store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
         store.set_timeout(timeout)
         dist.init_process_group(
             backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout
