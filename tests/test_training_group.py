@@ -8,6 +8,7 @@ import torch
 from rank_processes import Failed, world
 
 from data_prep import DataError
+from dawn import RunError
 from training.config import Config
 from training.group import Group, open_group
 from training.outcome import ConfigError, PeerFailed
@@ -113,7 +114,7 @@ def checked_by_all(wrong_on: int, kind: type) -> int:
         return group.together(check)
 
 
-@pytest.mark.parametrize("kind", [ConfigError, DataError])
+@pytest.mark.parametrize("kind", [ConfigError, DataError, RunError])
 @pytest.mark.parametrize("wrong_on", [0, 1])
 def test_bad_input_that_one_rank_finds_is_raised_on_both(two, wrong_on, kind):
     first, second = two.attempt(checked_by_all, wrong_on, kind)
@@ -142,8 +143,16 @@ def test_from_main_asks_rank_0_alone_and_tells_all(two):
     assert two.call(decided_by_main, None) == [("epoch 3", [0]), ("epoch 3", [])]
 
 
-@pytest.mark.parametrize("error", [ConfigError("--logdir x: in use"), DataError("train/1.JPEG: cannot be read")])
+REFUSALS = [
+    ConfigError("--logdir x: in use"),
+    DataError("train/1.JPEG: cannot be read"),
+    RunError("run.jsonl, line 2: not JSON"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
 def test_what_rank_0_refuses_all_refuse(two, error):
+    """A log that cannot be read ended the other ranks with a traceback about their connection."""
     first, second = two.attempt(decided_by_main, error)
     assert (first.kind, second.kind) == (type(error).__name__, "PeerFailed")
     assert first.text == second.text == str(error)

@@ -16,12 +16,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_prep import DataError
+from dawn import RunError
 from training.config import Config
 from training.meeting import name_of_start
 from training.outcome import ConfigError, PeerFailed
 from training.ranks import Ranks, rendezvous_url
 
 Result = TypeVar("Result")
+BAD_INPUT = (ConfigError, DataError, RunError)
 LAST_WORDS_SECONDS = 3.0  # how long to wait for the reason of a rank that is gone
 
 
@@ -79,8 +81,8 @@ class Group:
         return bool(before[0])
 
     def together(self, action: Callable[[], Result]) -> Result:
-        """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError on rank 0,
-        PeerFailed on the others."""
+        """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError, RunError on
+        rank 0, PeerFailed on the others."""
         result, error = attempt(action)
         if self.store:
             first = next((e for e in self.gather(error) if e), None)
@@ -129,7 +131,7 @@ class Group:
 def attempt(action: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
     try:
         return action(), None
-    except (ConfigError, DataError) as error:
+    except BAD_INPUT as error:
         return None, error
 
 
