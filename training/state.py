@@ -80,6 +80,8 @@ class TrainState:
 def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock) -> TrainState:
     """A state at step 0, on the device."""
     model = model.to(env.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
+    if not config.channels_last:
+        model.register_forward_pre_hook(contiguous)
     if config.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     average = (
@@ -99,6 +101,11 @@ def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, 
         bad_step=torch.full((), NEVER, dtype=torch.int64, device=env.device),
         skipped=torch.zeros((), dtype=torch.int64, device=env.device),
     )
+
+
+def contiguous(model: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Loaders hand over channels_last, and a convolution keeps the layout of its input."""
+    return (inputs[0].contiguous(),)
 
 
 def part_of_rank(saved: dict[str, Any], rank: int, world_size: int) -> dict[str, Any]:
