@@ -59,15 +59,16 @@ def ready(toy, *more: str, batch: int = 48, size: int = 12):
 
 
 def steps_with_fixed_statistics(toy, *more: str) -> tuple[list[torch.Tensor], float, float]:
-    """Weights and their average after STEPS steps with batch norm in eval mode; this rank's share of the mean loss; how
-    far the weights have moved."""
+    """Weights and their average after STEPS steps with batch norm in eval mode; this rank's share of the mean loss; the
+    largest change of a weight."""
     with ready(toy, *SGD, *more) as (config, state, loader):
         state.model.eval()
         before = [p.detach().clone() for p in state.model.parameters()]
         for batch, _ in zip(loader.train(0), range(STEPS), strict=False):
             step(config, state, batch, 0.1, None)
             state.step += 1
-        moved = sum(float((p.detach() - b).norm() ** 2) for p, b in zip(state.model.parameters(), before, strict=True)) ** 0.5
+        after = [p.detach() for p in state.model.parameters()]
+        moved = max(float((new - old).abs().max()) for new, old in zip(after, before, strict=True))
         weights = [*state.model.parameters(), *state.average.module.parameters()]
         return [w.detach() for w in weights], float(state.loss_sum) / STEPS / ranks().world_size, moved
 
@@ -84,7 +85,7 @@ def test_two_ranks_train_as_one_with_the_same_global_batch(two, toy, one_rank, a
     found = two.call(steps_with_fixed_statistics, toy, "--accumulate", accumulate)
     for part, _, _ in found:
         torch.testing.assert_close(part, weights, rtol=1e-4, atol=1e-6)
-    assert sum(share for _, share, _ in found) == pytest.approx(loss, rel=1e-6) and moved > 0.1
+    assert sum(share for _, share, _ in found) == pytest.approx(loss, rel=1e-6) and moved > 0.01
 
 
 @pytest.mark.parametrize("accumulate", ["2", "16"])
@@ -289,11 +290,12 @@ def test_dropout_draws_other_masks_on_each_rank_of_equal_weights(two, toy):
 # compiled
 
 
-def compilations(toy, folder) -> tuple[int, int]:
+def compilations(toy, folder, model: str) -> tuple[int, int]:
     """Graphs that torch compiled before the clock started, and until the end of the run."""
     from torch._dynamo.utils import counters
 
-    config = config_from(flags(toy, folder, "--batch-size", "30", "--compile", "--whitening-epochs", "1"))
+    more = ("--batch-size", "30", "--compile", "--whitening-epochs", "1", "--model", model)
+    config = config_from(flags(toy, folder, *more))
     with opened_job(config, resolved_schedule(config, ranks().world_size, print)) as job:
         before = counters["stats"]["unique_graphs"]
         trainer.fit(job)
@@ -302,7 +304,9 @@ def compilations(toy, folder) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_nothing_is_compiled_inside_the_clock(two, toy, tmp_path):
-    """Two sizes, and a layer that freezes between them."""
-    for before, after in two.call(compilations, toy, tmp_path / "run"):
-        assert 4 <= before == after
+@pytest.mark.parametrize("model", ["cifarnet", "resnet18"])
+def test_nothing_is_compiled_inside_the_clock(toy, tmp_path, model):
+    """Two sizes; cifarnet has a layer that freezes between them, which ended the warm-up of two ranks."""
+    with world(2) as two:
+        for before, after in two.call(compilations, toy, tmp_path / "run", model):
+            assert 2 <= before == after

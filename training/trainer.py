@@ -21,7 +21,7 @@ from training.state import NEVER, OF_EACH_RANK, TrainState
 from training.step import step
 from training.step_meter import StepMeter
 from training.target import Target
-from training.wrapped import graphs_fixed, wrapped
+from training.wrapped import graphs_fixed, set_whitening
 
 WHITENING_IMAGES = 5000  # airbench94
 SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
@@ -108,11 +108,7 @@ def enter_whitening(job: Job, epoch: int) -> None:
         job.env.group.spread(list(state.model.parameters()))
         if state.average is not None:
             state.average.module.load_state_dict(state.model.state_dict())
-    changed = trained != state.model.whiten.bias.requires_grad
-    state.model.train_whitening(trained)
-    if changed and job.env.world_size > 1:
-        state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
-        state.forward = wrapped(job.config, state.model, job.env)
+    set_whitening(job.config, state, job.env, trained)
 
 
 def train_epoch(job: Job, epoch: int) -> None:
