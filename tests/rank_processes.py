@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import run_toy
 
-SECONDS = 120  # limit of one task, on a busy machine
+SECONDS = 120  # on a busy machine
 
 
 class Failed(NamedTuple):
@@ -35,9 +35,10 @@ class Ended(NamedTuple):
 
 
 class World:
-    """`size` ranks on this machine."""
+    """`size` ranks on this machine. `seconds`: limit of one task."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, seconds: float) -> None:
+        self.seconds = seconds
         context = multiprocessing.get_context("forkserver")
         self.pipes, self.processes = [], []
         for rank in range(size):
@@ -63,9 +64,9 @@ class World:
         return [self.answer(rank) for rank in range(len(self.pipes))]
 
     def answer(self, rank: int) -> Any:
-        if not self.pipes[rank].poll(SECONDS):
+        if not self.pipes[rank].poll(self.seconds):
             self.close()
-            raise AssertionError(f"rank {rank} still runs after {SECONDS} s")
+            raise AssertionError(f"rank {rank} still runs after {self.seconds} s")
         return self.pipes[rank].recv()
 
     def close(self) -> None:
@@ -75,9 +76,9 @@ class World:
 
 
 @contextlib.contextmanager
-def world(size: int) -> Iterator[World]:
+def world(size: int, seconds: float = SECONDS) -> Iterator[World]:
     run_toy.start_server()
-    opened = World(size)
+    opened = World(size, seconds)
     try:
         yield opened
     finally:

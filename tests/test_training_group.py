@@ -11,7 +11,7 @@ from data_prep import DataError
 from dawn import RunError
 from training.config import Config
 from training.group import Group, open_group
-from training.outcome import ConfigError, PeerFailed
+from training.outcome import ConfigError
 from training.ranks import ranks
 
 CONFIG = Config(timeout_minutes=0.2)
@@ -177,30 +177,7 @@ def test_a_context_of_rank_0_is_entered_and_left_there_alone(two):
     assert two.call(held) == [["taken", "the folder", "given back"], ["the folder"]]
 
 
-# last words
-
-
-def last_words(rank_that_ends: int, texts: tuple[str, ...]) -> tuple | None:
-    with meeting() as group:
-        if group.rank == rank_that_ends:
-            for text in texts:
-                group.tell(text, 4)
-        group.any(False)
-        reason = group.reason()
-        group.any(False)
-        return (type(reason), str(reason), reason.exit_code) if reason else None
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_the_first_reason_of_a_rank_that_ends_is_what_the_others_learn(two, rank):
-    found = two.call(last_words, rank, ("no memory", "and then this"))
-    assert found[rank] is None and found[1 - rank] == (PeerFailed, f"rank {rank}: no memory", 4)
-
-
-def test_no_reason_is_waited_for_in_vain(two):
-    begin = time.monotonic()
-    assert two.call(last_words, 0, ()) == [None, None]
-    assert time.monotonic() - begin < 6
+# meeting
 
 
 def meet_alone() -> None:
@@ -225,7 +202,6 @@ def test_a_process_that_is_alone_is_a_group_of_one():
         assert not torch.distributed.is_initialized()
         assert group.sum(torch.tensor(3)) == 3 and group.any(True, False) == [True, False]
         assert group.soon("stop", True) and group.gather("a") == ["a"] and group.from_main(lambda: 5) == 5
-        assert group.reason() is None
         with pytest.raises(ConfigError, match="no"), group.held_by_main(refuse):
             pass
         with pytest.raises(DataError):
