@@ -124,8 +124,9 @@ def run(*arguments: Any, limit: tuple[int, int] | None = None) -> Ended:
 
 def start_server() -> None:
     """Import torch once, with one thread, for all children of this test session."""
-    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH")}
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH", "TORCH_CPP_LOG_LEVEL")}
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as training.__main__ sets it for several ranks, before torch
     multiprocessing.set_forkserver_preload(IMPORTED)
     multiprocessing.forkserver.ensure_running()
     for name, value in before.items():

@@ -3,15 +3,13 @@
 A run of two forked ranks costs two seconds; one under torchrun more than ten, because each process imports torch anew.
 """
 
-import json
-import os
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from run_toy import PHASES, Child, Ended, events, run, toy_arguments
+from run_toy import PHASES, Child, Ended, toy_arguments
 
 SECONDS = 60  # limit of a whole run, on a busy machine
 TIMEOUT = ["--timeout-minutes", "0.2"]  # how long a rank waits for another
@@ -19,8 +17,8 @@ HALVES = [{**phase, "bs": phase["bs"] // 2} if "bs" in phase else phase for phas
 
 
 class Ranks:
-    """`python -m training ARGUMENTS` in `count` processes that meet. `restarts`: how often a launcher would have started
-    them before; `limits` and `before`: by rank, see run_toy.Child."""
+    """`python -m training ARGUMENTS` in `count` processes that meet. `restarts`: how often a launcher has started them
+    before; `limits` by rank and `before`: see run_toy.Child."""
 
     def __init__(
         self,
