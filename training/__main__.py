@@ -11,6 +11,7 @@ from dawn import RunError
 from phases import PhaseError
 from training.config import Config
 from training.flags import Parser, config_from
+from training.interrupt import stop_with_launcher
 from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError, PeerFailed
 from training.ranks import ranks
 from training.recipes import recipe_lines
@@ -97,6 +98,7 @@ def start(config: Config) -> int:
         return show(dry_run(config, schedule, here.world_size))
     if here.world_size > 1:  # a rank that loses another says so in one line, not in torch's twenty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    stop_with_launcher()
     from training.session import run
 
     return run(config, schedule)
