@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +44,11 @@ IMPORTED = [
     "training.render_packed",
     "training.render_threads",
     "torch._dynamo",
+    "torch.nn.parallel",
+    "timm.optim",
+    "training.preflight",
     "dawn.report",
+    "matplotlib.figure",
     "matplotlib.backends.backend_agg",
 ]
 ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes", "energy_joules")  # of an epoch line
@@ -62,23 +67,31 @@ class Ended(NamedTuple):
 
 
 class Child:
-    """`python -m training ARGUMENTS` in a process of its own. `limit`: a resource.RLIMIT_* and the bytes it allows."""
+    """`python -m training ARGUMENTS` in a process of its own. `limit`: a resource.RLIMIT_* and the bytes it allows;
+    `before`: called there first."""
 
-    def __init__(self, arguments: list[str], limit: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        limit: tuple[int, int] | None = None,
+        environment: dict[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         self.streams = [os.memfd_create(name) for name in ("out", "err")]
         names = [f"/proc/{os.getpid()}/fd/{number}" for number in self.streams]
-        self.process = context.Process(target=train, args=([str(a) for a in arguments], names, limit))
+        texts = [str(argument) for argument in arguments]
+        self.process = context.Process(target=train, args=(texts, names, limit, environment or {}, before))
         self.process.start()
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
-    def wait(self) -> Ended:
-        self.process.join(SECONDS)
+    def wait(self, seconds: float = SECONDS) -> Ended:
+        self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
-            raise AssertionError(f"still running after {SECONDS} s")
+            raise AssertionError(f"still running after {seconds:.0f} s")
         texts = []
         for number in self.streams:
             os.lseek(number, 0, os.SEEK_SET)
@@ -87,10 +100,19 @@ class Child:
         return Ended(self.process.exitcode, *texts)
 
 
-def train(arguments: list[str], streams: list[str], limit: tuple[int, int] | None) -> None:
+def train(
+    arguments: list[str],
+    streams: list[str],
+    limit: tuple[int, int] | None,
+    environment: dict[str, str],
+    before: Callable[[], None] | None,
+) -> None:
     """Runs in the child."""
     for number, name in enumerate(streams, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
+    os.environ |= environment
+    if before:
+        before()
     if limit:
         resource.setrlimit(limit[0], (limit[1], limit[1]))
     sys.exit(main(arguments))
@@ -102,8 +124,9 @@ def run(*arguments: Any, limit: tuple[int, int] | None = None) -> Ended:
 
 def start_server() -> None:
     """Import torch once, with one thread, for all children of this test session."""
-    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH")}
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH", "TORCH_CPP_LOG_LEVEL")}
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as training.__main__ sets it for several ranks, before torch
     multiprocessing.set_forkserver_preload(IMPORTED)
     multiprocessing.forkserver.ensure_running()
     for name, value in before.items():

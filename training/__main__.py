@@ -11,6 +11,7 @@ from dawn import RunError
 from phases import PhaseError
 from training.config import Config
 from training.flags import Parser, config_from
+from training.interrupt import stop_with_launcher
 from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError, PeerFailed
 from training.ranks import ranks
 from training.recipes import recipe_lines
@@ -32,16 +33,16 @@ def exit_code_of(action: Callable[[], int]) -> int:
         say_once(f"error: {error}")
         return INPUT_ERROR
     except PeerFailed as error:
-        say_once(f"error: {error}")
+        say_once(f"error: {error}", error.said_by_all)
         return error.exit_code
     except KeyboardInterrupt:  # before the run can save anything
         print("interrupted before the first step", file=sys.stderr)
         return INTERRUPTED
 
 
-def say_once(text: str) -> None:
+def say_once(text: str, by_all: bool = False) -> None:
     """For all ranks, which end alike (training.group)."""
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    if by_all or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         print(text, file=sys.stderr)
 
 
@@ -95,6 +96,9 @@ def start(config: Config) -> int:
     schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
         return show(dry_run(config, schedule, here.world_size))
+    if here.world_size > 1:  # a rank that loses another says so in one line, not in torch's twenty
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    stop_with_launcher()
     from training.session import run
 
     return run(config, schedule)
