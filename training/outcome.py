@@ -5,6 +5,7 @@ from enum import Enum
 
 from data_prep import DataError
 from dawn import RunError
+from phases import PhaseError
 
 
 class Outcome(Enum):
@@ -48,6 +49,14 @@ class PeerFailed(Exception):
         self.exit_code, self.said_by_all = exit_code, said_by_all
 
 
+class Ended(ConfigError):
+    """A run that is to go on has come to its own end already: nothing is left to do."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 class Preempted(Exception):
     """SIGTERM or SIGINT arrived and the state was saved."""
 
@@ -57,12 +66,12 @@ class Diverged(Exception):
 
 
 def is_bad_input(error: BaseException) -> bool:
-    return isinstance(error, ConfigError | DataError | RunError)
+    return isinstance(error, ConfigError | DataError | PhaseError | RunError)
 
 
 def error_code(error: BaseException) -> int:
     """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
-    if isinstance(error, PeerFailed):
+    if isinstance(error, PeerFailed | Ended):
         return error.exit_code
     disk_full = isinstance(error, OSError) and error.errno in DISK_FULL
     return INPUT_ERROR if disk_full or is_bad_input(error) else Outcome.CRASHED.exit_code
