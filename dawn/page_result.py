@@ -1,0 +1,109 @@
+"""The top of the page: what came out, for one run in large figures, for several as a table with their statistics."""
+
+from statistics import median
+
+from dawn.page_data import UNITS, Shown
+from dawn.page_html import Cell, facts, note, section, table, text
+from dawn.page_sections import CLOCK_MEANINGS, result_in_words
+from dawn.records import CLOCKS, Row
+from dawn.run import Run
+from dawn.summary import plain
+from dawn.tasks import METRIC_NAMES, target_text
+
+
+def title_of(shown: list[Shown]) -> str:
+    starts = [item.run.start for item in shown]
+    if len(shown) == 1:
+        return plain(f"{starts[0].recipe} on {starts[0].task}", 80)
+    recipes, tasks = ({getattr(start, name) for start in starts} for name in ("recipe", "task"))
+    what = starts[0].recipe if len(recipes) == 1 else f"{len(recipes)} recipes"
+    return plain(f"{len(shown)} runs: {what} on {', '.join(sorted(tasks))}", 80)
+
+
+def header(shown: list[Shown]) -> str:
+    kinds = {_kind(item.run) for item in shown}
+    lines = "<br>".join(text(kind) for kind in sorted(kinds)[:3])
+    more = f"<br>and {len(kinds) - 3} more kinds" if len(kinds) > 3 else ""
+    return f"<header><h1>{text(title_of(shown))}</h1>\n<p>{lines}{more}</p></header>\n"
+
+
+def _kind(run: Run) -> str:
+    hardware, start = run.latest.hardware, run.start
+    count = hardware.get("count")
+    many = f"{count} x " if type(count) is int and count > 1 else ""
+    return f"{start.model}, {start.precision}, {many}{hardware['name']}, PyTorch {run.latest.versions['torch']}"
+
+
+def result_section(shown: list[Shown], price: float | None) -> str:
+    inside = _large_figures(shown[0].run, price) if len(shown) == 1 else _table(shown, price) + _together(shown)
+    if price is not None:
+        inside += note(f"Cost: T_total, and T_dawn as DAWNBench has it, times {price:g} US dollars per hour.")
+    meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCK_MEANINGS.items())
+    return section("result", "Result", f"{inside}<details><summary>What the clocks count</summary>\n{meanings}</details>\n")
+
+
+def _large_figures(run: Run, price: float | None) -> str:
+    """Clocks at the target; at the last evaluation where it was not reached."""
+    hit, rows = run.hit(), [row for row in run.rows if row.validation]
+    row, metric = hit or (rows[-1] if rows else None), run.start.metric
+    words = result_in_words(run)
+    figures = []
+    if row:
+        figures = [(f"T_{clock}", clock_text(row.clock[clock])) for clock in CLOCKS]
+        figures.append((f"{METRIC_NAMES[metric]}, {row.validation.correct(metric)} of {row.validation.images}",
+                        f"{row.validation.percent(metric):.6g} %"))  # fmt: skip
+        figures += [(f"cost of T_{c}", f"${dollars(row, c, price):.4g}") for c in ("total", "dawn") if price is not None]
+    cells = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in figures)
+    outcome = run.stop.outcome if run.stop else "no stop line in the log"
+    mark = "✓" if hit else "•"
+    return f"<p class=verdict>{mark} {text(words)} <span>({text(outcome)})</span></p>\n<dl class=figures>{cells}</dl>\n"
+
+
+def _table(shown: list[Shown], price: float | None) -> str:
+    money = ("cost ($), T_total", "cost ($), T_dawn") if price is not None else ()
+    names = ("run", "folder", "outcome", "target", "in epoch", "accuracy %", *(f"T_{clock} (s)" for clock in CLOCKS), *money)
+    rows = [_line(item, price) for item in shown]
+    return table(names, [("", rows)], "Result of each run")
+
+
+def _line(item: Shown, price: float | None) -> list[Cell]:
+    """Clocks stand only where the target was reached, or where there was none."""
+    run, hit = item.run, item.run.hit()
+    start, rows = run.start, [row for row in run.rows if row.validation]
+    best = max(rows, key=lambda row: row.validation.percent(start.metric), default=None)
+    seen = hit or best
+    accuracy = f"{seen.validation.percent(start.metric):.6g}" if seen else None
+    at = hit or (rows[-1] if rows and start.target is None else None)
+    clocks = [f"{at.clock[clock]:.3f}" if at else None for clock in CLOCKS]
+    money = [f"{dollars(at, clock, price):.4f}" if at else None for clock in ("total", "dawn") if price is not None]
+    target = "none" if start.target is None else target_text(start.metric, start.target)
+    reached = str(hit.epoch + 1) if hit else ("not reached" if start.target is not None else None)
+    outcome = run.stop.outcome if run.stop else "no stop line"
+    return [item.name, item.folder, outcome, target, reached, accuracy, *clocks, *money]
+
+
+def _together(shown: list[Shown]) -> str:
+    """Hits and the median of T_total for each recipe and target; a miss counts as an endless time."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for item in shown:
+        start = item.run.start
+        if start.target is not None:
+            groups.setdefault((start.recipe, target_text(start.metric, start.target)), []).append(item.run)
+    rows: list[list[Cell]] = []
+    for (recipe, target), runs in groups.items():
+        hits = [run.hit() for run in runs]
+        times = [hit.clock["total"] if hit else float("inf") for hit in hits]
+        middle = median(times)
+        shown_median = f"{middle:.3f}" if middle < float("inf") else "not reached"
+        rows.append([recipe, target, f"{sum(hit is not None for hit in hits)} of {len(runs)}", shown_median])
+    return table(("recipe", "target", "hits", "median T_total (s)"), [("", rows)], "All runs together") if rows else ""
+
+
+def dollars(row: Row, clock: str, price: float) -> float:
+    return row.clock[clock] / 3600 * price
+
+
+def clock_text(seconds: float) -> str:
+    """As in `58.03 s`, `17.08 min`, `2.96 h`."""
+    _, scale, unit = next(choice for choice in UNITS if seconds <= choice[0])
+    return f"{seconds / scale:.2f} {unit}"

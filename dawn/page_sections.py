@@ -1,0 +1,215 @@
+"""The parts of the page: what each one says in words and tables, and where its chart goes."""
+
+from typing import Any
+
+from dawn.clock import RUN_LABELS
+from dawn.page_checks import checks_of
+from dawn.page_data import Shown, ledger, phase_data, thinned
+from dawn.page_html import Cell, chart, details, facts, note, section, table, text
+from dawn.records import CLOCKS
+from dawn.run import Run
+from dawn.spans import executed_phases
+from dawn.tasks import METRIC_NAMES, target_text
+
+MOST_OPEN = 12  # rows of a table that is shown without being asked for
+LEDGER_NAMES = {
+    "data": "data wait", "train": "compute", "eval": "evaluation", "checkpoint": "checkpoint", "switch": "switch",
+    "other": "other",
+}  # fmt: skip
+CLOCK_MEANINGS = {
+    "total": "everything from the first read of training data",
+    "dawn": "T_total without evaluation and checkpoints, DAWNBench's reading",
+    "train": "data wait and training steps",
+    "cold": "T_total with program start and warm-up",
+}
+Group = tuple[str, list[list[Cell]]]
+
+
+def grouped(shown: list[Shown], rows: Any) -> list[Group]:
+    """A group of table rows for each run; its name only where there are several."""
+    return [(item.name if len(shown) > 1 else "", rows(item)) for item in shown]
+
+
+def data_table(words: str, header: tuple[str, ...], groups: list[Group]) -> str:
+    short = sum(len(rows) for _, rows in groups) <= MOST_OPEN
+    return details(f"{words} in numbers", table(header, groups, words), short)
+
+
+def time_section(shown: list[Shown]) -> str:
+    alternative = f"Line chart of validation accuracy over time. {_results_in_words(shown)}"
+    words = "Accuracy over time"
+    header = ("epoch", *(f"T_{clock} (s)" for clock in CLOCKS), "top-1 %", "top-5 %", "correct top-1, top-5", "of images")
+    inside = note("A star marks the first evaluation at or above the target. Drag to zoom, double-click to go back.")
+    inside += chart("time", alternative) + data_table(words, header, grouped(shown, _evaluations))
+    return section("accuracy-time", words, inside)
+
+
+def _evaluations(item: Shown) -> list[list[Cell]]:
+    rows = [row for row in item.run.rows if row.validation]
+    return [
+        [row.epoch + 1, *(f"{row.clock[clock]:.3f}" for clock in CLOCKS), *(_percent(row.validation.percent(m)) for m in METRIC_NAMES),
+         f"{row.validation.correct1}, {row.validation.correct5}", row.validation.images]
+        for row in rows
+    ]  # fmt: skip
+
+
+def epochs_section(shown: list[Shown]) -> str:
+    alternative = f"Line chart of validation accuracy over epochs. {_results_in_words(shown)}"
+    words = "Accuracy over epochs"
+    header = ("epoch", "images seen", "top-1 %", "top-5 %", "training loss")
+
+    def rows(item: Shown) -> list[list[Cell]]:
+        return [
+            [row.epoch + 1, row.images_seen, *(_percent(row.validation.percent(m)) if row.validation else None for m in METRIC_NAMES),
+             _number(row.train_loss)]
+            for row in item.run.rows
+        ]  # fmt: skip
+
+    inside = chart("epochs", alternative) + data_table(words, header, grouped(shown, rows))
+    return section("accuracy-epochs", words, inside)
+
+
+def ledger_section(shown: list[Shown]) -> str:
+    words = "Where the time went"
+    shares = "; ".join(f"{item.name}: {_largest(ledger(item.run))}" for item in shown[:5])
+    alternative = f"Stacked bars of seconds by kind of work, one bar per phase. {shares}."
+    header = ("epochs", "phase", *(f"{name} (s)" for name in LEDGER_NAMES.values()), "sum (s)")
+    inside = note("Every nanosecond of T_total has exactly one label; compute is the training steps without waiting for images.")
+    choice = ""
+    if len(shown) > 1:
+        options = "".join(f"<option value={i}>{text(item.name)}" for i, item in enumerate(shown))
+        choice = f'<p><label>bars: <select id="ledger-run"><option value="">whole runs{options}</select></label></p>\n'
+    inside += choice + chart("ledger", alternative) + data_table(words, header, grouped(shown, _ledger_rows))
+    return section("ledger", words, inside)
+
+
+def _ledger_rows(item: Shown) -> list[list[Cell]]:
+    lines = [(p.epochs, f"{p.value[0]} px", {n: p.seconds(n) for n in RUN_LABELS}) for p in executed_phases(item.run.rows)]
+    lines.append(("all", "whole run", ledger(item.run)))
+    return [[epochs, name, *(f"{s[n]:.3f}" for n in RUN_LABELS), f"{sum(s.values()):.3f}"] for epochs, name, s in lines]
+
+
+def speed_section(shown: list[Shown]) -> str:
+    words = "Speed"
+    header = ("epochs", "size (px)", "batch", "global batch", "images/s", "data wait", "verdict")
+    phases = [phase_data(span) for item in shown for span in executed_phases(item.run.rows)]
+    limited = sum(phase["verdict"] == "the loader limits" for phase in phases)
+    alternative = (
+        f"Two line charts over epochs: training images per second, and the share of training time that waited for images. "
+        f"The loader limits in {limited} of {len(phases)} phases."
+    )
+    inside = note("The loader limits a phase where more than 5 % of its training time waits for images; else the model does.")
+    inside += chart("speed", alternative) + data_table("Speed of each phase", header, grouped(shown, _phase_rows))
+    return section("speed", words, inside)
+
+
+def _phase_rows(item: Shown) -> list[list[Cell]]:
+    rows = []
+    for phase in map(phase_data, executed_phases(item.run.rows)):
+        wait = None if phase["wait"] is None else f"{phase['wait']:.1%}"
+        batches = (phase["size"], phase["batch_size"], phase["global_batch_size"])
+        rows.append([phase["epochs"], *batches, f"{phase['rate']:.1f}", wait, phase["verdict"]])
+    return rows
+
+
+def schedule_section(shown: list[Shown]) -> str:
+    words = "Schedule as it ran"
+    header = ("epoch", "size (px)", "batch", "global batch", "steps", "learning rate", "momentum")
+    alternative = "Step charts over epochs: learning rate, momentum, image size and batch size."
+
+    def rows(item: Shown) -> list[list[Cell]]:
+        return [
+            [row.epoch + 1, row.size, row.batch_size, row.global_batch_size, row.steps, _ramp(row.lr), _ramp(row.momentum)]
+            for row in item.run.rows
+        ]
+
+    axis = '<p><label>over: <select id="schedule-axis"><option value=epochs>epochs<option value=steps>steps</select></label></p>\n'
+    inside = axis + chart("schedule", alternative) + data_table(words, header, grouped(shown, rows))
+    return section("schedule", words, inside)
+
+
+def steps_section(shown: list[Shown], most: int) -> str:
+    """Empty where no run logged a step."""
+    if not any(item.steps for item in shown):
+        return ""
+    words = "Logged training steps"
+    header = ("step", "epochs trained", "loss", "images/s", "data wait")
+
+    def rows(item: Shown) -> list[list[Cell]]:
+        steps, _ = thinned(item, most)
+        return [
+            [s.number, f"{s.position:.4f}", _number(s.loss), _number(s.rate), None if s.wait is None else f"{s.wait:.1%}"]
+            for s in steps
+        ]
+
+    every = max(thinned(item, most)[1] for item in shown)
+    inside = note("The loss is that of training batches." + (f" One in {every} logged steps is shown." if every > 1 else ""))
+    inside += chart("steps", "Line charts over training steps: training loss, images per second, share of data wait.")
+    return section("steps", words, inside + data_table(words, header, grouped(shown, rows)))
+
+
+def setup_section(shown: list[Shown]) -> str:
+    inside = _differences(shown) if len(shown) > 1 else ""
+    for item in shown:
+        start, latest = item.run.start, item.run.latest
+        parts = [
+            ("Hardware", latest.hardware), ("Versions", latest.versions), ("Dataset", start.dataset),
+            ("Optimizer", start.optimizer), ("Configuration", start.config),
+        ]  # fmt: skip
+        words = "".join(f"<h4>{name}</h4>{facts(values.items())}" for name, values in parts)
+        general = {
+            "started": start.utc, "run id": start.run_id, "config hash": start.config_hash, "commit": latest.commit,
+            "precision": start.precision, "processes": start.world_size, "page cache": start.page_cache,
+            "compile cache": start.compile_cache, "attempts": len(item.run.attempts), "clocks": start.clock_definition,
+        }  # fmt: skip
+        inside += details(f"Set-up of {item.name}", facts(general.items()) + words, len(shown) == 1)
+    return section("setup", "Set-up", inside)
+
+
+def _differences(shown: list[Shown]) -> str:
+    """Settings that are not the same in all runs."""
+    configs = [item.run.start.config for item in shown]
+    names = sorted({name for config in configs for name in config})
+    unequal = [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
+    if not unequal:
+        return note("All runs have the same configuration.")
+    rows = [[item.name, *(str(item.run.start.config.get(name, "-")) for name in unequal)] for item in shown]
+    return note("Settings in which the runs differ:") + table(("run", *unequal), [("", rows)], "Settings that differ")
+
+
+def checks_section(shown: list[Shown]) -> str:
+    marks = {True: "✓ passed", False: "✗ failed", None: "• note"}
+    rows = grouped(shown, lambda item: [[marks[check.passed], check.words] for check in checks_of(item.run)])
+    return section("checks", "Checks", table(("result", "what"), rows, "Checks of each run"))
+
+
+def _results_in_words(shown: list[Shown]) -> str:
+    return " ".join(f"{item.name}: {result_in_words(item.run)}." for item in shown[:5])
+
+
+def result_in_words(run: Run) -> str:
+    hit, rows = run.hit(), [row for row in run.rows if row.validation]
+    if hit:
+        return f"{target_text(run.start.metric, run.start.target)} reached in epoch {hit.epoch + 1}, T_total {hit.clock['total']:.1f} s"
+    if not rows:
+        return "no evaluation"
+    best = max(row.validation.percent(run.start.metric) for row in rows)
+    return f"target not reached, best {METRIC_NAMES[run.start.metric]} {_percent(best)} %" if run.start.target else f"best {_percent(best)} %"
+
+
+def _largest(seconds: dict[str, float]) -> str:
+    total = sum(seconds.values()) or 1
+    return ", ".join(f"{LEDGER_NAMES[name]} {seconds[name] / total:.0%}" for name in LEDGER_NAMES)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6g}"
+
+
+def _ramp(pair: tuple[float, float]) -> str:
+    first, last = (f"{value:.6g}" for value in pair)
+    return first if first == last else f"{first} to {last}"
