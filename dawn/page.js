@@ -12,6 +12,10 @@
     "triangle-down": "M17 15l5-9H12z", cross: "M15.5 5h3v3.5H22v3h-3.5V15h-3v-3.5H12v-3h3.5z",
     x: "M13.4 5l3.6 3.6L20.6 5 22 6.4 18.4 10l3.6 3.6-1.4 1.4-3.6-3.6-3.6 3.6-1.4-1.4 3.6-3.6L12 6.4z",
   };
+  const CONFIG = {
+    responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", // nothing leaves the page
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
+  };
   const PRINT_WIDTH = 680;
   let printing = false;
   const state = {
@@ -28,7 +32,7 @@
     const place = find(`chart-${name}`);
     if (!place) return;
     const seen = view(place), { traces, layout } = CHARTS[name](seen, data, state);
-    const config = { responsive: true, displaylogo: false, displayModeBar: seen.narrow ? false : "hover", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+    const config = { ...CONFIG, displayModeBar: seen.narrow ? false : "hover" };
     place.style.minHeight = `${layout.height}px`;
     Plotly.react(place, traces, layout, config);
   }
@@ -55,6 +59,7 @@
   }
 
   function listRuns() {
+    find("runs").hidden = data.runs.length === 1;
     data.runs.forEach((run, index) => {
       const label = document.createElement("label"), box = document.createElement("input"), name = document.createElement("span");
       Object.assign(box, { type: "checkbox", checked: true });

@@ -174,10 +174,10 @@ function ledgerChart(view, data, state) {
   const short = bars.map(({ name }) => plainText(name.length > most ? `${name.slice(0, most - 1)}…` : name)), { name: unit, seconds: scale } = data.unit;
   const traces = LEDGER.map(([label, name, shape]) => ({
     type: "bar", orientation: "h", name, x: bars.map((bar) => bar.seconds[label] / scale), y: bars.map((_, i) => i),
-    text: bars.map((bar, i) => (bar.seconds[label] > 0.07 * Math.max(...sums) ? `${((100 * bar.seconds[label]) / sums[i]).toFixed(0)} %` : "")),
+    text: bars.map((bar, i) => (!shape && bar.seconds[label] > 0.07 * Math.max(...sums) ? `${((100 * bar.seconds[label]) / sums[i]).toFixed(0)} %` : "")),
     textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none", width: 0.72, textfont: { color: "#ffffff" },
     customdata: bars.map((bar, i) => [plainText(bar.name), sums[i] ? bar.seconds[label] / sums[i] : 0]),
-    marker: { color: view.colour(`--${label}`), line: { width: 0 }, pattern: { shape, fgcolor: view.colour("--paper"), size: 7, solidity: 0.18 } },
+    marker: { color: view.colour(`--${label}`), line: { width: 0 }, pattern: { shape, fillmode: "overlay", fgcolor: view.colour("--paper"), size: 7, solidity: 0.15 } },
     hovertemplate: `%{customdata[0]}<br>${name} %{x:.4f} ${unit}, %{customdata[1]:.1%}<extra></extra>`,
   }));
   const layout = layoutOf(view, 130 + 30 * Math.max(bars.length, 2) + (view.narrow ? 60 : 0), { showlegend: true, shapes: [], annotations: [] });
@@ -242,11 +242,11 @@ function scheduleChart(view, data, state) {
 }
 
 function stepsChart(view, data, state) {
-  const known = (name) => data.runs.some((run) => run.steps[name].some((value) => value !== null));
+  const known = (name) => data.runs.some((run) => run.steps[name]);
   const rows = [
     ["loss", "loss", {}], ["images/s", "rate", { rangemode: "tozero", hover: ".1f" }],
     ["data wait", "wait", { rangemode: "tozero", tickformat: ".0%", hover: ".2%" }], ["learning<br>rate", "lr", {}],
   ].filter(([, name]) => known(name));
-  return stacked(view, data, state, rows.map(([title, name, more]) => [title, (run) => run.steps[name], more]),
+  return stacked(view, data, state, rows.map(([title, name, more]) => [title, (run) => run.steps[name] || [], more]),
     (run) => run.steps.number, "training steps", "step %{x}", "lines");
 }

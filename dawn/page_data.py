@@ -13,7 +13,7 @@ from dawn.summary import plain
 
 UNITS = ((600, 1, "s"), (7200, 60, "min"), (float("inf"), 3600, "h"))  # up to seconds, seconds per unit, name
 LOADER_LIMITS = 0.05  # share of data wait above which the loader is what limits, as in `python -m training probe`
-MOST_STEPS = 2000  # points of logged steps in one page, so that it stays small
+MOST_STEPS = 1200  # points of logged steps in one page, so that it stays small
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,19 @@ def run_data(item: Shown, most_steps: int) -> dict[str, Any]:
 
 def _columns(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
     """A list per quantity, an element per epoch."""
-    names = ("size", "batch_size", "global_batch_size", "steps", "images", "images_seen", "lr", "momentum")
-    columns = {name: [getattr(row, name) for row in rows] for name in (*names, "train_loss")}
+    columns = {name: [getattr(row, name) for row in rows] for name in ("size", "global_batch_size", "steps")}
+    columns |= {name: [[short(end) for end in getattr(row, name)] for row in rows] for name in ("lr", "momentum")}
     columns |= {clock: [row.clock[clock] for row in rows] for clock in CLOCKS}
     for metric in METRICS:
         columns[metric] = [row.validation.percent(metric) if row.validation else None for row in rows]
-    columns["rate"] = [Span(None, (row,)).images_per_second for row in rows]
-    columns["wait"] = [wait_share(Span(None, (row,))) for row in rows]
+    columns["rate"] = [short(Span(None, (row,)).images_per_second) for row in rows]
+    columns["wait"] = [short(wait_share(Span(None, (row,)))) for row in rows]
     return columns
+
+
+def short(value: float | None) -> float | None:
+    """Seven digits, for quantities that nobody adds up."""
+    return None if value is None else float(f"{value:.7g}")
 
 
 def phase_data(span: Span) -> dict[str, Any]:
@@ -120,5 +125,6 @@ def thinned(item: Shown, most: int) -> tuple[tuple[Step, ...], int]:
 
 def _step_columns(item: Shown, most: int) -> dict[str, Any]:
     steps, every = thinned(item, most)
-    names = ("position", "number", "loss", "rate", "wait", "lr")
-    return {"every": every} | {name: [getattr(step, name) for step in steps] for name in names}
+    columns = {name: [short(getattr(step, name)) for step in steps] for name in ("loss", "rate", "wait", "lr")}
+    known = {name: column for name, column in columns.items() if any(value is not None for value in column)}
+    return {"every": every, "number": [step.number for step in steps]} | known

@@ -21,14 +21,18 @@ def script_json(value: Any) -> str:
     return encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def table(header: Sequence[str], groups: Iterable[tuple[str, Sequence[Sequence[Cell]]]], about: str) -> str:
-    """Rows in groups, each under its name (an empty name: no line for it). Wide tables scroll inside their frame.
+def table(
+    header: Sequence[str], groups: Iterable[tuple[str, Sequence[Sequence[Cell]]]], about: str, wrapped: int = -1
+) -> str:
+    """Rows in groups, each under its name (an empty name: no line for it). Wide tables scroll inside their frame;
+    column `wrapped` holds sentences, which are broken into lines instead.
 
-    End tags that HTML makes optional are left out: they would be a fifth of a large page.
+    End tags that HTML makes optional are left out, and numbers, which are most cells, have no class: a page of many
+    runs has a hundred thousand cells.
     """
     groups = list(groups)
     right = _right(len(header), groups)
-    classes = [" class=n" if right[i] else "" for i in range(len(header))]
+    classes = ["" if right[i] else " class=w" if i == wrapped else " class=l" for i in range(len(header))]
     lines = [f"<div class=scroll tabindex=0 role=region aria-label=\"{text(about)}\"><table><thead><tr>"]
     lines += [f"<th scope=col{classes[i]}>{text(name)}" for i, name in enumerate(header)]
     for name, rows in groups:

@@ -60,7 +60,7 @@ def _large_figures(run: Run, price: float | None) -> str:
 
 
 def _table(shown: list[Shown], price: float | None) -> str:
-    money = ("cost ($), T_total", "cost ($), T_dawn") if price is not None else ()
+    money = ("T_total in $", "T_dawn in $") if price is not None else ()
     names = ("run", "folder", "outcome", "target", "in epoch", "accuracy %", *(f"T_{clock} (s)" for clock in CLOCKS), *money)
     rows = [_line(item, price) for item in shown]
     return table(names, [("", rows)], "Result of each run")

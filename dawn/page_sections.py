@@ -39,7 +39,8 @@ def time_section(shown: list[Shown]) -> str:
     alternative = f"Line chart of validation accuracy over time. {_results_in_words(shown)}"
     words = "Accuracy over time"
     header = ("epoch", *(f"T_{clock} (s)" for clock in CLOCKS), "top-1 %", "top-5 %", "correct top-1, top-5", "of images")
-    inside = note("A star marks the first evaluation at or above the target. Drag to zoom, double-click to go back.")
+    shaded = " The bands are the phases of the first run that is switched on." if len(shown) > 1 else ""
+    inside = note(f"A star marks the first evaluation at or above the target.{shaded} Drag to zoom, double-click to go back.")
     inside += chart("time", alternative) + data_table(words, header, grouped(shown, _evaluations))
     return section("accuracy-time", words, inside)
 
@@ -180,7 +181,7 @@ def _differences(shown: list[Shown]) -> str:
 def checks_section(shown: list[Shown]) -> str:
     marks = {True: "✓ passed", False: "✗ failed", None: "• note"}
     rows = grouped(shown, lambda item: [[marks[check.passed], check.words] for check in checks_of(item.run)])
-    return section("checks", "Checks", table(("result", "what"), rows, "Checks of each run"))
+    return section("checks", "Checks", table(("result", "what"), rows, "Checks of each run", wrapped=1))
 
 
 def _results_in_words(shown: list[Shown]) -> str:
@@ -190,11 +191,11 @@ def _results_in_words(shown: list[Shown]) -> str:
 def result_in_words(run: Run) -> str:
     hit, rows = run.hit(), [row for row in run.rows if row.validation]
     if hit:
-        return f"{target_text(run.start.metric, run.start.target)} reached in epoch {hit.epoch + 1}, T_total {hit.clock['total']:.1f} s"
+        return f"{target_text(run.start.metric, run.start.target)} reached in epoch {hit.epoch + 1}, T_total {hit.clock['total']:.2f} s"
     if not rows:
         return "no evaluation"
     best = max(row.validation.percent(run.start.metric) for row in rows)
-    return f"target not reached, best {METRIC_NAMES[run.start.metric]} {_percent(best)} %" if run.start.target else f"best {_percent(best)} %"
+    return f"target not reached, best {METRIC_NAMES[run.start.metric]} {best:.6g} %" if run.start.target else f"best {best:.6g} %"
 
 
 def _largest(seconds: dict[str, float]) -> str:
@@ -203,7 +204,7 @@ def _largest(seconds: dict[str, float]) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.6g}"
+    return f"{value:.3f}"
 
 
 def _number(value: float | None) -> str | None:

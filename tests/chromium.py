@@ -84,7 +84,8 @@ class Page:
     def open(self, path: Path) -> None:
         """Open a report and wait until its charts are drawn."""
         self.errors, self.requests = [], []
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        failed = self.call("Page.navigate", url=path.absolute().as_uri()).get("errorText")
+        assert not failed, f"{path}: {failed}"
         self.wait_for("document.readyState === 'complete' && document.documentElement.dataset.drawn === 'true'")
 
     def wait_for(self, condition: str) -> None:
