@@ -6,6 +6,7 @@ The numbers stand in it twice: as tables, and as JSON from which plotly draws. T
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,6 @@ from dawn.run import Run, read_run_and_events
 from dawn.runlog import RunError
 from dawn.steps import Step, logged_steps
 
-PAGE_NAME = "report.html"
 SCRIPTS = ("page_charts.js", "page.js")
 
 
@@ -36,6 +36,18 @@ def read_shown(paths: Sequence[str | Path]) -> list[Shown]:
     if not any(row.validation for run, _ in runs for row in run.rows):
         raise RunError(f"{runs[0][0].path}: no evaluation yet. Reports need at least one; let the run go on.")
     return named(runs, folders=len(runs) > 1)
+
+
+def shown_alone(run: Run, events: Sequence[dict[str, Any]]) -> list[Shown]:
+    """One run with all lines of its log, as read_run_and_events gives them."""
+    return named([(run, logged_steps(run, events))], folders=False)
+
+
+def page_of(paths: Sequence[str | Path], price: float | None = None) -> bytes:
+    """The page about these runs. price: US dollars per hour of the hardware; RunError if it is none."""
+    if price is not None and not (math.isfinite(price) and price >= 0):
+        raise RunError(f"cost per hour is {price}. Give US dollars per hour, 0 or more.")
+    return page(read_shown(paths), price)
 
 
 def page(shown: list[Shown], price: float | None = None) -> bytes:

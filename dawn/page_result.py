@@ -39,7 +39,9 @@ def result_section(shown: list[Shown], price: float | None) -> str:
     if price is not None:
         inside += note(f"Cost: T_total, and T_dawn as DAWNBench has it, times {price:g} US dollars per hour.")
     meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCK_MEANINGS.items())
-    return section("result", "Result", f"{inside}<details><summary>What the clocks count</summary>\n{meanings}</details>\n")
+    return section(
+        "result", "Result", f"{inside}<details><summary>What the clocks count</summary>\n{meanings}</details>\n"
+    )
 
 
 def _large_figures(run: Run, price: float | None) -> str:
@@ -52,7 +54,9 @@ def _large_figures(run: Run, price: float | None) -> str:
         figures = [(f"T_{clock}", clock_text(row.clock[clock])) for clock in CLOCKS]
         figures.append((f"{METRIC_NAMES[metric]}, {row.validation.correct(metric)} of {row.validation.images}",
                         f"{row.validation.percent(metric):.6g} %"))  # fmt: skip
-        figures += [(f"cost of T_{c}", f"${dollars(row, c, price):.4g}") for c in ("total", "dawn") if price is not None]
+        figures += [
+            (f"cost of T_{c}", f"${dollars(row, c, price):.4g}") for c in ("total", "dawn") if price is not None
+        ]
     cells = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in figures)
     outcome = run.stop.outcome if run.stop else "no stop line in the log"
     mark = "✓" if hit else "•"
@@ -61,7 +65,16 @@ def _large_figures(run: Run, price: float | None) -> str:
 
 def _table(shown: list[Shown], price: float | None) -> str:
     money = ("T_total in $", "T_dawn in $") if price is not None else ()
-    names = ("run", "folder", "outcome", "target", "in epoch", "accuracy %", *(f"T_{clock} (s)" for clock in CLOCKS), *money)
+    names = (
+        "run",
+        "folder",
+        "outcome",
+        "target",
+        "in epoch",
+        "accuracy %",
+        *(f"T_{clock} (s)" for clock in CLOCKS),
+        *money,
+    )
     rows = [_line(item, price) for item in shown]
     return table(names, [("", rows)], "Result of each run")
 

@@ -38,9 +38,18 @@ def data_table(words: str, header: tuple[str, ...], groups: list[Group]) -> str:
 def time_section(shown: list[Shown]) -> str:
     alternative = f"Line chart of validation accuracy over time. {_results_in_words(shown)}"
     words = "Accuracy over time"
-    header = ("epoch", *(f"T_{clock} (s)" for clock in CLOCKS), "top-1 %", "top-5 %", "correct top-1, top-5", "of images")
+    header = (
+        "epoch",
+        *(f"T_{clock} (s)" for clock in CLOCKS),
+        "top-1 %",
+        "top-5 %",
+        "correct top-1, top-5",
+        "of images",
+    )
     shaded = " The bands are the phases of the first run that is switched on." if len(shown) > 1 else ""
-    inside = note(f"A star marks the first evaluation at or above the target.{shaded} Drag to zoom, double-click to go back.")
+    inside = note(
+        f"A star marks the first evaluation at or above the target.{shaded} Drag to zoom, double-click to go back."
+    )
     inside += chart("time", alternative) + data_table(words, header, grouped(shown, _evaluations))
     return section("accuracy-time", words, inside)
 
@@ -75,7 +84,9 @@ def ledger_section(shown: list[Shown]) -> str:
     shares = "; ".join(f"{item.name}: {_largest(ledger(item.run))}" for item in shown[:5])
     alternative = f"Stacked bars of seconds by kind of work, one bar per phase. {shares}."
     header = ("epochs", "phase", *(f"{name} (s)" for name in LEDGER_NAMES.values()), "sum (s)")
-    inside = note("Every nanosecond of T_total has exactly one label; compute is the training steps without waiting for images.")
+    inside = note(
+        "Every nanosecond of T_total has exactly one label; compute is the training steps without waiting for images."
+    )
     choice = ""
     if len(shown) > 1:
         options = "".join(f"<option value={i}>{text(item.name)}" for i, item in enumerate(shown))
@@ -85,7 +96,9 @@ def ledger_section(shown: list[Shown]) -> str:
 
 
 def _ledger_rows(item: Shown) -> list[list[Cell]]:
-    lines = [(p.epochs, f"{p.value[0]} px", {n: p.seconds(n) for n in RUN_LABELS}) for p in executed_phases(item.run.rows)]
+    lines = [
+        (p.epochs, f"{p.value[0]} px", {n: p.seconds(n) for n in RUN_LABELS}) for p in executed_phases(item.run.rows)
+    ]
     lines.append(("all", "whole run", ledger(item.run)))
     return [[epochs, name, *(f"{s[n]:.3f}" for n in RUN_LABELS), f"{sum(s.values()):.3f}"] for epochs, name, s in lines]
 
@@ -99,7 +112,9 @@ def speed_section(shown: list[Shown]) -> str:
         f"Two line charts over epochs: training images per second, and the share of training time that waited for images. "
         f"The loader limits in {limited} of {len(phases)} phases."
     )
-    inside = note("The loader limits a phase where more than 5 % of its training time waits for images; else the model does.")
+    inside = note(
+        "The loader limits a phase where more than 5 % of its training time waits for images; else the model does."
+    )
     inside += chart("speed", alternative) + data_table("Speed of each phase", header, grouped(shown, _phase_rows))
     return section("speed", words, inside)
 
@@ -120,7 +135,15 @@ def schedule_section(shown: list[Shown]) -> str:
 
     def rows(item: Shown) -> list[list[Cell]]:
         return [
-            [row.epoch + 1, row.size, row.batch_size, row.global_batch_size, row.steps, _ramp(row.lr), _ramp(row.momentum)]
+            [
+                row.epoch + 1,
+                row.size,
+                row.batch_size,
+                row.global_batch_size,
+                row.steps,
+                _ramp(row.lr),
+                _ramp(row.momentum),
+            ]
             for row in item.run.rows
         ]
 
@@ -139,12 +162,20 @@ def steps_section(shown: list[Shown], most: int) -> str:
     def rows(item: Shown) -> list[list[Cell]]:
         steps, _ = thinned(item, most)
         return [
-            [s.number, f"{s.position:.4f}", _number(s.loss), _number(s.rate), None if s.wait is None else f"{s.wait:.1%}"]
+            [
+                s.number,
+                f"{s.position:.4f}",
+                _number(s.loss),
+                _number(s.rate),
+                None if s.wait is None else f"{s.wait:.1%}",
+            ]
             for s in steps
         ]
 
     every = max(thinned(item, most)[1] for item in shown)
-    inside = note("The loss is that of training batches." + (f" One in {every} logged steps is shown." if every > 1 else ""))
+    inside = note(
+        "The loss is that of training batches." + (f" One in {every} logged steps is shown." if every > 1 else "")
+    )
     inside += chart("steps", "Line charts over training steps: training loss, images per second, share of data wait.")
     return section("steps", words, inside + data_table(words, header, grouped(shown, rows)))
 
@@ -195,7 +226,11 @@ def result_in_words(run: Run) -> str:
     if not rows:
         return "no evaluation"
     best = max(row.validation.percent(run.start.metric) for row in rows)
-    return f"target not reached, best {METRIC_NAMES[run.start.metric]} {best:.6g} %" if run.start.target else f"best {best:.6g} %"
+    return (
+        f"target not reached, best {METRIC_NAMES[run.start.metric]} {best:.6g} %"
+        if run.start.target
+        else f"best {best:.6g} %"
+    )
 
 
 def _largest(seconds: dict[str, float]) -> str:

@@ -78,8 +78,12 @@ class Page:
 
     def look(self, width: int, height: int = 900, scheme: str = "light", media: str = "") -> None:
         """Size of the window in CSS pixels, light or dark, screen or print."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
-        self.call("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
+        self.call(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
 
     def open(self, path: Path) -> None:
         """Open a report and wait until its charts are drawn."""
@@ -120,7 +124,9 @@ def browser(profile: Path) -> Iterator[Page]:
     ours_in, from_child = os.pipe()
     command = [chromium_path() or "chromium", *FLAGS, f"--user-data-dir={profile}"]
     shell = ["bash", "-c", f'exec "$@" 3<&{to_child} 4>&{from_child}', "bash", *command]
-    process = subprocess.Popen(shell, pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        shell, pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     os.close(to_child)
     os.close(from_child)
     page = Page(ours_out, ours_in)

@@ -34,12 +34,22 @@ class LongScript(Script):
 
     def step(self, step: int, wait: float, work: float) -> None:
         loss = 1.2 + 5.8 * math.exp(-4 * (self.now + step / STEPS) / self.epochs) + self.random.gauss(0, 0.05)
-        times = {"times/step": 1000 * (wait + work), "times/data": 1000 * wait, "losses/xent": loss, "sizes/batch_total": 1000}
-        self.log.write("step", self.attempt, epoch=self.now, step=step, images_seen=50000 * self.now + 1000 * step, **times)
+        times = {
+            "times/step": 1000 * (wait + work),
+            "times/data": 1000 * wait,
+            "losses/xent": loss,
+            "sizes/batch_total": 1000,
+        }
+        self.log.write(
+            "step", self.attempt, epoch=self.now, step=step, images_seen=50000 * self.now + 1000 * step, **times
+        )
 
     def ramps(self, epoch: int) -> dict:
         rise = 0.15 * self.epochs
-        lr = [2 * (p / rise if p < rise else (self.epochs - p) / (self.epochs - rise)) for p in (epoch, epoch + 1 - 1 / STEPS)]
+        lr = [
+            2 * (p / rise if p < rise else (self.epochs - p) / (self.epochs - rise))
+            for p in (epoch, epoch + 1 - 1 / STEPS)
+        ]
         return {"lr": lr, "momentum": [0.9, 0.9], "train_loss": 1.2 + 5.8 * math.exp(-4 * (epoch + 1) / self.epochs)}
 
 

@@ -1,0 +1,52 @@
+"""`python -m dawn report`: every report of a run as files, or one page about several runs."""
+
+import argparse
+from pathlib import Path
+
+from dawn.command import Command
+from dawn.runlog import RunError
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or its run.jsonl")
+    command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
+    command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
+    command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
+    command.add_argument("--code-url", metavar="URL", help="where the code can be found")
+    words = "a page (.html), or a folder for all files; default: beside the log, of several runs report.html here"
+    command.add_argument("--out", metavar="PATH", help=words)
+
+
+def report_command(args: argparse.Namespace) -> None:
+    """Prints what was written. RunError for runs that cannot be read and places that cannot be written."""
+    page = _page_path(args)
+    if page is None:
+        from dawn.report import write_reports
+
+        details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
+        for path in write_reports(args.runs[0], *details, out=args.out).values():
+            print(path)
+        return
+    from dawn.files import write_atomic
+    from dawn.page import page_of
+
+    for flag in ("author", "author_email", "code_url"):
+        if getattr(args, flag) is not None:
+            raise RunError(f"--{flag.replace('_', '-')}: a page has no entry. Leave it out, or report one run.")
+    print(write_atomic(page, page_of(args.runs, args.cost_per_hour)))
+
+
+def _page_path(args: argparse.Namespace) -> Path | None:
+    """Where only the page is written; None: all files of the one run."""
+    from dawn.report import PAGE_NAME
+
+    out = Path(args.out) if args.out else None
+    if out is not None and out.suffix.lower() in (".html", ".htm"):
+        return out
+    if len(args.runs) == 1:
+        return None
+    return Path(PAGE_NAME) if out is None else out / PAGE_NAME
+
+
+HELP = "all reports of a run as files, or one HTML page about one or several runs (--out PAGE.html)"
+REPORT = Command(HELP, add_arguments, report_command)
