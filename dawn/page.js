@@ -16,7 +16,7 @@
     responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", // nothing leaves the page
     modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
   };
-  const PRINT_WIDTH = 680;
+  const PRINT_WIDTH = 680, NARROW = 560, NARROW_WINDOW = "(max-width: 600px)"; // CSS pixels
   let printing = false;
   const state = {
     runs: new Set(data.runs.keys()), clock: "total", metric: data.metric, logTime: false, history: false,
@@ -25,7 +25,7 @@
 
   function view(place) {
     const style = getComputedStyle(root), wide = printing ? PRINT_WIDTH : place.clientWidth;
-    return { narrow: wide < 560, width: printing ? PRINT_WIDTH : undefined, colour: (name) => style.getPropertyValue(name).trim() };
+    return { narrow: wide < NARROW, width: printing ? PRINT_WIDTH : undefined, colour: (name) => style.getPropertyValue(name).trim() };
   }
 
   function draw(name) {
@@ -73,22 +73,24 @@
     });
   }
 
-  function on(id, take) {
+  function on(id, charts, take) {
     const control = find(id);
-    if (control) control.addEventListener("change", () => { take(control); drawAll(); });
+    if (control) control.addEventListener("change", () => { take(control); charts.forEach(draw); });
   }
 
   function listen() {
-    on("clock", (control) => { state.clock = control.value; });
-    on("metric", (control) => { state.metric = control.value; });
-    on("log-time", (control) => { state.logTime = control.checked; });
-    on("history", (control) => {
+    on("clock", ["time"], (control) => { state.clock = control.value; });
+    on("metric", ["time", "epochs"], (control) => { state.metric = control.value; });
+    on("log-time", ["time"], (control) => { state.logTime = control.checked; });
+    on("history", ["time"], (control) => {
       state.history = control.checked;
       state.logTime = find("log-time").checked = control.checked; // they spread over five powers of ten
     });
-    on("ledger-run", (control) => { state.ledgerRun = control.value === "" ? null : Number(control.value); });
-    on("schedule-axis", (control) => { state.scheduleAxis = control.value; });
+    on("ledger-run", ["ledger"], (control) => { state.ledgerRun = control.value === "" ? null : Number(control.value); });
+    on("schedule-axis", ["schedule"], (control) => { state.scheduleAxis = control.value; });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+    matchMedia("print").addEventListener("change", drawAll); // some browsers are back on the screen only after afterprint
+    matchMedia(NARROW_WINDOW).addEventListener("change", drawAll); // a phone is turned; plotly does the rest
     addEventListener("beforeprint", () => { printing = true; root.dataset.theme = "light"; drawAll(); });
     addEventListener("afterprint", () => { printing = false; delete root.dataset.theme; drawAll(); });
   }

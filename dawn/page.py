@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dawn import page_result, page_sections
+from dawn import page_result, page_sections, page_setup
 from dawn.page_data import MOST_STEPS, Shown, named, page_data
 from dawn.page_html import script_json, text
 from dawn.run import Run, read_run_and_events
@@ -58,8 +58,8 @@ def page(shown: list[Shown], price: float | None = None) -> bytes:
         page_result.header(shown), "<main>\n", page_result.result_section(shown, price), controls(data),
         page_sections.time_section(shown), page_sections.epochs_section(shown), page_sections.ledger_section(shown),
         page_sections.speed_section(shown), page_sections.schedule_section(shown),
-        page_sections.steps_section(shown, most), page_sections.checks_section(shown),
-        page_sections.setup_section(shown), "</main>\n",
+        page_sections.steps_section(shown, most), page_setup.checks_section(shown),
+        page_setup.setup_section(shown), "</main>\n",
     ]  # fmt: skip
     return _document(page_result.title_of(shown), "".join(body), data).encode()
 
@@ -101,7 +101,8 @@ def _document(title: str, body: str, data: dict[str, Any]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f"<title>{text(title)}</title>\n<style>\n{_asset('page.css')}</style></head>\n<body>\n{body}"
         f'<script type="application/json" id="data">{script_json(data)}</script>\n{scripts}</body></html>\n'
     )

@@ -61,7 +61,8 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 
 
 def section(name: str, title: str, inside: str) -> str:
-    return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{text(title)}</h2>\n{inside}</section>\n'
+    heading = f'<h2 id="{name}-title">{text(title)}</h2>'
+    return f'<section id="{name}" aria-labelledby="{name}-title">{heading}\n{inside}</section>\n'
 
 
 def note(words: str) -> str:

@@ -2,9 +2,10 @@
 
 from statistics import median
 
-from dawn.page_data import UNITS, Shown
+from dawn.page_data import Shown
 from dawn.page_html import Cell, facts, note, section, table, text
-from dawn.page_sections import CLOCK_MEANINGS, result_in_words
+from dawn.page_sections import CLOCK_MEANINGS
+from dawn.page_words import clock_text, result_in_words
 from dawn.records import CLOCKS, Row
 from dawn.run import Run
 from dawn.summary import plain
@@ -114,9 +115,3 @@ def _together(shown: list[Shown]) -> str:
 
 def dollars(row: Row, clock: str, price: float) -> float:
     return row.clock[clock] / 3600 * price
-
-
-def clock_text(seconds: float) -> str:
-    """As in `58.03 s`, `17.08 min`, `2.96 h`."""
-    _, scale, unit = next(choice for choice in UNITS if seconds <= choice[0])
-    return f"{seconds / scale:.2f} {unit}"

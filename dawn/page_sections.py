@@ -3,13 +3,11 @@
 from typing import Any
 
 from dawn.clock import RUN_LABELS
-from dawn.page_checks import checks_of
 from dawn.page_data import Shown, ledger, phase_data, thinned
-from dawn.page_html import Cell, chart, details, facts, note, section, table, text
+from dawn.page_html import Cell, chart, details, note, section, table, text
+from dawn.page_words import accuracy_texts, number_text, ramp_text, result_in_words
 from dawn.records import CLOCKS
-from dawn.run import Run
 from dawn.spans import executed_phases
-from dawn.tasks import METRIC_NAMES, target_text
 
 MOST_OPEN = 12  # rows of a table that is shown without being asked for
 LEDGER_NAMES = {
@@ -55,12 +53,14 @@ def time_section(shown: list[Shown]) -> str:
 
 
 def _evaluations(item: Shown) -> list[list[Cell]]:
-    rows = [row for row in item.run.rows if row.validation]
-    return [
-        [row.epoch + 1, *(f"{row.clock[clock]:.3f}" for clock in CLOCKS), *(_percent(row.validation.percent(m)) for m in METRIC_NAMES),
-         f"{row.validation.correct1}, {row.validation.correct5}", row.validation.images]
-        for row in rows
-    ]  # fmt: skip
+    rows = []
+    for row in item.run.rows:
+        if seen := row.validation:
+            counts = (f"{seen.correct1}, {seen.correct5}", seen.images)
+            rows.append(
+                [row.epoch + 1, *(f"{row.clock[clock]:.3f}" for clock in CLOCKS), *accuracy_texts(row), *counts]
+            )
+    return rows
 
 
 def epochs_section(shown: list[Shown]) -> str:
@@ -70,10 +70,8 @@ def epochs_section(shown: list[Shown]) -> str:
 
     def rows(item: Shown) -> list[list[Cell]]:
         return [
-            [row.epoch + 1, row.images_seen, *(_percent(row.validation.percent(m)) if row.validation else None for m in METRIC_NAMES),
-             _number(row.train_loss)]
-            for row in item.run.rows
-        ]  # fmt: skip
+            [row.epoch + 1, row.images_seen, *accuracy_texts(row), number_text(row.train_loss)] for row in item.run.rows
+        ]
 
     inside = chart("epochs", alternative) + data_table(words, header, grouped(shown, rows))
     return section("accuracy-epochs", words, inside)
@@ -109,8 +107,8 @@ def speed_section(shown: list[Shown]) -> str:
     phases = [phase_data(span) for item in shown for span in executed_phases(item.run.rows)]
     limited = sum(phase["verdict"] == "the loader limits" for phase in phases)
     alternative = (
-        f"Two line charts over epochs: training images per second, and the share of training time that waited for images. "
-        f"The loader limits in {limited} of {len(phases)} phases."
+        "Two line charts over epochs: training images per second, and the share of training time that waited for "
+        f"images. The loader limits in {limited} of {len(phases)} phases."
     )
     inside = note(
         "The loader limits a phase where more than 5 % of its training time waits for images; else the model does."
@@ -141,13 +139,14 @@ def schedule_section(shown: list[Shown]) -> str:
                 row.batch_size,
                 row.global_batch_size,
                 row.steps,
-                _ramp(row.lr),
-                _ramp(row.momentum),
+                ramp_text(row.lr),
+                ramp_text(row.momentum),
             ]
             for row in item.run.rows
         ]
 
-    axis = '<p><label>over: <select id="schedule-axis"><option value=epochs>epochs<option value=steps>steps</select></label></p>\n'
+    options = "<option value=epochs>epochs<option value=steps>steps"
+    axis = f'<p><label>over: <select id="schedule-axis">{options}</select></label></p>\n'
     inside = axis + chart("schedule", alternative) + data_table(words, header, grouped(shown, rows))
     return section("schedule", words, inside)
 
@@ -165,8 +164,8 @@ def steps_section(shown: list[Shown], most: int) -> str:
             [
                 s.number,
                 f"{s.position:.4f}",
-                _number(s.loss),
-                _number(s.rate),
+                number_text(s.loss),
+                number_text(s.rate),
                 None if s.wait is None else f"{s.wait:.1%}",
             ]
             for s in steps
@@ -180,72 +179,10 @@ def steps_section(shown: list[Shown], most: int) -> str:
     return section("steps", words, inside + data_table(words, header, grouped(shown, rows)))
 
 
-def setup_section(shown: list[Shown]) -> str:
-    inside = _differences(shown) if len(shown) > 1 else ""
-    for item in shown:
-        start, latest = item.run.start, item.run.latest
-        parts = [
-            ("Hardware", latest.hardware), ("Versions", latest.versions), ("Dataset", start.dataset),
-            ("Optimizer", start.optimizer), ("Configuration", start.config),
-        ]  # fmt: skip
-        words = "".join(f"<h4>{name}</h4>{facts(values.items())}" for name, values in parts)
-        general = {
-            "started": start.utc, "run id": start.run_id, "config hash": start.config_hash, "commit": latest.commit,
-            "precision": start.precision, "processes": start.world_size, "page cache": start.page_cache,
-            "compile cache": start.compile_cache, "attempts": len(item.run.attempts), "clocks": start.clock_definition,
-        }  # fmt: skip
-        inside += details(f"Set-up of {item.name}", facts(general.items()) + words, len(shown) == 1)
-    return section("setup", "Set-up", inside)
-
-
-def _differences(shown: list[Shown]) -> str:
-    """Settings that are not the same in all runs."""
-    configs = [item.run.start.config for item in shown]
-    names = sorted({name for config in configs for name in config})
-    unequal = [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
-    if not unequal:
-        return note("All runs have the same configuration.")
-    rows = [[item.name, *(str(item.run.start.config.get(name, "-")) for name in unequal)] for item in shown]
-    return note("Settings in which the runs differ:") + table(("run", *unequal), [("", rows)], "Settings that differ")
-
-
-def checks_section(shown: list[Shown]) -> str:
-    marks = {True: "✓ passed", False: "✗ failed", None: "• note"}
-    rows = grouped(shown, lambda item: [[marks[check.passed], check.words] for check in checks_of(item.run)])
-    return section("checks", "Checks", table(("result", "what"), rows, "Checks of each run", wrapped=1))
-
-
 def _results_in_words(shown: list[Shown]) -> str:
     return " ".join(f"{item.name}: {result_in_words(item.run)}." for item in shown[:5])
-
-
-def result_in_words(run: Run) -> str:
-    hit, rows = run.hit(), [row for row in run.rows if row.validation]
-    if hit:
-        return f"{target_text(run.start.metric, run.start.target)} reached in epoch {hit.epoch + 1}, T_total {hit.clock['total']:.2f} s"
-    if not rows:
-        return "no evaluation"
-    best = max(row.validation.percent(run.start.metric) for row in rows)
-    return (
-        f"target not reached, best {METRIC_NAMES[run.start.metric]} {best:.6g} %"
-        if run.start.target
-        else f"best {best:.6g} %"
-    )
 
 
 def _largest(seconds: dict[str, float]) -> str:
     total = sum(seconds.values()) or 1
     return ", ".join(f"{LEDGER_NAMES[name]} {seconds[name] / total:.0%}" for name in LEDGER_NAMES)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.6g}"
-
-
-def _ramp(pair: tuple[float, float]) -> str:
-    first, last = (f"{value:.6g}" for value in pair)
-    return first if first == last else f"{first} to {last}"

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
-    "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
 PATIENCE_SECONDS = 60
 
@@ -94,7 +94,7 @@ class Page:
 
     def wait_for(self, condition: str) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
-        while not self.value(condition):
+        while not self.value(f"Boolean({condition})"):
             assert time.monotonic() < end and not self.errors, f"{condition} does not come true; {self.errors}"
             time.sleep(0.02)
 

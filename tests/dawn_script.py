@@ -97,7 +97,8 @@ class Script:
             self.pass_in("eval", 1.5)
             validation = {"correct1": correct[0], "correct5": correct[1], "images": images}
             validation |= {"size": 32, "weights": "ema", "tta": "none", "k5": 5}
-        counts = {"size": self.sizes[epoch], "batch_size": 1000, "global_batch_size": 1000, "steps": 50, "images": 50000}
+        counts = {"size": self.sizes[epoch], "batch_size": 1000, "global_batch_size": 1000}
+        counts |= {"steps": 50, "images": 50000}
         seen = {"images_seen": 50000 * (epoch + 1), "validation": validation, "peak_memory_bytes": 10**9}
         self.log.write("epoch", self.attempt, epoch=epoch, **counts, **self.ramps(epoch), **seen, **self.clock.lap())
 

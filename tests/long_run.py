@@ -1,4 +1,4 @@
-"""Logs of long runs with a plausible course: for the tests and the benchmark of the page. The same seed, the same log."""
+"""Logs of long runs with a plausible course, the same for the same seed: for tests and benchmark of the page."""
 
 import math
 import random

@@ -224,9 +224,15 @@ def test_command_makes_one_page_of_one_or_more_runs(tmp_path, capsys, monkeypatc
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--out", "x.html", "--author", "me"], "--author"), (["--out", "none/x.html"], "--out"), (["RUN"], "given twice"),
-     (["none"], "none"), (["--out", "x.html", "--cost-per-hour=-1"], "cost per hour"), (["--out", "x.html", "--cost-per-hour=nan"], "cost")],
-)  # fmt: skip
+    [
+        (["--out", "x.html", "--author", "me"], "--author"),
+        (["--out", "none/x.html"], "--out"),
+        (["RUN"], "given twice"),
+        (["none"], "none"),
+        (["--out", "x.html", "--cost-per-hour=-1"], "cost per hour"),
+        (["--out", "x.html", "--cost-per-hour=nan"], "cost per hour"),
+    ],
+)
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     scripted_run(tmp_path / "RUN")
