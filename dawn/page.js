@@ -19,7 +19,7 @@
   const PRINT_WIDTH = 680, NARROW = 560, NARROW_WINDOW = "(max-width: 600px)"; // CSS pixels
   let printing = false;
   const state = {
-    runs: new Set(data.runs.keys()), clock: "total", metric: data.metric, logTime: false, history: false,
+    runs: new Set(data.runs.keys()), clock: "total", metric: data.metric, logTime: false, near: false, history: false,
     ledgerRun: data.runs.length > 1 ? null : 0, scheduleAxis: "epochs",
   };
 
@@ -81,6 +81,7 @@
   function listen() {
     on("clock", ["time"], (control) => { state.clock = control.value; });
     on("metric", ["time", "epochs"], (control) => { state.metric = control.value; });
+    on("near", ["time", "epochs"], (control) => { state.near = control.checked; });
     on("log-time", ["time"], (control) => { state.logTime = control.checked; });
     on("history", ["time"], (control) => {
       state.history = control.checked;

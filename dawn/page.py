@@ -35,7 +35,7 @@ def read_shown(paths: Sequence[str | Path]) -> list[Shown]:
         runs.append((run, logged_steps(run, events)))
     if not any(row.validation for run, _ in runs for row in run.rows):
         raise RunError(f"{runs[0][0].path}: no evaluation yet. Reports need at least one; let the run go on.")
-    return named(runs, folders=len(runs) > 1)
+    return named(in_order(runs), folders=len(runs) > 1)
 
 
 def shown_alone(run: Run, events: Sequence[dict[str, Any]]) -> list[Shown]:
@@ -48,6 +48,12 @@ def page_of(paths: Sequence[str | Path], price: float | None = None) -> bytes:
     if price is not None and not (math.isfinite(price) and price >= 0):
         raise RunError(f"cost per hour is {price}. Give US dollars per hour, 0 or more.")
     return page(read_shown(paths), price)
+
+
+def in_order(runs: list[tuple[Run, tuple[Step, ...]]]) -> list[tuple[Run, tuple[Step, ...]]]:
+    """Recipes as they come first, the seeds of each by number: a shell puts seed 10 before seed 2."""
+    recipes = list(dict.fromkeys(run.start.recipe for run, _ in runs))
+    return sorted(runs, key=lambda item: (recipes.index(item[0].start.recipe), item[0].start.seed))
 
 
 def page(shown: list[Shown], price: float | None = None) -> bytes:
@@ -69,12 +75,14 @@ def controls(data: dict[str, Any]) -> str:
     clocks = [("total", "T_total"), ("dawn", "T_dawn"), ("train", "T_train"), ("cold", "T_cold")]
     clocks += [("cost", "cost of T_total")] if data["price"] is not None else []
     metrics = sorted([("top1", "top-1"), ("top5", "top-5")], key=lambda item: item[0] != data["metric"])
+    aims = any(run["target"] is not None for run in data["runs"])
+    near = '<label><input type="checkbox" id="near"> near the target</label>\n' if aims else ""
     old = '<label><input type="checkbox" id="history"> historical results</label>' if data["history"] else ""
     return (
         '<form id="controls" aria-label="What the charts show">\n<fieldset id="runs"><legend>runs</legend></fieldset>\n'
         f'<label>time: <select id="clock">{_options(clocks)}</select></label>\n'
         f'<label>accuracy: <select id="metric">{_options(metrics)}</select></label>\n'
-        f'<label><input type="checkbox" id="log-time"> logarithmic time</label>\n{old}</form>\n'
+        f'<label><input type="checkbox" id="log-time"> logarithmic time</label>\n{near}{old}</form>\n'
         "<noscript><p>The charts need JavaScript; all numbers are in the tables.</p></noscript>\n"
     )
 

@@ -8,6 +8,7 @@ const LEDGER = [
   ["data", "data wait", "/"], ["train", "compute", ""], ["eval", "evaluation", "."], ["checkpoint", "checkpoint", "x"],
   ["switch", "switch", "\\"], ["other", "other", "+"],
 ];
+const VERDICT_GAP = 0.2; // of the height, room for what limits each phase
 const METRIC_NAMES = { top1: "top-1", top5: "top-5" };
 
 // plotly reads a few tags and entities in its texts; as entities they stay text
@@ -50,6 +51,13 @@ function axis(view, title, more) {
     title: { text: title, standoff: 8, font: { size: view.narrow ? 12 : 13 } }, gridcolor: view.colour("--line"), zeroline: false,
     linecolor: view.colour("--line"), automargin: true, nticks: view.narrow ? 6 : 10, ...more,
   };
+}
+
+// near the target: from a few points below it on, where the runs part
+function accuracyRange(state, values, targets) {
+  const range = padded([...values, ...targets], 101), target = Math.min(...targets);
+  if (state.near && targets.length) range[0] = target - Math.max(1, 2 * (range[1] - target));
+  return range;
 }
 
 // a little more than the values span; a constant gets some room too
@@ -131,8 +139,8 @@ function timeChart(view, data, state) {
   const range = state.logTime ? [Math.log10(left) - 0.05, Math.log10(right) + 0.05] : [0, right * 1.03];
   layout.xaxis = axis(view, unit.title, { type: state.logTime ? "log" : "linear", range, showgrid: false });
   if (state.logTime) layout.xaxis.dtick = Math.log10(right / left) > 2 ? 1 : "D2";
-  layout.yaxis = axis(view, `${METRIC_NAMES[state.metric]} accuracy (%)`, { range: padded([...values, ...targets, ...(old ? old.y : [])], 101) });
-  layout.uirevision = `${state.clock} ${state.metric} ${state.logTime} ${state.history}`;
+  layout.yaxis = axis(view, `${METRIC_NAMES[state.metric]} accuracy (%)`, { range: accuracyRange(state, [...values, ...(old ? old.y : [])], targets) });
+  layout.uirevision = `${state.clock} ${state.metric} ${state.logTime} ${state.history} ${state.near}`;
   return { traces, layout };
 }
 
@@ -161,8 +169,8 @@ function epochsChart(view, data, state) {
   const layout = layoutOf(view, view.narrow ? 340 : 400, phaseBands(view, data, state, epochBorders, end, (phase) => `${phase.size} px`));
   const targets = targetLines(view, data, state, layout);
   layout.xaxis = axis(view, "epochs trained", { range: [0, end * 1.02 + 0.1], showgrid: false });
-  layout.yaxis = axis(view, `${METRIC_NAMES[state.metric]} accuracy (%)`, { range: padded([...traces.flatMap((trace) => trace.y), ...targets], 101) });
-  layout.uirevision = state.metric;
+  layout.yaxis = axis(view, `${METRIC_NAMES[state.metric]} accuracy (%)`, { range: accuracyRange(state, traces.flatMap((trace) => trace.y), targets) });
+  layout.uirevision = `${state.metric} ${state.near}`;
   return { traces, layout };
 }
 
@@ -170,8 +178,9 @@ function ledgerChart(view, data, state) {
   const chosen = state.ledgerRun === null ? null : data.runs[state.ledgerRun];
   const bars = chosen ? chosen.phases.map((phase) => ({ name: `${phase.epochs}: ${phase.size} px`, seconds: phase.seconds }))
     : runsShown(data, state).map(({ run }) => ({ name: run.name, seconds: run.ledger }));
-  const sums = bars.map((bar) => LEDGER.reduce((sum, [label]) => sum + bar.seconds[label], 0)), most = view.narrow ? 16 : 40;
-  const short = bars.map(({ name }) => plainText(name.length > most ? `${name.slice(0, most - 1)}…` : name)), { name: unit, seconds: scale } = data.unit;
+  const sums = bars.map((bar) => LEDGER.reduce((sum, [label]) => sum + bar.seconds[label], 0)), most = view.narrow ? 17 : 40;
+  const shorter = (name) => (name.length > most ? `${name.slice(0, most / 2)}…${name.slice(-most / 2)}` : name); // the seed is at the end
+  const short = bars.map(({ name }) => plainText(shorter(name))), { name: unit, seconds: scale } = data.unit;
   const traces = LEDGER.map(([label, name, shape]) => ({
     type: "bar", orientation: "h", name, x: bars.map((bar) => bar.seconds[label] / scale), y: bars.map((_, i) => i),
     text: bars.map((bar, i) => (!shape && bar.seconds[label] > 0.07 * Math.max(...sums) ? `${((100 * bar.seconds[label]) / sums[i]).toFixed(0)} %` : "")),
@@ -189,9 +198,9 @@ function ledgerChart(view, data, state) {
 }
 
 // charts below each other over one x-axis; rows: [title, values(run) or null where a run has none, more of the axis]
-function stacked(view, data, state, rows, xOf, xTitle, xHover, mode) {
+function stacked(view, data, state, rows, xOf, xTitle, xHover, mode, gap = 0.06) {
   const traces = [], layout = layoutOf(view, 60 + (view.narrow ? 130 : 145) * rows.length, { shapes: [], annotations: [] });
-  const gap = 0.06, tall = (1 - gap * (rows.length - 1)) / rows.length;
+  const tall = (1 - gap * (rows.length - 1)) / rows.length;
   rows.forEach(([title, valuesOf, more], row) => {
     const id = row ? `y${row + 1}` : "y", all = [], top = 1 - row * (tall + gap);
     for (const { run, index } of runsShown(data, state)) {
@@ -213,10 +222,11 @@ function speedChart(view, data, state) {
     ["images/s", (run) => run.epochs.rate, { rangemode: "tozero", hover: ".1f" }],
     ["data wait", (run) => run.epochs.wait, { rangemode: "tozero", tickformat: ".0%", hover: ".2%" }],
   ];
-  const figure = stacked(view, data, state, rows, (run) => run.epochs.size.map((_, i) => i + 1), "epochs trained", "epoch %{x}", "lines+markers");
+  const figure = stacked(view, data, state, rows, (run) => run.epochs.size.map((_, i) => i + 1), "epochs trained", "epoch %{x}", "lines+markers", VERDICT_GAP);
   const end = lastEpoch(data, state), words = (phase) => phase.verdict.replace("the ", "").replace(" limits", "<br>limits");
   Object.assign(figure.layout, phaseBands(view, data, state, epochBorders, end, words));
-  figure.layout.annotations.forEach((annotation) => Object.assign(annotation, { y: 0.53, yanchor: "bottom" }));
+  figure.layout.annotations = figure.layout.annotations.filter((annotation) => !annotation.textangle);
+  figure.layout.annotations.forEach((annotation) => Object.assign(annotation, { y: 0.5, yanchor: "middle" })); // between the charts
   const wait = figure.layout.yaxis2;
   wait.range = [0, Math.max(0.06, wait.range[1])];
   figure.layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y2", y0: 0.05, y1: 0.05, line: { color: view.colour("--target"), width: 1.5, dash: "dash" } });

@@ -37,5 +37,12 @@ def _differences(shown: list[Shown]) -> str:
 
 def checks_section(shown: list[Shown]) -> str:
     marks = {True: "✓ passed", False: "✗ failed", None: "• note"}
-    rows = grouped(shown, lambda item: [[marks[check.passed], check.words] for check in checks_of(item.run)])
-    return section("checks", "Checks", table(("result", "what"), rows, "Checks of each run", wrapped=1))
+    found = {item.name: checks_of(item.run) for item in shown}
+    rows = grouped(shown, lambda item: [[marks[check.passed], check.words] for check in found[item.name]])
+    inside = table(("result", "what"), rows, "Checks of each run", wrapped=1)
+    if len(shown) > 1:
+        wrong = [[name, c.words] for name, checks in found.items() for c in checks if not c.passed]
+        some = note(f"{sum(len(checks) for checks in found.values()) - len(wrong)} checks passed, the others are:")
+        list_of_wrong = some + table(("run", "what"), [("", wrong)], "Checks that did not pass", wrapped=1)
+        inside = (list_of_wrong if wrong else note("All checks passed.")) + details("All checks of every run", inside)
+    return section("checks", "Checks", inside)
