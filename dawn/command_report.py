@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 
 from dawn.command import Command
+from dawn.run import LOG_NAME
 from dawn.runlog import RunError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or its run.jsonl")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or of runs, or a run.jsonl")
     command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
     command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
     command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
@@ -19,12 +20,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def report_command(args: argparse.Namespace) -> None:
     """Prints what was written. RunError for runs that cannot be read and places that cannot be written."""
-    page = _page_path(args)
+    runs = [path for name in args.runs for path in _runs_in(Path(name))]
+    page = _page_path(runs, args.out)
     if page is None:
         from dawn.report import write_reports
 
         details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
-        for path in write_reports(args.runs[0], *details, out=args.out).values():
+        for path in write_reports(runs[0], *details, out=args.out).values():
             print(path)
         return
     from dawn.files import write_atomic
@@ -33,17 +35,23 @@ def report_command(args: argparse.Namespace) -> None:
     for flag in ("author", "author_email", "code_url"):
         if getattr(args, flag) is not None:
             raise RunError(f"--{flag.replace('_', '-')}: a page has no entry. Leave it out, or report one run.")
-    print(write_atomic(page, page_of(args.runs, args.cost_per_hour)))
+    print(write_atomic(page, page_of(runs, args.cost_per_hour)))
 
 
-def _page_path(args: argparse.Namespace) -> Path | None:
+def _runs_in(place: Path) -> list[Path]:
+    """The run itself, or the runs in the subfolders of a folder that is none, by name."""
+    inside = [] if (place / LOG_NAME).exists() else sorted(log.parent for log in place.glob(f"*/{LOG_NAME}"))
+    return inside or [place]
+
+
+def _page_path(runs: list[Path], wanted: str | None) -> Path | None:
     """Where only the page is written; None: all files of the one run."""
     from dawn.report import PAGE_NAME
 
-    out = Path(args.out) if args.out else None
+    out = Path(wanted) if wanted else None
     if out is not None and out.suffix.lower() in (".html", ".htm"):
         return out
-    if len(args.runs) == 1:
+    if len(runs) == 1:
         return None
     return Path(PAGE_NAME) if out is None else out / PAGE_NAME
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dawn import page_result, page_sections, page_setup
+from dawn import page_result, page_sections, page_setup, page_statistics
 from dawn.page_data import MOST_STEPS, Shown, named, page_data
 from dawn.page_html import script_json, text
 from dawn.run import Run, read_run_and_events
@@ -61,7 +61,8 @@ def page(shown: list[Shown], price: float | None = None) -> bytes:
     data = page_data(shown, price) | {"history": history(shown)}
     most = MOST_STEPS // len(shown)
     body = [
-        page_result.header(shown), "<main>\n", page_result.result_section(shown, price), controls(data),
+        page_result.header(shown), "<main>\n", page_result.result_section(shown, price),
+        page_statistics.statistics_section(shown), controls(data),
         page_sections.time_section(shown), page_sections.epochs_section(shown), page_sections.ledger_section(shown),
         page_sections.speed_section(shown), page_sections.schedule_section(shown),
         page_sections.steps_section(shown, most), page_setup.checks_section(shown),

@@ -4,14 +4,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from dawn.chart import UNITS
 from dawn.clock import RUN_LABELS
 from dawn.records import CLOCKS, METRICS, Row
 from dawn.run import Run
 from dawn.spans import Span, executed_phases
 from dawn.steps import Step
-from dawn.summary import plain
+from dawn.tables import plain
 
-UNITS = ((600, 1, "s"), (7200, 60, "min"), (float("inf"), 3600, "h"))  # up to seconds, seconds per unit, name
 LOADER_LIMITS = 0.05  # share of data wait above which the loader is what limits, as in `python -m training probe`
 MOST_STEPS = 1200  # points of logged steps in one page, so that it stays small
 

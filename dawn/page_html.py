@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dawn.summary import plain
+from dawn.tables import plain
 
 Cell = str | int | None  # None: an empty cell; whole numbers and texts that begin with a digit stand on the right
 

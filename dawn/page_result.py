@@ -1,6 +1,4 @@
-"""The top of the page: what came out, for one run in large figures, for several as a table with their statistics."""
-
-from statistics import median
+"""The top of the page: what came out, for one run in large figures, for several as a table."""
 
 from dawn.page_data import Shown
 from dawn.page_html import Cell, facts, note, section, table, text
@@ -8,7 +6,7 @@ from dawn.page_sections import CLOCK_MEANINGS
 from dawn.page_words import clock_text, result_in_words
 from dawn.records import CLOCKS, Row
 from dawn.run import Run
-from dawn.summary import plain
+from dawn.tables import plain
 from dawn.tasks import METRIC_NAMES, target_text
 
 
@@ -36,7 +34,7 @@ def _kind(run: Run) -> str:
 
 
 def result_section(shown: list[Shown], price: float | None) -> str:
-    inside = _large_figures(shown[0].run, price) if len(shown) == 1 else _table(shown, price) + _together(shown)
+    inside = _large_figures(shown[0].run, price) if len(shown) == 1 else _table(shown, price)
     if price is not None:
         inside += note(f"Cost: T_total, and T_dawn as DAWNBench has it, times {price:g} US dollars per hour.")
     meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCK_MEANINGS.items())
@@ -94,23 +92,6 @@ def _line(item: Shown, price: float | None) -> list[Cell]:
     reached = str(hit.epoch + 1) if hit else ("not reached" if start.target is not None else None)
     outcome = run.stop.outcome if run.stop else "no stop line"
     return [item.name, item.folder, outcome, target, reached, accuracy, *clocks, *money]
-
-
-def _together(shown: list[Shown]) -> str:
-    """Hits and the median of T_total for each recipe and target; a miss counts as an endless time."""
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for item in shown:
-        start = item.run.start
-        if start.target is not None:
-            groups.setdefault((start.recipe, target_text(start.metric, start.target)), []).append(item.run)
-    rows: list[list[Cell]] = []
-    for (recipe, target), runs in groups.items():
-        hits = [run.hit() for run in runs]
-        times = [hit.clock["total"] if hit else float("inf") for hit in hits]
-        middle = median(times)
-        shown_median = f"{middle:.3f}" if middle < float("inf") else "not reached"
-        rows.append([recipe, target, f"{sum(hit is not None for hit in hits)} of {len(runs)}", shown_median])
-    return table(("recipe", "target", "hits", "median T_total (s)"), [("", rows)], "All runs together") if rows else ""
 
 
 def dollars(row: Row, clock: str, price: float) -> float:

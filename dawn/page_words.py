@@ -1,6 +1,6 @@
 """Numbers of the page in words."""
 
-from dawn.page_data import UNITS
+from dawn.chart import UNITS
 from dawn.records import Row
 from dawn.run import Run
 from dawn.tasks import METRIC_NAMES, target_text

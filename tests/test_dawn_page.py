@@ -162,7 +162,7 @@ def test_runs_that_look_the_same_are_told_apart(tmp_path):
         "cifar10-94, seed 1"
     ]
     words = Reader(made(*folders)).words
-    assert "4 of 4" in words and all(f"\t{name}\t" in words for name in "abcd")
+    assert "No statistics: a seed occurs twice." in words and all(f"\t{name}\t" in words for name in "abcd")
 
 
 def test_a_run_that_failed_stays_in_the_page(tmp_path):
@@ -172,7 +172,7 @@ def test_a_run_that_failed_stays_in_the_page(tmp_path):
     script.stop("diverged")
     page = made(tmp_path / "good", tmp_path / "bad")
     words = Reader(page).words
-    assert "cifar10-94, seed 7\tbad\tdiverged" in words and "1 of 2" in words and "not reached" in words
+    assert "cifar10-94, seed 7\tbad\tdiverged" in words and "hit rate\t0.5\t" in words
     assert data_of(page)["runs"][1]["epochs"]["total"] == []
     with pytest.raises(RunError, match="no evaluation yet"):
         page_of([tmp_path / "bad"])
@@ -218,6 +218,10 @@ def test_command_makes_one_page_of_one_or_more_runs(tmp_path, capsys, monkeypatc
     assert main(["report", a, b, "--out", str(out), "--cost-per-hour", "3"]) == 0
     assert capsys.readouterr().out == f"{out}\n" and out.read_bytes() == page_of([a, b], 3.0)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "both").mkdir()
+    for name in "ab":
+        (tmp_path / "both" / name).symlink_to(tmp_path / name)
+    assert main(["report", "both"]) == 0 and (tmp_path / "report.html").read_bytes() == page_of([a, b])
     assert main(["report", a, b]) == 0 and (tmp_path / "report.html").read_bytes() == page_of([a, b])
     assert main(["report", a, b, "--out", str(tmp_path / "a")]) == 0 and (tmp_path / "a" / "report.html").exists()
     assert not (tmp_path / "a" / "result.tsv").exists()
