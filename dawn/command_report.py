@@ -14,6 +14,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
     command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
     command.add_argument("--code-url", metavar="URL", help="where the code can be found")
+    words = "other results behind the runs of a page: any log or TSV that import reads; repeatable"
+    command.add_argument("--beside", action="append", default=[], metavar="FILE", help=words)
     words = "a page (.html), or a folder for all files; default: beside the log, of several runs report.html here"
     command.add_argument("--out", metavar="PATH", help=words)
 
@@ -23,6 +25,8 @@ def report_command(args: argparse.Namespace) -> None:
     runs = [path for name in args.runs for path in _runs_in(Path(name))]
     page = _page_path(runs, args.out)
     if page is None:
+        if args.beside:
+            raise RunError("--beside: only a page shows other results. Name it with --out PAGE.html.")
         from dawn.report import write_reports
 
         details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
@@ -35,7 +39,7 @@ def report_command(args: argparse.Namespace) -> None:
     for flag in ("author", "author_email", "code_url"):
         if getattr(args, flag) is not None:
             raise RunError(f"--{flag.replace('_', '-')}: a page has no entry. Leave it out, or report one run.")
-    print(write_atomic(page, page_of(runs, args.cost_per_hour)))
+    print(write_atomic(page, page_of(runs, args.cost_per_hour, args.beside)))
 
 
 def _runs_in(place: Path) -> list[Path]:

@@ -19,7 +19,7 @@
   const PRINT_WIDTH = 680, NARROW = 560, NARROW_WINDOW = "(max-width: 600px)"; // CSS pixels
   let printing = false;
   const state = {
-    runs: new Set(data.runs.keys()), clock: "total", metric: data.metric, logTime: false, near: false, history: false,
+    runs: new Set(data.runs.keys()), curves: new Set(data.curves.keys()), clock: "total", metric: data.metric, logTime: false, near: false, history: false,
     ledgerRun: data.runs.length > 1 ? null : 0, scheduleAxis: "epochs",
   };
 
@@ -48,29 +48,34 @@
     setTimeout(drawInTurn, 0, names.slice(1));
   }
 
-  function swatch(index) {
-    const { colour, symbol, dash } = styleOf(index), make = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
+  function swatch({ colour, symbol, dash }) {
+    const make = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
+    const filled = { fill: `var(${colour})` }, hollow = { fill: "var(--paper)", stroke: `var(${colour})` };
     const svg = make("svg"), stroke = make("path"), mark = make("path");
     Object.entries({ width: 34, height: 20, "aria-hidden": "true" }).forEach(([name, value]) => svg.setAttribute(name, value));
     Object.entries({ d: "M0 10H34", stroke: `var(${colour})`, "stroke-width": 2, "stroke-dasharray": DASHED[dash] }).forEach(([name, value]) => stroke.setAttribute(name, value));
-    Object.entries({ d: OUTLINES[symbol], fill: `var(${colour})` }).forEach(([name, value]) => mark.setAttribute(name, value));
+    Object.entries({ d: OUTLINES[symbol.replace("-open", "")], ...(symbol.endsWith("-open") ? hollow : filled) }).forEach(([name, value]) => mark.setAttribute(name, value));
     svg.append(stroke, mark);
     return svg;
   }
 
+  // a check box for each run and for each result beside them
   function listRuns() {
-    find("runs").hidden = data.runs.length === 1;
-    data.runs.forEach((run, index) => {
-      const label = document.createElement("label"), box = document.createElement("input"), name = document.createElement("span");
-      Object.assign(box, { type: "checkbox", checked: true });
-      box.addEventListener("change", () => {
-        if (box.checked) state.runs.add(index); else state.runs.delete(index);
-        drawAll();
-      });
-      name.textContent = run.name;
-      label.append(box, swatch(index), name);
-      find("runs").append(label);
+    find("runs").hidden = data.runs.length + data.curves.length === 1;
+    data.runs.forEach((run, index) => find("runs").append(choice(run.name, styleOf(index), state.runs, index)));
+    data.curves.forEach((curve, index) => find("runs").append(choice(curve.name, curveStyle(index), state.curves, index)));
+  }
+
+  function choice(words, style, chosen, index) {
+    const label = document.createElement("label"), box = document.createElement("input"), name = document.createElement("span");
+    Object.assign(box, { type: "checkbox", checked: true });
+    box.addEventListener("change", () => {
+      if (box.checked) chosen.add(index); else chosen.delete(index);
+      drawAll();
     });
+    name.textContent = words;
+    label.append(box, swatch(style), name);
+    return label;
   }
 
   function on(id, charts, take) {

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dawn import page_result, page_sections, page_setup, page_statistics
-from dawn.page_data import MOST_STEPS, Shown, named, page_data
+from dawn.curve import Curve
+from dawn.page_data import MOST_STEPS, Shown, curve_data, named, page_data
 from dawn.page_html import script_json, text
 from dawn.run import Run, read_run_and_events
 from dawn.runlog import RunError
@@ -43,11 +44,14 @@ def shown_alone(run: Run, events: Sequence[dict[str, Any]]) -> list[Shown]:
     return named([(run, logged_steps(run, events))], folders=False)
 
 
-def page_of(paths: Sequence[str | Path], price: float | None = None) -> bytes:
-    """The page about these runs. price: US dollars per hour of the hardware; RunError if it is none."""
+def page_of(paths: Sequence[str | Path], price: float | None = None, beside: Sequence[str | Path] = ()) -> bytes:
+    """The page about these runs. price: US dollars per hour of the hardware; beside: logs of other codes, as read by
+    dawn.curves. RunError where one of them is none."""
+    from dawn.curves import read_curves
+
     if price is not None and not (math.isfinite(price) and price >= 0):
         raise RunError(f"cost per hour is {price}. Give US dollars per hour, 0 or more.")
-    return page(read_shown(paths), price)
+    return page(read_shown(paths), price, [curve for path in beside for curve in read_curves(path)])
 
 
 def in_order(runs: list[tuple[Run, tuple[Step, ...]]]) -> list[tuple[Run, tuple[Step, ...]]]:
@@ -56,15 +60,15 @@ def in_order(runs: list[tuple[Run, tuple[Step, ...]]]) -> list[tuple[Run, tuple[
     return sorted(runs, key=lambda item: (recipes.index(item[0].start.recipe), item[0].start.seed))
 
 
-def page(shown: list[Shown], price: float | None = None) -> bytes:
-    """price: US dollars per hour of the hardware; with it the page has costs."""
-    data = page_data(shown, price) | {"history": history(shown)}
+def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve] = ()) -> bytes:
+    """price: US dollars per hour of the hardware; with it the page has costs. curves: drawn behind the runs."""
+    data = page_data(shown, price) | {"history": history(shown), "curves": [curve_data(curve) for curve in curves]}
     most = MOST_STEPS // len(shown)
     body = [
         page_result.header(shown), "<main>\n", page_result.result_section(shown, price),
         page_statistics.statistics_section(shown), controls(data),
-        page_sections.time_section(shown), page_sections.epochs_section(shown), page_sections.ledger_section(shown),
-        page_sections.speed_section(shown), page_sections.schedule_section(shown),
+        page_sections.time_section(shown), page_sections.epochs_section(shown, curves),
+        page_sections.ledger_section(shown), page_sections.speed_section(shown), page_sections.schedule_section(shown),
         page_sections.steps_section(shown, most), page_setup.checks_section(shown),
         page_setup.setup_section(shown), "</main>\n",
     ]  # fmt: skip

@@ -25,6 +25,24 @@ function runsShown(data, state) {
   return data.runs.map((run, index) => ({ run, index })).filter(({ index }) => state.runs.has(index));
 }
 
+// results of other codes: grey, dashed and hollow, so that none is taken for a run
+function curveLines(view, data, state, xOf, hover) {
+  const shown = data.curves.map((curve, index) => ({ curve, index })).filter(({ index }) => state.curves.has(index));
+  return shown.map(({ curve, index }) => {
+    const { dash, symbol } = curveStyle(index), color = view.colour("--history");
+    return {
+      type: "scatter", mode: "lines+markers", x: xOf(curve), y: curve[state.metric], name: plainText(curve.name), connectgaps: true,
+      meta: [plainText(curve.name), plainText(curve.clock)], line: { color, dash, width: 1.5 }, marker: { symbol, size: 7, maxdisplayed: 14, color },
+      hovertemplate: `%{meta[0]}<br>${METRIC_NAMES[state.metric]} %{y:.3f} %<br>${hover}<extra></extra>`,
+    };
+  });
+}
+
+function curveStyle(index) {
+  const symbol = `${SYMBOLS[index % SYMBOLS.length]}-open`;
+  return { colour: "--history", symbol, dash: DASHES[1 + (index % (DASHES.length - 1))] };
+}
+
 function line(view, run, index, x, y, hover, more) {
   const { colour, symbol, dash } = styleOf(index);
   const marker = { symbol, size: 7, maxdisplayed: 14, color: view.colour(colour) };
@@ -132,16 +150,25 @@ function timeChart(view, data, state) {
   const borders = (phase, before) => [before ? before.stop[unit.clock] / unit.divide : (state.logTime ? least : 0), phase.stop[unit.clock] / unit.divide];
   Object.assign(borders, { time: true, least });
   const layout = layoutOf(view, view.narrow ? 360 : 440, phaseBands(view, data, state, borders, end, (phase) => `${phase.size} px`));
-  const targets = targetLines(view, data, state, layout), values = traces.flatMap((trace) => trace.y);
+  const targets = targetLines(view, data, state, layout);
+  if (state.clock !== "cost") { // nobody knows what they cost
+    const hours = unit.hover.replace(/T_\w+/, "time");
+    traces.unshift(...curveLines(view, data, state, (curve) => curve.seconds.map((s) => s / unit.divide), `${hours}: %{meta[1]}`));
+  }
   const old = state.history ? historyTrace(view, data, state, unit) : null;
   if (old) traces.unshift(old);
-  const spread = old ? [...old.x, end, least] : [end, least], right = Math.max(...spread), left = Math.min(...spread);
+  const others = [...(old ? old.x : []), ...(state.clock === "cost" ? [] : curvesEnds(data, state, unit))].filter((x) => x > 0);
+  const spread = [...others, end, least], right = Math.max(...spread), left = Math.min(...spread);
   const range = state.logTime ? [Math.log10(left) - 0.05, Math.log10(right) + 0.05] : [0, right * 1.03];
   layout.xaxis = axis(view, unit.title, { type: state.logTime ? "log" : "linear", range, showgrid: false });
   if (state.logTime) layout.xaxis.dtick = Math.log10(right / left) > 2 ? 1 : "D2";
-  layout.yaxis = axis(view, `${METRIC_NAMES[state.metric]} accuracy (%)`, { range: accuracyRange(state, [...values, ...(old ? old.y : [])], targets) });
+  layout.yaxis = axis(view, `${METRIC_NAMES[state.metric]} accuracy (%)`, { range: accuracyRange(state, traces.flatMap((trace) => trace.y), targets) });
   layout.uirevision = `${state.clock} ${state.metric} ${state.logTime} ${state.history} ${state.near}`;
   return { traces, layout };
+}
+
+function curvesEnds(data, state, unit) {
+  return data.curves.filter((_, index) => state.curves.has(index)).flatMap((curve) => curve.seconds.map((s) => s / unit.divide));
 }
 
 // historical results: one point each, hours as DAWNBench counts them
@@ -165,7 +192,8 @@ function lastEpoch(data, state) {
 
 function epochsChart(view, data, state) {
   const traces = accuracyTraces(view, data, state, (run) => run.epochs.size.map((_, i) => i + 1), "");
-  const end = lastEpoch(data, state);
+  traces.unshift(...curveLines(view, data, state, (curve) => curve.epoch, "epoch %{x}"));
+  const end = Math.max(lastEpoch(data, state), ...traces.flatMap((trace) => trace.x));
   const layout = layoutOf(view, view.narrow ? 340 : 400, phaseBands(view, data, state, epochBorders, end, (phase) => `${phase.size} px`));
   const targets = targetLines(view, data, state, layout);
   layout.xaxis = axis(view, "epochs trained", { range: [0, end * 1.02 + 0.1], showgrid: false });

@@ -6,6 +6,7 @@ from typing import Any
 
 from dawn.chart import UNITS
 from dawn.clock import RUN_LABELS
+from dawn.curve import Curve
 from dawn.records import CLOCKS, METRICS, Row
 from dawn.run import Run
 from dawn.spans import Span, executed_phases
@@ -95,6 +96,14 @@ def phase_data(span: Span) -> dict[str, Any]:
         "wait": wait_share(span),
         "verdict": verdict(span),
     }
+
+
+def curve_data(curve: Curve) -> dict[str, Any]:
+    """Another result as it was read; `seconds` count what `clock` says."""
+    points = curve.points
+    columns = {metric: [point.percent(metric) for point in points] for metric in METRICS}
+    seconds, epochs = [point.hours * 3600 for point in points], [point.epoch for point in points]
+    return {"name": plain(curve.name, 60), "clock": plain(curve.clock), "epoch": epochs, "seconds": seconds} | columns
 
 
 def ledger(run: Run) -> dict[str, float]:

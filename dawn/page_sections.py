@@ -1,12 +1,14 @@
 """The parts of the page: what each one says in words and tables, and where its chart goes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dawn.clock import RUN_LABELS
+from dawn.curve import Curve
 from dawn.page_data import Shown, ledger, phase_data, thinned
 from dawn.page_html import Cell, chart, details, note, section, table, text
 from dawn.page_words import accuracy_texts, number_text, ramp_text, result_in_words
-from dawn.records import CLOCKS
+from dawn.records import CLOCKS, METRICS
 from dawn.spans import executed_phases
 
 MOST_OPEN = 12  # rows of a table that is shown without being asked for
@@ -63,7 +65,7 @@ def _evaluations(item: Shown) -> list[list[Cell]]:
     return rows
 
 
-def epochs_section(shown: list[Shown]) -> str:
+def epochs_section(shown: list[Shown], curves: Sequence[Curve]) -> str:
     alternative = f"Line chart of validation accuracy over epochs. {_results_in_words(shown)}"
     words = "Accuracy over epochs"
     header = ("epoch", "images seen", "top-1 %", "top-5 %", "training loss")
@@ -74,7 +76,21 @@ def epochs_section(shown: list[Shown]) -> str:
         ]
 
     inside = chart("epochs", alternative) + data_table(words, header, grouped(shown, rows))
-    return section("accuracy-epochs", words, inside)
+    return section("accuracy-epochs", words, inside + curves_table(curves))
+
+
+def curves_table(curves: Sequence[Curve]) -> str:
+    """The numbers of the results that are drawn behind the runs; empty without any."""
+    if not curves:
+        return ""
+    header = ("epoch", "hours", "top-1 %", "top-5 %")
+    percents = [[[number_text(point.percent(m)) for m in METRICS] for point in curve.points] for curve in curves]
+    rows = [
+        [[f"{point.epoch:.6g}", f"{point.hours:.6f}", *percents[i][j]] for j, point in enumerate(curve.points)]
+        for i, curve in enumerate(curves)
+    ]
+    groups = [(f"{curve.name}, hours: {curve.clock}", rows[i]) for i, curve in enumerate(curves)]
+    return data_table("Results beside the runs", header, groups)
 
 
 def ledger_section(shown: list[Shown]) -> str:

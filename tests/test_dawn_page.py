@@ -212,6 +212,21 @@ def test_historical_results_only_of_the_same_task(tmp_path):
     assert data_of(made(scripted_run(tmp_path / "top5", metric="top5")))["history"] == []
 
 
+def test_results_of_other_codes_stand_beside_the_runs(tmp_path, capsys):
+    run, other = scripted_run(tmp_path / "run"), tmp_path / "<b>other.tsv"
+    other.write_text("epoch\thours\ttop1Accuracy\n1\t0.01\t80.5\n2\t0.02\t94.25\n")
+    page = page_of([run], beside=[other]).decode()
+    (curve,) = data_of(page)["curves"]
+    assert (curve["name"], curve["epoch"], curve["seconds"]) == ("<b>other", [1, 2], [36.0, 72.0])
+    assert (curve["top1"], curve["top5"]) == ([80.5, 94.25], [None, None])
+    assert "2\t0.020000\t94.25" in Reader(page).words and "<b>" not in page.replace(plotly_script(), "")
+    assert main(["report", str(run), "--beside", str(other), "--out", str(tmp_path / "x.html")]) == 0
+    assert (tmp_path / "x.html").read_text() == page
+    capsys.readouterr()
+    assert main(["report", str(run), "--beside", str(other)]) == 2 and "--beside" in capsys.readouterr().err
+    assert main(["report", str(run), "--beside", "none", "--out", str(tmp_path / "x.html")]) == 2
+
+
 def test_command_makes_one_page_of_one_or_more_runs(tmp_path, capsys, monkeypatch):
     a, b = (str(scripted_run(tmp_path / name, seed=seed)) for seed, name in enumerate("ab"))
     out = tmp_path / "page.html"

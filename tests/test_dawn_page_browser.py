@@ -32,9 +32,9 @@ def folders(tmp_path_factory):
     return [long_run(root / str(seed), epochs=18, seed=seed, best=94.6) for seed in range(3)]
 
 
-def opened(tab, tmp_path, folders, price=24.0, width=1280, **look):
+def opened(tab, tmp_path, folders, price=24.0, beside=(), width=1280, **look):
     path = tmp_path / "report.html"
-    path.write_bytes(page_of(folders, price))
+    path.write_bytes(page_of(folders, price, beside))
     tab.look(width, **look)
     tab.open(path)
     return path
@@ -136,7 +136,10 @@ def test_odd_runs_are_drawn(tab, tmp_path):
     """One evaluation, no target; beside a run that ended before its first epoch."""
     scripted_run(tmp_path / "short", ((0, 0),), target=None)
     Script(tmp_path / "none").stop("diverged")
-    opened(tab, tmp_path, [tmp_path / "short", tmp_path / "none"], price=None)
+    (tmp_path / "other.tsv").write_text("epoch\thours\ttop1Accuracy\n2\t0.02\t94.25\n")
+    opened(tab, tmp_path, [tmp_path / "short", tmp_path / "none"], price=None, beside=[tmp_path / "other.tsv"])
+    assert columns(tab, "epochs", "y") == [[94.25], [0], []]
+    tab.value("[...document.querySelectorAll('#runs input')].at(-1).click()")  # the other result, off
     for clock in ("cold", "train"):
         choose(tab, "clock", clock)
     choose(tab, "log-time", "true")
