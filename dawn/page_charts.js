@@ -117,7 +117,7 @@ function targetLines(view, data, state, layout) {
   for (const target of new Set(mine.map(({ run }) => run.target))) {
     const colour = view.colour("--target");
     layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target, line: { color: colour, width: 1.5, dash: "dash" } });
-    layout.annotations.push(label(view, `target ${target} % ${METRIC_NAMES[state.metric]}`, 0.005, target, { xref: "paper", yref: "y", xanchor: "left", font: { size: 12, color: colour } }));
+    layout.annotations.push(label(view, `target ${target} % ${METRIC_NAMES[state.metric]}`, 0.005, target, { xref: "paper", yref: "y", xanchor: "left", bgcolor: view.colour("--paper"), opacity: 0.9, font: { size: 12, color: colour } }));
   }
   return mine.map(({ run }) => run.target);
 }
