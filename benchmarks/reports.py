@@ -73,11 +73,6 @@ def in_browser(page: Path, profile: Path):
 
 def board(folder: Path, count: int) -> str:
     """Entries in the layout of DAWNBench's repository."""
-    if (
-        "board"
-        not in subprocess.run([sys.executable, "-m", "dawn", "--help"], cwd=ROOT, capture_output=True).stdout.decode()
-    ):
-        return "no such command"
     place = folder / "CIFAR10" / "train"
     place.mkdir(parents=True)
     for number in range(count):
