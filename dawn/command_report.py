@@ -4,16 +4,14 @@ import argparse
 from pathlib import Path
 
 from dawn.command import Command
+from dawn.command_reports import add_entry_details, print_draft_reasons
 from dawn.run import LOG_NAME
 from dawn.runlog import RunError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or of runs, or a run.jsonl")
-    command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
-    command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
-    command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
-    command.add_argument("--code-url", metavar="URL", help="where the code can be found")
+    add_entry_details(command)
     words = "other results behind the runs of a page: any log or TSV that import reads; repeatable"
     command.add_argument("--beside", action="append", default=[], metavar="FILE", help=words)
     words = "a page (.html), or a folder for all files; default: beside the log, of several runs report.html here"
@@ -30,8 +28,10 @@ def report_command(args: argparse.Namespace) -> None:
         from dawn.report import write_reports
 
         details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
-        for path in write_reports(runs[0], *details, out=args.out).values():
+        files = write_reports(runs[0], *details, out=args.out)
+        for path in files.values():
             print(path)
+        print_draft_reasons(files["entry"])
         return
     from dawn.files import write_atomic
     from dawn.page import page_of

@@ -21,8 +21,7 @@ def add_run_and_file(command: argparse.ArgumentParser) -> None:
 
 
 def add_entry_details(command: argparse.ArgumentParser) -> None:
-    """The run, and what an entry says that no log knows."""
-    add_run(command)
+    """What an entry says that no log knows."""
     command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
     command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
     command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
