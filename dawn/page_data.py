@@ -94,6 +94,7 @@ def phase_data(span: Span) -> dict[str, Any]:
         "seconds": {label: span.seconds(label) for label in RUN_LABELS},
         "rate": span.images_per_second,
         "wait": wait_share(span),
+        "memory": _mebibytes(span),
         "verdict": verdict(span),
     }
 
@@ -104,6 +105,12 @@ def curve_data(curve: Curve) -> dict[str, Any]:
     columns = {metric: [point.percent(metric) for point in points] for metric in METRICS}
     seconds, epochs = [point.hours * 3600 for point in points], [point.epoch for point in points]
     return {"name": plain(curve.name, 60), "clock": plain(curve.clock), "epoch": epochs, "seconds": seconds} | columns
+
+
+def _mebibytes(span: Span) -> int | None:
+    """The highest peak of the devices in these epochs; None where no epoch has one."""
+    peaks = [row.peak_memory_bytes for row in span.rows if row.peak_memory_bytes is not None]
+    return round(max(peaks) / 2**20) if peaks else None
 
 
 def ledger(run: Run) -> dict[str, float]:

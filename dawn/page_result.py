@@ -1,5 +1,6 @@
 """The top of the page: what came out, for one run in large figures, for several as a table."""
 
+from dawn.cost import JOULES_PER_KWH, energy_joules
 from dawn.page_data import Shown
 from dawn.page_html import Cell, facts, note, section, table, text
 from dawn.page_sections import CLOCK_MEANINGS
@@ -56,6 +57,7 @@ def _large_figures(run: Run, price: float | None) -> str:
         figures += [
             (f"cost of T_{c}", f"${dollars(row, c, price):.4g}") for c in ("total", "dawn") if price is not None
         ]
+        figures += [("energy of the devices", f"{kwh} kWh") for kwh in [energy_kwh(run, row)] if kwh]
     cells = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in figures)
     outcome = run.stop.outcome if run.stop else "no stop line in the log"
     mark = "✓" if hit else "•"
@@ -73,8 +75,11 @@ def _table(shown: list[Shown], price: float | None) -> str:
         "accuracy %",
         *(f"T_{clock} (s)" for clock in CLOCKS),
         *money,
+        "energy (kWh)",
     )
     rows = [_line(item, price) for item in shown]
+    if all(row[-1] is None for row in rows):  # no device of any run had a counter
+        names, rows = names[:-1], [row[:-1] for row in rows]
     return table(names, [("", rows)], "Result of each run")
 
 
@@ -91,7 +96,13 @@ def _line(item: Shown, price: float | None) -> list[Cell]:
     target = "none" if start.target is None else target_text(start.metric, start.target)
     reached = str(hit.epoch + 1) if hit else ("not reached" if start.target is not None else None)
     outcome = run.stop.outcome if run.stop else "no stop line"
-    return [item.name, item.folder, outcome, target, reached, accuracy, *clocks, *money]
+    return [item.name, item.folder, outcome, target, reached, accuracy, *clocks, *money, energy_kwh(run, at)]
+
+
+def energy_kwh(run: Run, row: Row | None) -> str | None:
+    """Of all devices up to the end of this row; None where the log does not hold all of it."""
+    joules = energy_joules(run, run.rows[: row.epoch + 1]) if row else None
+    return None if joules is None else f"{joules / JOULES_PER_KWH:.6f}"
 
 
 def dollars(row: Row, clock: str, price: float) -> float:

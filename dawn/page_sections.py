@@ -119,7 +119,7 @@ def _ledger_rows(item: Shown) -> list[list[Cell]]:
 
 def speed_section(shown: list[Shown]) -> str:
     words = "Speed"
-    header = ("epochs", "size (px)", "batch", "global batch", "images/s", "data wait", "verdict")
+    header = ("epochs", "size (px)", "batch", "global batch", "images/s", "data wait", "peak memory (MiB)", "verdict")
     phases = [phase_data(span) for item in shown for span in executed_phases(item.run.rows)]
     limited = sum(phase["verdict"] == "the loader limits" for phase in phases)
     alternative = (
@@ -138,7 +138,7 @@ def _phase_rows(item: Shown) -> list[list[Cell]]:
     for phase in map(phase_data, executed_phases(item.run.rows)):
         wait = None if phase["wait"] is None else f"{phase['wait']:.1%}"
         batches = (phase["size"], phase["batch_size"], phase["global_batch_size"])
-        rows.append([phase["epochs"], *batches, f"{phase['rate']:.1f}", wait, phase["verdict"]])
+        rows.append([phase["epochs"], *batches, f"{phase['rate']:.1f}", wait, phase["memory"], phase["verdict"]])
     return rows
 
 

@@ -91,6 +91,22 @@ def test_tables_and_facts_say_the_same(tmp_path):
     assert "the ledger of all epochs adds up to T_total" in words and "✗" not in words
 
 
+class Metered(Script):
+    def ramps(self, epoch: int) -> dict:
+        return super().ramps(epoch) | {"energy_joules": 1.8e6}
+
+
+def test_energy_and_memory_are_told_where_the_log_has_them(tmp_path):
+    script = Metered(tmp_path / "metered")
+    for epoch in range(4):
+        script.epoch(epoch, CORRECT[epoch])
+    script.stop()
+    plain = scripted_run(tmp_path / "plain", seed=1)
+    alone = Reader(made(tmp_path / "metered")).words
+    assert "2.000000 kWh" in alone and "\t954\tthe model limits" in alone  # 10^9 bytes
+    assert "energy" not in Reader(made(plain)).words and "2.000000" in Reader(made(tmp_path / "metered", plain)).words
+
+
 def test_every_chart_has_a_text_alternative_and_a_table(tmp_path):
     page = made(long_run(tmp_path, epochs=4))
     tags = Reader(page).tags
