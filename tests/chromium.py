@@ -30,7 +30,8 @@ def chromium_path() -> str | None:
 
 
 class Page:
-    """One tab. `errors`: uncaught exceptions and errors of the console; `requests`: every address it asked for."""
+    """One tab. `errors`: uncaught exceptions and errors of the console; `requests`: every address it asked for
+    but for data: ones, which hold what they ask for."""
 
     def __init__(self, to_browser: int, from_browser: int):
         self._to, self._from, self._buffer, self._number = to_browser, from_browser, b"", 0
@@ -73,7 +74,7 @@ class Page:
             self.errors.append(json.dumps(facts["args"]))
         elif method == "Log.entryAdded" and facts["entry"]["level"] == "error":
             self.errors.append(facts["entry"]["text"])
-        elif method == "Network.requestWillBeSent":
+        elif method == "Network.requestWillBeSent" and not facts["request"]["url"].startswith("data:"):
             self.requests.append(facts["request"]["url"])
 
     def look(self, width: int, height: int = 900, scheme: str = "light", media: str = "") -> None:
