@@ -12,6 +12,7 @@ from dawn import (
     command_entry,
     command_import,
     command_mlperf,
+    command_report,
     command_reports,
     command_study,
 )
@@ -26,7 +27,7 @@ COMMANDS: dict[str, Command] = {
     "entry": command_entry.ENTRY,
     "summary": command_reports.SUMMARY,
     "chart": command_reports.CHART,
-    "report": command_reports.REPORT,
+    "report": command_report.REPORT,
     "board": command_board.BOARD,
     "study": command_study.STUDY,
     "compare": command_compare.COMPARE,

@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from dawn.command import Command
-from dawn.command_reports import add_entry_details, print_draft_reasons
+from dawn.command_reports import add_entry_details, add_run, print_draft_reasons
 from dawn.records import CLOCKS
 from dawn.runlog import RunError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
+    add_run(command)
     add_entry_details(command)
     files = "TASK/train/AUTHOR_MODEL_HARDWARE_FRAMEWORK.json and .tsv"
     command.add_argument("--out", metavar="DIR", help=f"write {files} below this folder")

@@ -1,4 +1,4 @@
-"""The commands that make the reports of one run again: tsv, summary, chart, report; and what `entry` shares."""
+"""The commands that make the reports of one run again: tsv, summary, chart; and what `entry` and `report` share."""
 
 import argparse
 import sys
@@ -21,17 +21,11 @@ def add_run_and_file(command: argparse.ArgumentParser) -> None:
 
 
 def add_entry_details(command: argparse.ArgumentParser) -> None:
-    """The run, and what an entry says that no log knows."""
-    add_run(command)
+    """What an entry says that no log knows."""
     command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
     command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
     command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
     command.add_argument("--code-url", metavar="URL", help="where the code can be found")
-
-
-def add_report_flags(command: argparse.ArgumentParser) -> None:
-    add_entry_details(command)
-    command.add_argument("--out", metavar="DIR", help="write into this folder instead of beside the log")
 
 
 def tsv_command(args: argparse.Namespace) -> None:
@@ -56,16 +50,6 @@ def summary_command(args: argparse.Namespace) -> None:
     print_summary(read_run(args.run))
 
 
-def report_command(args: argparse.Namespace) -> None:
-    from dawn.report import write_reports
-
-    details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
-    files = write_reports(args.run, *details, out=args.out)
-    for path in files.values():
-        print(path)
-    print_draft_reasons(files["entry"])
-
-
 def print_draft_reasons(entry: Path) -> None:
     """On standard error, one line each: why this entry cannot be handed in; nothing if it can."""
     import json
@@ -81,4 +65,3 @@ def _out_file(args: argparse.Namespace, name: str) -> Path:
 TSV = Command("result.tsv in the columns of DAWNBench (hours are T_dawn)", add_run_and_file, tsv_command)
 SUMMARY = Command("print target, times, phases and the ledger of the time", add_run, summary_command)
 CHART = Command("accuracy.png: accuracy over time with phases and target", add_run_and_file, chart_command)
-REPORT = Command("all of these as files", add_report_flags, report_command)

@@ -70,6 +70,11 @@ def log_path(path: str | os.PathLike[str]) -> Path:
 
 def read_run(path: str | os.PathLike[str]) -> Run:
     """Read a run folder or its run.jsonl. RunError, one line with the line number, for a log that cannot be so."""
+    return read_run_and_events(path)[0]
+
+
+def read_run_and_events(path: str | os.PathLike[str]) -> tuple[Run, list[dict[str, Any]]]:
+    """The run and every whole line of its log, those too that are no part of the result; raises as read_run."""
     path = log_path(path)
     events, torn = read_lines(path)
     merge = Merge(path)
@@ -77,7 +82,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         merge.add(Fields(f"{path}, line {number}", event))
     if not merge.attempts:
         raise RunError(f"{path}: no start line, the log is empty. Start the run again in a new folder.")
-    return Run(path, tuple(merge.attempts), tuple(merge.phases), tuple(merge.rows), merge.stop, torn)
+    return Run(path, tuple(merge.attempts), tuple(merge.phases), tuple(merge.rows), merge.stop, torn), events
 
 
 class Merge:

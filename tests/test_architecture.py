@@ -17,6 +17,7 @@ DEPENDENCIES |= {
     "google",
     "pynvml",
     "scipy",
+    "plotly",
     "mlperf_logging",
 }  # google.protobuf comes with tensorboard
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
