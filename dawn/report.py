@@ -21,20 +21,24 @@ def write_reports(
     cost_per_hour: float | None = None,
     code_url: str | None = None,
     out: str | os.PathLike[str] | None = None,
+    with_page: bool = True,
 ) -> dict[str, Path]:
     """Write tsv, entry, summary, chart and page into `out` (default: beside the log); the paths under these names.
+    The page holds 5 MB of plotly, so a run does without it at its end.
 
     RunError for a log that cannot be read or has no evaluation yet, and where a file cannot be written.
     """
     run, events = read_run_and_events(run_folder)
     folder = run.path.parent if out is None else Path(out)
-    return {
+    files = {
         "tsv": write_atomic(folder / TSV_NAME, tsv(run).encode()),
         "entry": write_entry(run, folder, author, author_email, cost_per_hour, code_url),
         "summary": write_atomic(folder / SUMMARY_NAME, summary_text(run).encode()),
         "chart": write_atomic(folder / CHART_NAME, chart_png(run)),
-        "page": write_atomic(folder / PAGE_NAME, page(shown_alone(run, events), cost_per_hour)),
     }
+    if with_page:
+        files["page"] = write_atomic(folder / PAGE_NAME, page(shown_alone(run, events), cost_per_hour))
+    return files
 
 
 def write_entry(
