@@ -110,7 +110,7 @@ def build_state(
     saved = env.group.from_main(lambda: checked_checkpoint(config, env, folder)) if config.resume else None
     model = build_model(config, len(dataset.classes))
     precision = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
-    state = new_state(config, model, env, Precision(precision, env.device.type), clock)
+    state = new_state(config, model, env, Precision(precision, env.device.type), clock, len(dataset.classes))
     if saved:
         state.load_state_dict(part_of_rank(saved["state"], env.rank, env.world_size))
         clock.load_state_dict(saved["state"]["clock"])
