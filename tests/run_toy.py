@@ -160,6 +160,12 @@ LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 18), 'lr': (0.2, 0.0)}]"
 SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 192, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
 LARGE = [{**phase, "sz": phase["sz"] + 20} if "sz" in phase else phase for phase in PHASES]
 TREE = ["--shift", "0", "--flip", "random", "--phases", repr(LARGE)]
+PARTS = [
+    *("--model", "timm/test_resnet", "--drop-path", "0.2", "--blurpool", "--init-bn0"),
+    *("--optimizer", "lamb", "--no-nesterov", "--clip-grad", "1.0"),
+    *("--loss", "bce", "--bce-threshold", "0.2", "--label-smoothing", "0.1"),
+    *("--mixup", "0.2", "--cutmix", "1.0", "--mix-prob", "0.9", "--mix-off-epoch", "2"),
+]
 VARIANTS = {
     "muon": [],
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
@@ -169,6 +175,7 @@ VARIANTS = {
     "dali": ["--loader", "dali", *TREE, "--workers", "1", "--policy", "randaugment"],
     "packed": ["--loader", "packed", *TREE, "--workers", "2", "--policy", "trivialaugment"],
     "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
+    "parts": [*PARTS, "--phases", LARGER],
     "long": ["--phases", LONGER],
     "slow validation": ["--phases", SLOW_VALIDATION],
 }

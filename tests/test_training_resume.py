@@ -66,6 +66,7 @@ def test_killed_before_every_step_in_turn(base, tmp_path):
         ("cutout", 1, 3, EVERY_STEP),
         ("cutout", 2, 0, EVERY_STEP),
         ("dropout", 1, 2, EVERY_STEP),
+        ("parts", 1, 2, EVERY_STEP),
         ("torchvision", 1, 3, EVERY_STEP),
         ("packed", 0, 4, EVERY_STEP),
         ("threads", 1, 5, EVERY_STEP),
