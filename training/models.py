@@ -100,7 +100,8 @@ def timm_model(config: Config, name: str, classes: int) -> nn.Module:
 
 def no_drop_path(name: str, library: str) -> ConfigError:
     advice = f"timm/{name}" if library == "torchvision" and name.startswith("resn") else "a model such as timm/resnet50"
-    return ConfigError(f"--drop-path: {name} of {library} has none; use {advice}")
+    whose = "" if library == "ours" else f" of {library}"
+    return ConfigError(f"--drop-path: {name}{whose} has none; use {advice}")
 
 
 def zero_init_last_norms(model: nn.Module, library: str) -> None:
