@@ -257,6 +257,15 @@ def test_clipping_is_of_all_gradients_as_one_vector_in_their_true_size(precision
     assert seen == [pytest.approx(0.01, rel=1e-3)]
 
 
+def test_an_fp16_step_that_overflows_is_left_out_with_clipping_too():
+    config = replace(CONFIG, clip_grad=0.01)
+    state = tiny_state(config, precision="fp16")
+    before = [p.clone() for p in state.model.parameters()]
+    step(config, state, batch(0), 0.1, None, loss_factor=float("inf"))
+    assert int(state.skipped) == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+
+
 def test_short_gradients_are_not_touched_by_clipping():
     after = []
     for clip in (0.0, 1e6):

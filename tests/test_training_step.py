@@ -49,8 +49,16 @@ def reads_of_a_step(precision: str = "fp32", number: int = 2, loss_factor: float
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, SGD, {"optimizer": "muon"}, {"accumulate": 4}, {"model": "resnet18", "init_bn0": True}],
-    ids=["plain", "sgd", "muon", "parts", "resnet18"],
+    [
+        {},
+        SGD,
+        {"optimizer": "muon"},
+        {"optimizer": "lars"},
+        {"accumulate": 4},
+        {"model": "resnet18", "init_bn0": True},
+        {"clip_grad": 1.0, "loss": "bce", "label_smoothing": 0.1},
+    ],
+    ids=["plain", "sgd", "muon", "lars", "parts", "resnet18", "clip, bce"],
 )
 @pytest.mark.parametrize("number", [0, 2], ids=["first", "third"])
 def test_a_step_reads_nothing(precision, settings, number):
@@ -67,22 +75,30 @@ def test_fp16_reads_one_flag_per_optimizer(optimizer, optimizers, loss_factor):
 
 EVERYTHING = {"optimizer": "muon", "ema_decay": 0.9, "accumulate": 2, "label_smoothing": 0.1, "nesterov": True}
 
+PARTS = {"optimizer": "lamb", "loss": "bce", "bce_threshold": 0.2, "clip_grad": 1.0, "model": "timm/test_resnet"}
+PARTS |= {"drop_path": 0.2, "blurpool": True, "ema_decay": 0.9}
+LARS = {"optimizer": "lars", "trust_clip": True, "cutmix": 1.0, "nesterov": True}
+
 
 def step_without_numbers(**settings) -> torch.Tensor:
     """The loss of the third step on torch's device "meta", whose tensors have shapes and no contents."""
     config = Config(data="/nowhere", width=0.125, ema_every=1, **settings)
     nowhere = Env(torch.device("meta"))
-    state = new_state(config, build_model(config, 6), nowhere, Precision("fp32", "cpu"), Clock())
-    batch = Batch(torch.empty(8, 3, 12, 12, device="meta"), torch.empty(8, dtype=torch.long, device="meta"))
+    state = new_state(config, build_model(config, 6), nowhere, Precision("fp32", "cpu"), Clock(), 6)
+    batch = Batch(torch.empty(8, 3, 32, 32, device="meta"), torch.empty(8, dtype=torch.long, device="meta"))
     for _ in range(3):
         _, loss = step(config, state, batch, 0.1, 0.9)
         state.step += 1
     return loss
 
 
-@pytest.mark.parametrize("settings", [SGD, EVERYTHING], ids=["sgd", "muon, average, parts"])
+@pytest.mark.parametrize(
+    "settings",
+    [SGD, EVERYTHING, PARTS | {"mixup": 0.2}, PARTS | {"cutmix": 1.0}, LARS, {"optimizer": "adamw"}],
+    ids=["sgd", "muon, average, parts", "lamb, mixup", "lamb, cutmix", "lars", "adamw"],
+)
 def test_a_step_runs_where_there_are_no_numbers_to_read(settings):
-    """The average's counter is on the CPU wherever the network is, so torch may read it."""
+    """What is on the CPU wherever the network is may be read: the average's counter, LAMB's, the draws of mixup."""
     assert step_without_numbers(**settings).is_meta
 
 
