@@ -28,6 +28,9 @@ from training.step import step
 STEPS = 5
 SGD = ["--nesterov", "--weight-decay", "0.01", "--label-smoothing", "0.1", "--ema-decay", "0.8", "--ema-every", "2"]
 MUON = ["--optimizer", "muon", "--nesterov", "--ema-decay", "0.8", "--ema-every", "2"]
+MIXED = ["--mixup", "0.2", "--cutmix", "1.0", "--loss", "bce"]
+PARTS = ["--model", "timm/test_resnet", "--blurpool", "--drop-path", "0.2", "--clip-grad", "1", "--optimizer", "lamb"]
+PARTS += [*MIXED, "--accumulate", "2", "--ema-decay", "0.8", "--ema-every", "2"]
 FROZEN = "[{'ep': 0, 'sz': 12, 'bs': 30}, {'ep': (0, 2), 'lr': (0.0, 0.0)}]"
 
 
@@ -153,7 +156,9 @@ def stepped(toy, *more: str) -> dict[str, str]:
         return hashes(state)
 
 
-@pytest.mark.parametrize("more", [["--nesterov"], SGD, MUON], ids=["sgd", "sgd and average", "muon and average"])
+@pytest.mark.parametrize(
+    "more", [["--nesterov"], SGD, MUON, PARTS], ids=["sgd", "sgd and average", "muon and average", "parts of recipes"]
+)
 def test_weights_optimizers_and_averages_stay_the_same_on_both_ranks(two, toy, tmp_path, more):
     first, second = two.call(fitted, toy, tmp_path / "run", *more)
     assert first == second
@@ -264,9 +269,11 @@ def layouts(toy, *more: str) -> list[str]:
         return other
 
 
-@pytest.mark.parametrize("model", ["cifarnet", "resnet18"])
-def test_every_layer_is_channels_last_from_end_to_end(two, toy, model):
-    assert two.call(layouts, toy, "--model", model) == [[], []]
+@pytest.mark.parametrize(
+    "more", [["--model", "cifarnet"], ["--model", "resnet18"], ["--model", "timm/resnet18", "--blurpool", *MIXED]]
+)
+def test_every_layer_is_channels_last_from_end_to_end(two, toy, more):
+    assert two.call(layouts, toy, *more) == [[], []]
 
 
 def test_the_check_of_layouts_notices_the_other_one(two, toy):

@@ -71,7 +71,7 @@ class Config:
     trust_clip: bool = option(False, "lars: LARC, trust ratios cut off at the learning rate; lamb: cut off at 1")
     clip_grad: float = option(0.0, "largest norm of all gradients together; 0: off (lamb: 1, as timm has it)")
     nesterov: bool = option(False, "Nesterov momentum")
-    weight_decay: float = option(5e-5, "weight decay (L2; adamw, lamb: decoupled)", "--wd")
+    weight_decay: float = option(5e-5, "weight decay (L2)", "--wd")
     no_bn_wd: bool = option(False, "no weight decay on norms and biases")
     init_bn0: bool = option(False, "zero-init the last BN weight of each residual block")
     bias_lr: float = option(1.0, "learning rate of norms and biases relative to the schedule's")
