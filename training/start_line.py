@@ -11,6 +11,7 @@ from training.environment import hardware, source_commit, versions
 from training.optimizers import momentum_of
 from training.state import TrainState
 
+GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
 PAGE_CACHE = {
     "memory": "warm: the dataset's hash was checked before the clock started",
     "synthetic": "not used: random images",
@@ -76,9 +77,6 @@ def optimizer_facts(config: Config, state: TrainState) -> dict[str, Any]:
         "clip_grad": config.clip_grad,
         "groups": group_facts(state),
     }
-
-
-GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
 
 
 def group_facts(state: TrainState) -> list[dict[str, Any]]:
