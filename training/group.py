@@ -16,6 +16,7 @@ from torch import Tensor
 from data_prep import DataError
 from dawn import RunError
 from training.config import Config
+from training.interfaces import choose_interface
 from training.last_words import LastWords
 from training.meeting import name_of_start
 from training.outcome import ConfigError, PeerFailed, error_code, is_bad_input, summary
@@ -140,6 +141,7 @@ def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
         name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
         store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
         store.set_timeout(timeout)
+        choose_interface(url, ranks)
         dist.init_process_group(
             backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout
         )
