@@ -4,16 +4,19 @@ Such a run costs about a second; one under torchrun ten, because each process im
 """
 
 import hashlib
+import itertools
 import json
 import os
+import resource
 import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from run_toy import LONGER, LARGE, PHASES, VARIANTS, Child, Ended, events, toy_arguments
+from run_toy import LARGE, LONGER, PHASES, VARIANTS, Child, Ended, events, toy_arguments
 
 SECONDS = 60  # limit of a whole run, on a busy machine
 TIMEOUT = ["--timeout-minutes", "0.2"]  # how long a rank waits for another
@@ -29,7 +32,9 @@ LONG = LONGER.replace("'bs': 40", "'bs': 20")
 PAIRS = {
     "muon": ["--phases", halved(PHASES)],
     "frozen": ["--phases", halved(PHASES), "--whitening-epochs", "1"],
+    "sgd": ["--phases", halved(PHASES), "--optimizer", "sgd"],  # the quickest to start: Muon imports all of timm
     "long": ["--phases", LONG],
+    "long sgd": ["--phases", LONG, "--optimizer", "sgd"],
     "long torchvision": ["--loader", "torchvision", *TREE, "--phases", LONG.replace("12", "32"), "--workers", "2"],
     "torchvision": ["--loader", "torchvision", *TREE, "--workers", "1"],
     "dali": ["--loader", "dali", *TREE, "--workers", "1"],
@@ -150,6 +155,42 @@ class Recorder:
         for epoch, step, digests in map(json.loads, self.path.read_text().splitlines()):
             found[epoch, step] += digests
         return {place: sorted(digests) for place, digests in found.items()}
+
+
+class MemoryLimit:
+    """Called in a rank, it leaves it so much more address space than it has now. `rank`: whom it limits."""
+
+    def __init__(self, megabytes: int, rank: int) -> None:
+        self.bytes, self.rank = megabytes * 2**20, rank
+
+    def __call__(self) -> None:
+        if os.environ["RANK"] == str(self.rank):
+            most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + self.bytes
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+class ClockSetBack:
+    """Called in a rank, it sets that process's wall clock back once it has been read `after` times."""
+
+    def __init__(self, hours: int, after: int = 0) -> None:
+        self.seconds, self.after = 3600 * hours, after
+
+    def __call__(self) -> None:
+        import dawn.runlog
+        import training.resume
+
+        right, reads = time.time, itertools.count()
+
+        def wrong() -> float:
+            return right() - (self.seconds if next(reads) >= self.after else 0)
+
+        class WrongDatetime(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.fromtimestamp(wrong(), tz)
+
+        time.time = wrong
+        dawn.runlog.datetime = training.resume.datetime = WrongDatetime
 
 
 def digest(image) -> str:

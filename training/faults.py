@@ -1,9 +1,10 @@
 """Faults on demand, for the tests of kill and resume: --inject-fault '{"kind": "kill", "epoch": 1, "step": 3}'.
 
 Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step, or with "batch" instead before a batch of an epoch's
-validation; `nan` turns a step's loss into NaN; `data` raises the error of a picture that cannot be read; `kill_in_save` kills in the middle of the n-th save ("save": n). "rank" (0)
-says which process, "attempt" (any) in which start of the run. Each writes a line "fault" to run.jsonl (a rank above 0
-to rankN.jsonl beside it) before it fires. Without the flag nothing here runs.
+validation; `nan` turns a step's loss into NaN; `data` raises the error of a picture that cannot be read;
+`kill_in_save` kills in the middle of the n-th save ("save": n). "rank" (0) says which process, "attempt" (any) in which
+start of the run. Each writes a line "fault" to run.jsonl (a rank above 0 to rankN.jsonl beside it) before it fires.
+Without the flag nothing here runs.
 """
 
 import json

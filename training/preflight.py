@@ -15,9 +15,15 @@ from training.state import TrainState
 from training.step import step
 from training.warmup import random_batch, untouched, validation_shapes
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUDNN_STATUS_NOT_SUPPORTED",
-             "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc", "could not create a primitive", "could not create a memory object",
-             "could not execute a primitive")  # fmt: skip
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN
+)
 
 
 def preflight(config: Config, schedule: Schedule, state: TrainState, env: Env, classes: int) -> None:
