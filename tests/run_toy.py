@@ -79,6 +79,8 @@ class Child:
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         self.streams = [os.memfd_create(name) for name in ("out", "err")]
+        self.output = os.fstat(self.streams[0]).st_ino
+        self.ended: Ended | None = None
         names = [f"/proc/{os.getpid()}/fd/{number}" for number in self.streams]
         texts = [str(argument) for argument in arguments]
         self.process = context.Process(target=train, args=(texts, names, limit, environment or {}, before))
@@ -88,6 +90,9 @@ class Child:
         os.kill(self.process.pid, number)
 
     def wait(self, seconds: float = SECONDS) -> Ended:
+        """Asked again, it says the same."""
+        if self.ended:
+            return self.ended
         self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
@@ -97,7 +102,8 @@ class Child:
             os.lseek(number, 0, os.SEEK_SET)
             with open(number, errors="replace") as file:
                 texts.append(file.read())
-        return Ended(self.process.exitcode, *texts)
+        self.ended = Ended(self.process.exitcode, *texts)
+        return self.ended
 
 
 def train(
@@ -142,16 +148,20 @@ def fault(kind: str, **where: int) -> list[str]:
     return ["--inject-fault", json.dumps({"kind": kind} | where)]
 
 
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (folder / "run.jsonl").read_bytes().split(b"\n")[:-1]  # after the last newline: a line being written
+def events(folder: Path, kind: str, log: str = "run.jsonl") -> list[dict[str, Any]]:
+    lines = (folder / log).read_bytes().split(b"\n")[:-1]  # after the last newline: a line being written
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
 def wait_for(folder: Path, kind: str, count: int = 1) -> None:
     """Until run.jsonl holds `count` lines of this kind."""
-    end = time.monotonic() + SECONDS
-    while not (folder / "run.jsonl").exists() or len(events(folder, kind)) < count:
-        assert time.monotonic() < end, f"no {kind} line in {folder}"
+    wait_until(lambda: (folder / "run.jsonl").exists() and len(events(folder, kind)) >= count)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
 
 

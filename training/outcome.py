@@ -79,4 +79,4 @@ def error_code(error: BaseException) -> int:
 
 def summary(error: BaseException) -> str:
     """One line: bad input says what to do, of a crash the class counts."""
-    return str(error) if is_bad_input(error) else f"{type(error).__name__}: {error}".splitlines()[0]
+    return str(error) if is_bad_input(error) else f"{type(error).__name__}: {error}".splitlines()[0].strip()

@@ -70,11 +70,11 @@ def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
         if env.rank == 0:
             warn_of_large_images(config, schedule)
         clock = Clock(sync=env.sync, origin_ns=process_start_ns())
-        keep_freed_memory()
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
             state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
                 prepare_device(config, schedule, state, env, len(dataset.classes))
+            keep_freed_memory()  # from here on: the pre-flight of batches that do not fit gives theirs back
             with open_logbook(config, folder, env, state) as book:
                 yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
 

@@ -1,5 +1,6 @@
 """The run: fit -> train_epoch -> step, and what happens between epochs."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -174,7 +175,9 @@ def poll(job: Job) -> Iterator[Batch]:
     """This rank's validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its
     validation is repeated. Ranks that have none left wait here for the others."""
     batches = job.loader.validation()
-    while True:
+    for number in itertools.count():
+        if job.config.inject_fault:
+            job.faults.before_validation(job.state.epoch, number)
         batch = next(batches, None)
         stop, more = job.env.group.any(job.stop.requested, batch is not None)
         if stop:
