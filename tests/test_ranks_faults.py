@@ -435,8 +435,8 @@ def test_n5_a_phase_that_does_not_fit_into_memory(base, tmp_path):
     def trained(name: str, batch_size: int) -> list[run_toy.Ended]:
         phases = [{"ep": 0, "sz": 12, "bs": 10}, {"ep": 1, "sz": 288, "bs": batch_size, "val_bs": 10}]
         phases.append({"ep": (0, 2), "lr": (0.05, 0.0)})
-        flags = ["--phases", repr(phases), "--preflight", "on", "--ema-decay", "0", "--optimizer", "sgd", "--width", "0.03"]
-        arguments = pair_arguments(base, tmp_path / name, "muon", *flags)
+        flags = ["--phases", repr(phases), "--preflight", "on", "--ema-decay", "0", "--width", "0.03"]
+        arguments = pair_arguments(base, tmp_path / name, "sgd", *flags)
         return run_ranks(tmp_path / "few", *arguments[1:], before=room)
 
     ended = trained("large", 60)

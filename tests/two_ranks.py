@@ -6,7 +6,6 @@ Such a run costs about a second; one under torchrun ten, because each process im
 import hashlib
 import itertools
 import json
-import os
 import resource
 import socket
 import time
