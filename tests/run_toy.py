@@ -43,6 +43,9 @@ IMPORTED = [
     "training.render_torchvision",
     "training.render_packed",
     "training.render_threads",
+    "training.render_dali",
+    "nvidia.dali.fn",  # where there is none, the server goes on
+    "nvidia.dali.math",
     "torch._dynamo",
     "torch.nn.parallel",
     "timm.optim",

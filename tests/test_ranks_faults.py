@@ -39,7 +39,7 @@ from training.state import NEVER
 pytestmark = pytest.mark.faults
 quick = pytest.mark.quick  # also in the ordinary tests
 SAVES = ["--checkpoint-minutes", EVERY_STEP]
-SOON = 20  # seconds after which all ranks have ended, on a busy machine; they wait 12 for each other
+SOON = 40  # seconds in which all ranks end, on a busy machine; they wait 12 for each other
 LAST = STEPS[0] - 1
 
 
@@ -427,23 +427,23 @@ def test_n2_overflow_with_a_fixed_loss_scale(base, tmp_path):
     assert result(folder) == result(tmp_path / "undisturbed")
 
 
-def test_n5_a_phase_that_does_not_fit_into_the_memory_of_one_rank(base, tmp_path):
+def test_n5_a_phase_that_does_not_fit_into_memory(base, tmp_path):
     """Found before the clock starts; the batch that the line names then runs, under the same limit."""
     prepare_toy(tmp_path / "few", images=120)
-    room = MemoryLimit(megabytes=1200, rank=1)
+    room = MemoryLimit(megabytes=1200)
 
     def trained(name: str, batch_size: int) -> list[run_toy.Ended]:
         phases = [{"ep": 0, "sz": 12, "bs": 10}, {"ep": 1, "sz": 288, "bs": batch_size, "val_bs": 10}]
         phases.append({"ep": (0, 2), "lr": (0.05, 0.0)})
-        flags = ["--phases", repr(phases), "--preflight", "on", "--ema-decay", "0", "--optimizer", "sgd"]
-        arguments = pair_arguments(base, tmp_path / name, "muon", *flags)
+        flags = ["--phases", repr(phases), "--preflight", "on", "--ema-decay", "0", "--width", "0.03"]
+        arguments = pair_arguments(base, tmp_path / name, "sgd", *flags)
         return run_ranks(tmp_path / "few", *arguments[1:], before=room)
 
     ended = trained("large", 60)
     assert codes(ended) == [2, 2] and not (tmp_path / "large" / "run.jsonl").exists()
     line = one_line(ended)
     assert line.startswith(
-        "rank 1: the phase at epoch 1: bs 60 at 288 px does not fit into the memory of cpu. Use 'bs': "
+        "rank 0: the phase at epoch 1: bs 60 at 288 px does not fit into the memory of cpu. Use 'bs': "
     )
     named = int(line.split("'bs': ")[1].split()[0])
     assert named in (7, 15, 30)

@@ -6,7 +6,6 @@ Such a run costs about a second; one under torchrun ten, because each process im
 import hashlib
 import itertools
 import json
-import os
 import resource
 import socket
 import time
@@ -56,16 +55,16 @@ class Ranks:
         before: Callable[[], None] | None = None,
     ) -> None:
         port = free_port()
-        self.began = time.monotonic()
         self.children = [
             Child([*arguments], (limits or {}).get(rank), environment(rank, count, restarts, port), before)
             for rank in range(count)
         ]
 
     def wait(self, seconds: float = SECONDS) -> list[Ended]:
-        """All ranks' ends, by rank, within `seconds` from the start; otherwise none is left running."""
+        """All ranks' ends, by rank, within `seconds`; otherwise none is left running."""
+        end = time.monotonic() + seconds
         try:
-            return [child.wait(max(self.began + seconds - time.monotonic(), 0.1)) for child in self.children]
+            return [child.wait(max(end - time.monotonic(), 0.1)) for child in self.children]
         finally:
             for child in self.children:
                 child.process.kill()
@@ -158,15 +157,14 @@ class Recorder:
 
 
 class MemoryLimit:
-    """Called in a rank, it leaves it so much more address space than it has now. `rank`: whom it limits."""
+    """Called in a rank, it leaves it so much more address space than it has now."""
 
-    def __init__(self, megabytes: int, rank: int) -> None:
-        self.bytes, self.rank = megabytes * 2**20, rank
+    def __init__(self, megabytes: int) -> None:
+        self.bytes = megabytes * 2**20
 
     def __call__(self) -> None:
-        if os.environ["RANK"] == str(self.rank):
-            most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + self.bytes
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + self.bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 class ClockSetBack:
