@@ -137,6 +137,9 @@ LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 18), 'lr': (0.2, 0.0)}]"
 SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 192, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
 LARGE = [{**phase, "sz": phase["sz"] + 20} if "sz" in phase else phase for phase in PHASES]
 TREE = ["--shift", "0", "--flip", "random", "--phases", repr(LARGE)]
+STRONGER = [{**phase, "aug": 0.5, "val_resize": 1.25} if phase.get("ep") == 1 else phase for phase in LARGE]
+PARTS = ["--random-erasing", "0.4", "--repeated-augmentation", "2", "--interpolation", "bicubic"]
+TIMM = ["--policy", "timm-randaugment", "--policy-magnitude", "7", "--policy-magnitude-std", "0.5"]
 VARIANTS = {
     "muon": [],
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
@@ -145,6 +148,8 @@ VARIANTS = {
     "threads": ["--loader", "threads", *TREE, "--workers", "2"],
     "dali": ["--loader", "dali", *TREE, "--workers", "1", "--policy", "randaugment"],
     "packed": ["--loader", "packed", *TREE, "--workers", "2", "--policy", "trivialaugment"],
+    "parts": ["--loader", "packed", *TREE, "--phases", repr(STRONGER), "--workers", "2", *PARTS, *TIMM],
+    "parts in memory": ["--flip", "random", "--cutout", "8", *PARTS],
     "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
     "long": ["--phases", LONGER],
     "slow validation": ["--phases", SLOW_VALIDATION],

@@ -98,7 +98,8 @@ def test_the_centre_is_torchvisions(resized, size):
 @pytest.mark.parametrize("size", [*range(32, 400, 8), 299, 331])
 @pytest.mark.parametrize("ratio", [0.875, 0.9, 0.94, 0.95, 0.965, 1.0])
 def test_the_short_side_is_timms_for_its_crop_ratios(size, ratio):
-    """timm's eval transform resizes to floor(size / crop_pct); a quotient that is whole but for rounding is whole here."""
+    """timm's eval transform resizes to floor(size / crop_pct); a quotient that is whole but for rounding is whole
+    here."""
     exact = size * 1000 / round(1000 * ratio)
     assert short_side(1 / ratio, size) == math.floor(exact) and abs(math.floor(size / ratio) - math.floor(exact)) <= 1
 
