@@ -1,5 +1,6 @@
 # make demo   real data, trained to its target, report written      make test   the test suite
 # make lint   ruff                make test-slow   tests that take minutes or a network        make clean
+# make test-faults   runs of two processes that are killed, stopped, starved and resumed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ QUIET := $(shell test -t 1 || echo --quiet)
 DATA ?= data
 RUNS ?= runs
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-faults lint clean
 .DEFAULT_GOAL := demo
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -25,6 +26,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -m slow
+
+test-faults: $(INSTALLED)
+	@$(BIN)/python -m pytest -m faults
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -4,7 +4,18 @@ import argparse
 import sys
 from typing import NoReturn
 
-from dawn import command_board, command_compare, command_import, command_reports, command_study
+from dawn import (
+    command_board,
+    command_check,
+    command_compare,
+    command_cost,
+    command_entry,
+    command_import,
+    command_mlperf,
+    command_report,
+    command_reports,
+    command_study,
+)
 from dawn.command import Command
 from dawn.runlog import RunError
 from dawn.tables import plain
@@ -13,14 +24,17 @@ MOST_TEXT = 2000  # characters of an error
 
 COMMANDS: dict[str, Command] = {
     "tsv": command_reports.TSV,
-    "entry": command_reports.ENTRY,
+    "entry": command_entry.ENTRY,
     "summary": command_reports.SUMMARY,
     "chart": command_reports.CHART,
-    "report": command_reports.REPORT,
+    "report": command_report.REPORT,
     "board": command_board.BOARD,
     "study": command_study.STUDY,
     "compare": command_compare.COMPARE,
     "import": command_import.IMPORT,
+    "check": command_check.CHECK,
+    "cost": command_cost.COST,
+    "mlperf": command_mlperf.MLPERF,
 }
 
 

@@ -1,10 +1,14 @@
-"""The commands that make the reports of one run again: tsv, entry, summary, chart, report."""
+"""The commands that make the reports of one run again: tsv, summary, chart; and what `entry` and `report` share."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from dawn.command import Command
 from dawn.run import log_path, read_run
+from dawn.tables import plain
+
+MOST_TEXT = 1000  # characters of a reason
 
 
 def add_run(command: argparse.ArgumentParser) -> None:
@@ -16,13 +20,12 @@ def add_run_and_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", metavar="FILE", help="write here instead of beside the log")
 
 
-def add_entry_flags(command: argparse.ArgumentParser) -> None:
-    add_run(command)
+def add_entry_details(command: argparse.ArgumentParser) -> None:
+    """What an entry says that no log knows."""
     command.add_argument("--author", metavar="NAME", help="without it the entry is a draft")
     command.add_argument("--author-email", metavar="ADDRESS", help="without it the entry is a draft")
     command.add_argument("--cost-per-hour", type=float, metavar="DOLLARS", help="on-demand price of the hardware")
     command.add_argument("--code-url", metavar="URL", help="where the code can be found")
-    command.add_argument("--out", metavar="DIR", help="write into this folder instead of beside the log")
 
 
 def tsv_command(args: argparse.Namespace) -> None:
@@ -47,20 +50,12 @@ def summary_command(args: argparse.Namespace) -> None:
     print_summary(read_run(args.run))
 
 
-def entry_command(args: argparse.Namespace) -> None:
-    from dawn.report import write_entry
+def print_draft_reasons(entry: Path) -> None:
+    """On standard error, one line each: why this entry cannot be handed in; nothing if it can."""
+    import json
 
-    run = read_run(args.run)
-    folder = Path(args.out) if args.out else run.path.parent
-    print(write_entry(run, folder, args.author, args.author_email, args.cost_per_hour, args.code_url))
-
-
-def report_command(args: argparse.Namespace) -> None:
-    from dawn.report import write_reports
-
-    details = (args.author, args.author_email, args.cost_per_hour, args.code_url)
-    for path in write_reports(args.run, *details, out=args.out).values():
-        print(path)
+    for reason in json.loads(entry.read_text()).get("draft", []):
+        print("draft:", plain(reason, MOST_TEXT), file=sys.stderr)
 
 
 def _out_file(args: argparse.Namespace, name: str) -> Path:
@@ -68,7 +63,5 @@ def _out_file(args: argparse.Namespace, name: str) -> Path:
 
 
 TSV = Command("result.tsv in the columns of DAWNBench (hours are T_dawn)", add_run_and_file, tsv_command)
-ENTRY = Command("entry.json, or entry.draft.json while it could not be submitted", add_entry_flags, entry_command)
 SUMMARY = Command("print target, times, phases and the ledger of the time", add_run, summary_command)
 CHART = Command("accuracy.png: accuracy over time with phases and target", add_run_and_file, chart_command)
-REPORT = Command("all of these as files", add_entry_flags, report_command)

@@ -23,8 +23,12 @@ def entry(
     author_email: str | None = None,
     cost_per_hour: float | None = None,
     code_url: str | None = None,
+    clock: str = "dawn",
 ) -> dict[str, Any]:
-    """The fields in the order of the file; `draft` comes first, and only where there is a reason for it."""
+    """The fields in the order of the file; `draft` comes first, and only where there is a reason for it.
+
+    clock: which one the hours of the TSV are of (records.CLOCKS). RunError for an impossible cost.
+    """
     if cost_per_hour is not None and not (math.isfinite(cost_per_hour) and cost_per_hour >= 0):
         raise RunError(f"cost per hour is {cost_per_hour}. Give US dollars per hour, 0 or more.")
     reasons = draft_reasons(run, author, author_email)
@@ -40,7 +44,7 @@ def entry(
     }
     optional = {"codeURL": code_url, "costPerHour": cost_per_hour}
     fields |= {name: value for name, value in optional.items() if value is not None}
-    return ({"draft": reasons} if reasons else {}) | fields | {"misc": _misc(run)}
+    return ({"draft": reasons} if reasons else {}) | fields | {"misc": _misc(run, clock)}
 
 
 def entry_text(fields: dict[str, Any]) -> str:
@@ -55,6 +59,7 @@ def draft_reasons(run: Run, author: str | None, author_email: str | None) -> lis
         (not (author_email or "").strip(), "author's e-mail address unknown"),
         (run.stop is None, "the run is incomplete: its log has no stop line"),
         (run.stop and run.stop.outcome not in COMPLETE, f"the run is incomplete: {run.stop and run.stop.outcome}"),
+        *((True, f"a trial: {reason}") for reason in start.trials),
         (len({a.config_hash for a in run.attempts}) > 1, "the attempts ran with different configurations"),
     ]
     if task.target is None:
@@ -90,8 +95,8 @@ def _hardware_text(hardware: dict[str, Any]) -> str:
     return ", ".join([f"{many}{hardware['name']}", *details])
 
 
-def _misc(run: Run) -> dict[str, Any]:
-    return _executed(run) | _results(run) | _circumstances(run)
+def _misc(run: Run, clock: str) -> dict[str, Any]:
+    return _executed(run) | _results(run) | _circumstances(run, clock)
 
 
 def _executed(run: Run) -> dict[str, Any]:
@@ -143,10 +148,10 @@ def _reached(run: Run, row: Row) -> dict[str, Any]:
     return {"epoch": row.epoch + 1, **correct, "images": row.validation.images, "hours": clocks}
 
 
-def _circumstances(run: Run) -> dict[str, Any]:
+def _circumstances(run: Run, clock: str) -> dict[str, Any]:
     start, latest = run.start, run.latest
     return {
-        "clockDefinition": f"hours in the TSV are T_dawn. {start.clock_definition}",
+        "clockDefinition": f"hours in the TSV are T_{clock}. {start.clock_definition}",
         "pageCache": start.page_cache,
         "compileCache": start.compile_cache,
         "recipe": start.recipe,

@@ -64,6 +64,10 @@ class Fields:
     def number_or_none(self, name: str, least: float = -MOST, most: float = MOST) -> float | None:
         return None if name in self.values and self.values[name] is None else self.number(name, least, most)
 
+    def optional_number(self, name: str, least: float = -MOST, most: float = MOST) -> float | None:
+        """None also where the field is missing: for fields that older logs do not have."""
+        return self.number_or_none(name, least, most) if name in self.values else None
+
     def pair(self, name: str) -> tuple[float, float]:
         value = self._get(name, (list,), "a list of two numbers")
         if len(value) != 2:

@@ -53,6 +53,19 @@ class Start:
     setup_seconds: dict[str, float]
     resumed_from: Resume | None
 
+    @property
+    def first_epoch(self) -> int:
+        """The epoch (from 0) that the run began at; those before were skipped (--start-epoch)."""
+        return self.config.get("start_epoch") or 0
+
+    @property
+    def trials(self) -> list[str]:
+        """Settings that make the run a trial and not a result."""
+        skipped = [f"it began at epoch {self.first_epoch}: those before were skipped"] if self.first_epoch else []
+        short = ["its epochs were cut short (--short-epoch)"] if self.config.get("short_epoch") else []
+        noise = ["it trained on random images (--loader synthetic)"] if self.config.get("loader") == "synthetic" else []
+        return skipped + short + noise
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -80,7 +93,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class Row:
-    """One trained epoch. `seconds`: ledger since the row before; `clock`: readings after its evaluation."""
+    """One trained epoch. `seconds`: ledger since the row before; `clock`: readings after its evaluation.
+
+    `energy_joules`: what all devices of the run took in the same time as `seconds` (NVML's energy counter, every
+    process's device added); None where it was not measured.
+    """
 
     attempt: int
     epoch: int
@@ -97,6 +114,7 @@ class Row:
     seconds: dict[str, float]
     clock: dict[str, float]
     peak_memory_bytes: int | None
+    energy_joules: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,8 @@ def start_record(fields: Fields) -> Start:
     fields.inside("hardware").text("name")
     fields.inside("versions").text("torch")
     fields.inside("optimizer").text("name")
+    if "start_epoch" in fields.mapping("config"):
+        fields.inside("config").count("start_epoch")
     return Start(
         attempt=fields.count("attempt"),
         utc=fields.utc(),
@@ -154,6 +174,7 @@ def row_record(fields: Fields) -> Row:
         seconds=fields.seconds("seconds", RUN_LABELS),
         clock=fields.seconds("clock", CLOCKS),
         peak_memory_bytes=fields.count_or_none("peak_memory_bytes"),
+        energy_joules=fields.optional_number("energy_joules", 0),
     )
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from dawn.chart import chart_png
 from dawn.entry import NAMES, entry, entry_text
 from dawn.files import remove, write_atomic
-from dawn.run import Run, read_run
+from dawn.page import page, shown_alone
+from dawn.run import Run, read_run_and_events
 from dawn.summary import summary_text
 from dawn.tsv import tsv
 
-TSV_NAME, CHART_NAME, SUMMARY_NAME = "result.tsv", "accuracy.png", "summary.txt"
+TSV_NAME, CHART_NAME, SUMMARY_NAME, PAGE_NAME = "result.tsv", "accuracy.png", "summary.txt", "report.html"
 
 
 def write_reports(
@@ -20,19 +21,24 @@ def write_reports(
     cost_per_hour: float | None = None,
     code_url: str | None = None,
     out: str | os.PathLike[str] | None = None,
+    with_page: bool = True,
 ) -> dict[str, Path]:
-    """Write tsv, entry, summary and chart into `out` (default: beside the log); the paths under these names.
+    """Write tsv, entry, summary, chart and page into `out` (default: beside the log); the paths under these names.
+    The page holds 5 MB of plotly, so a run does without it at its end.
 
     RunError for a log that cannot be read or has no evaluation yet, and where a file cannot be written.
     """
-    run = read_run(run_folder)
+    run, events = read_run_and_events(run_folder)
     folder = run.path.parent if out is None else Path(out)
-    return {
+    files = {
         "tsv": write_atomic(folder / TSV_NAME, tsv(run).encode()),
         "entry": write_entry(run, folder, author, author_email, cost_per_hour, code_url),
         "summary": write_atomic(folder / SUMMARY_NAME, summary_text(run).encode()),
         "chart": write_atomic(folder / CHART_NAME, chart_png(run)),
     }
+    if with_page:
+        files["page"] = write_atomic(folder / PAGE_NAME, page(shown_alone(run, events), cost_per_hour))
+    return files
 
 
 def write_entry(

@@ -8,6 +8,7 @@ from typing import Any
 
 from dawn.fields import Fields
 from dawn.records import Row, Start, Stop, row_record, start_record, stop_record
+from dawn.rules import broken_rule, broken_stop
 from dawn.runlog import RunError, read_lines
 
 LOG_NAME = "run.jsonl"
@@ -21,7 +22,7 @@ class Run:
     path: Path
     attempts: tuple[Start, ...]
     phases: tuple[dict[str, Any], ...]  # phase lines as logged
-    rows: tuple[Row, ...]  # epochs 0, 1, 2, ... without a hole
+    rows: tuple[Row, ...]  # epochs from start.first_epoch on, without a hole
     stop: Stop | None
     torn: bool  # the log ends in half a line
 
@@ -69,6 +70,11 @@ def log_path(path: str | os.PathLike[str]) -> Path:
 
 def read_run(path: str | os.PathLike[str]) -> Run:
     """Read a run folder or its run.jsonl. RunError, one line with the line number, for a log that cannot be so."""
+    return read_run_and_events(path)[0]
+
+
+def read_run_and_events(path: str | os.PathLike[str]) -> tuple[Run, list[dict[str, Any]]]:
+    """The run and every whole line of its log, those too that are no part of the result; raises as read_run."""
     path = log_path(path)
     events, torn = read_lines(path)
     merge = Merge(path)
@@ -76,7 +82,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         merge.add(Fields(f"{path}, line {number}", event))
     if not merge.attempts:
         raise RunError(f"{path}: no start line, the log is empty. Start the run again in a new folder.")
-    return Run(path, tuple(merge.attempts), tuple(merge.phases), tuple(merge.rows), merge.stop, torn)
+    return Run(path, tuple(merge.attempts), tuple(merge.phases), tuple(merge.rows), merge.stop, torn), events
 
 
 class Merge:
@@ -111,40 +117,34 @@ class Merge:
             self._expect(fields, name, getattr(self.attempts[0], name))
         if start.resumed_from and not self.attempts:
             raise RunError(f"{fields.where}: 'resumed_from' in the first attempt. Restore the lines before it.")
-        epoch = start.resumed_from.epoch if start.resumed_from else 0
-        if epoch > len(self.rows):
+        epoch = start.resumed_from.epoch if start.resumed_from else start.first_epoch
+        kept = epoch - start.first_epoch
+        if not 0 <= kept <= len(self.rows):
             raise RunError(f"{fields.where}: resumes at epoch {epoch}, but the log holds {len(self.rows)} epochs.")
-        self.rows = self.rows[:epoch]
+        self.rows = self.rows[:kept]
         self.phases = [phase for phase in self.phases if phase["epoch"] < epoch]
         self.stop = None
         self.attempts.append(start)
 
     def _phase(self, fields: Fields) -> None:
-        self._expect(fields, "epoch", len(self.rows))
+        self._expect(fields, "epoch", self.attempts[0].first_epoch + len(self.rows))
         for name in ("size", "batch_size", "global_batch_size"):
             fields.count(name, 1)
         self.phases.append(fields.values)
 
     def _epoch(self, fields: Fields) -> None:
-        self._expect(fields, "epoch", len(self.rows))
+        self._expect(fields, "epoch", self.attempts[0].first_epoch + len(self.rows))
         row = row_record(fields)
         before = self.rows[-1] if self.rows else None
-        for clock in ("total", "dawn"):
-            if row.clock[clock] <= (before.clock[clock] if before else 0):
-                raise RunError(f"{fields.where}: clock {clock!r} does not go forward. Restore this line of the log.")
-        for clock in ("train", "cold"):
-            if row.clock[clock] < (before.clock[clock] if before else 0):
-                raise RunError(f"{fields.where}: clock {clock!r} goes back. Restore this line of the log.")
-        if not row.clock["train"] <= row.clock["dawn"] <= row.clock["total"] <= row.clock["cold"]:
-            raise RunError(f"{fields.where}: the clocks contradict each other (train <= dawn <= total <= cold).")
-        if before and row.images_seen <= before.images_seen:
-            raise RunError(f"{fields.where}: 'images_seen' does not grow. Restore this line of the log.")
+        phase = self.phases[-1] if self.phases else None
+        if problem := broken_rule(row, before, phase, self.attempts[0].dataset["validation_images"]):
+            raise RunError(f"{fields.where}: {problem}. Restore this line of the log.")
         self.rows.append(row)
 
     def _stop(self, fields: Fields) -> None:
         stop = stop_record(fields)
-        if self.rows and stop.clock["total"] < self.rows[-1].clock["total"]:
-            raise RunError(f"{fields.where}: stops before its last epoch ended. Restore this line of the log.")
+        if problem := broken_stop(stop, self.rows[-1] if self.rows else None):
+            raise RunError(f"{fields.where}: {problem}. Restore this line of the log.")
         self.stop = stop
 
     def _expect(self, fields: Fields, name: str, wanted: Any) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from dawn.chain import NAME, Follower, link_after, sealed
+
 MAX_FILE_BYTES = 1_000_000_000
 MAX_LINE_BYTES = 16_000_000
 SYNCED_EVENTS = ("start", "epoch", "stop")  # on the disk before the run goes on
@@ -33,30 +35,32 @@ class RunLog:
     def __init__(self, path: str | os.PathLike[str], utc: Callable[[], str] = utc_now):
         self.path, self._utc = Path(path), utc
         self.path.touch()
-        self._end = cut_torn_line(self.path)
+        self._end, last = cut_torn_line(self.path)
+        self._link = link_after(last)
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - close() closes it
 
     def write(self, event: str, attempt: int, **fields: Any) -> None:
         """One line, handed to the system at once; `start`, `epoch` and `stop` wait until the disk has it."""
-        line = self._line({"event": event, "attempt": attempt, "utc": self._utc(), **fields})
+        line, link = self._line({"event": event, "attempt": attempt, "utc": self._utc(), **fields})
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         except OSError:
             self._file.truncate(self._end)  # half a line must not end up in the middle of the log
             raise
-        self._end += len(line)
+        self._end, self._link = self._end + len(line), link
         if event in SYNCED_EVENTS:
             os.fsync(self._file.fileno())
 
-    def _line(self, fields: dict[str, Any]) -> bytes:
+    def _line(self, fields: dict[str, Any]) -> tuple[bytes, str]:
+        """The line and its link in the chain (see chain.py)."""
         try:
-            line = json.dumps(fields, allow_nan=False).encode() + b"\n"
+            line, link = sealed(json.dumps(fields, allow_nan=False).encode(), self._link)
         except ValueError as error:
             raise RunError(f"{self.path}: event {fields['event']!r}: {error}. Write null instead.") from None
         if len(line) > MAX_LINE_BYTES or self._end + len(line) > MAX_FILE_BYTES:
             raise RunError(f"{self.path}: event {fields['event']!r}: {len(line)} bytes more are too many. Log less.")
-        return line
+        return line, link
 
     def close(self) -> None:
         self._file.close()
@@ -68,8 +72,8 @@ class RunLog:
         self.close()
 
 
-def cut_torn_line(path: Path) -> int:
-    """Shorten the file to its last newline; the size in bytes afterwards."""
+def cut_torn_line(path: Path) -> tuple[int, bytes]:
+    """Shorten the file to its last newline; the size in bytes afterwards and the line that ends there."""
     with open(path, "r+b") as file:
         size = _size(path, file)
         start = max(0, size - MAX_LINE_BYTES)
@@ -81,7 +85,8 @@ def cut_torn_line(path: Path) -> int:
         if end < size:
             file.truncate(end)
             os.fsync(file.fileno())
-    return end
+    whole = tail[: end - start]
+    return end, whole[whole[:-1].rfind(b"\n") + 1 :]
 
 
 def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -92,7 +97,8 @@ def read_events(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def read_lines(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bool]:
     """(events, torn): events[i] is line i + 1; torn says that a last line without its newline was left out.
 
-    Raises RunError, with the line number, for anything else that is not one JSON object with an "event".
+    Raises RunError, with the line number, for anything else that is not one JSON object with an "event", and for a
+    line that breaks the chain (see chain.py; the events come without "chain").
     """
     path = Path(path)
     try:
@@ -104,13 +110,15 @@ def read_lines(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bool
 
 
 def _parse_lines(path: Path, file: BinaryIO) -> tuple[list[dict[str, Any]], bool]:
-    events = []
+    events, chain = [], Follower()
     for number, line in enumerate(_lines(file), start=1):
         if len(line) > MAX_LINE_BYTES:
             raise RunError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes. This is not a run log.")
         if not line.endswith(b"\n"):
             return events, True
         events.append(_event(path, number, line))
+        if problem := chain.problem(line, number):
+            raise RunError(f"{path}, {problem}. Restore the log.")
     return events, False
 
 
@@ -127,6 +135,7 @@ def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
         raise RunError(f"{path}, line {number}: not JSON ({reason}). Restore this line of the log.") from None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise RunError(f"{path}, line {number}: not an object with an 'event'. Restore this line of the log.")
+    event.pop(NAME, None)
     return event
 
 

@@ -37,6 +37,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("hardware", plain(f"{hardware['name']}, {start.precision}, PyTorch {run.latest.versions['torch']}")),
         ("resumed", "; ".join(_resumed(attempt) for attempt in run.resumes) or "no"),
     ]
+    facts += [("a trial", reason) for reason in start.trials]
     return facts + ([("log", "its last line is torn off, the run may have crashed")] if run.torn else [])
 
 
@@ -51,7 +52,7 @@ def _reached(run: Run) -> str:
 def _accuracy(row: Row, metric: str) -> str:
     seen = row.validation
     names = [metric, *(m for m in METRICS if m != metric)]
-    percents = ", ".join(f"{seen.percent(name):.10g} % {METRIC_NAMES[name]}" for name in names)
+    percents = ", ".join(f"{seen.percent(name):.6g} % {METRIC_NAMES[name]}" for name in names)
     counts = f"{seen.correct(metric)} of {seen.images}"
     return plain(f"{percents} ({counts}, weights: {seen.weights}, TTA: {seen.tta})")
 

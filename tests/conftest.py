@@ -1,6 +1,8 @@
 """What several test files share: one toy dataset for the whole session, and one thread for arithmetic."""
 
+import multiprocessing
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in subprocesses: tiny nets gain nothing
 
@@ -8,6 +10,8 @@ import pytest
 
 from data_prep.pack import pack_tree
 from data_prep.toy import prepare_toy
+
+FAULT_SECONDS = 100  # limit of a test
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,23 @@ def toy(tmp_path_factory):
     prepare_toy(root, images=240)
     pack_tree(root)
     return root
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request):
+    """A fault test that hangs fails, and leaves no process behind."""
+    if not request.node.get_closest_marker("faults"):
+        yield
+        return
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(FAULT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        for child in multiprocessing.active_children():
+            child.kill()
+
+
+def out_of_time(number, frame) -> None:
+    raise TimeoutError(f"still running after {FAULT_SECONDS} s")

@@ -1,5 +1,6 @@
 """Runs of known durations for the tests of dawn: the real Clock and RunLog under a clock that the test moves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dawn import Clock, RunLog
@@ -57,6 +58,8 @@ class FakeTime:
 class Script:
     """Writes the log of a run whose every duration is known; a method for each thing that a trainer does."""
 
+    sizes: Sequence[int] = SIZES
+
     def __init__(self, folder: Path, attempt: int = 0, state: dict | None = None, **start: object):
         folder.mkdir(parents=True, exist_ok=True)
         self.time, self.attempt = FakeTime(), attempt
@@ -76,7 +79,7 @@ class Script:
             self.time.pass_seconds(seconds)
 
     def phase(self, epoch: int) -> None:
-        size = SIZES[epoch]
+        size = self.sizes[epoch]
         self.log.write("phase", self.attempt, epoch=epoch, size=size, batch_size=1000, global_batch_size=1000)
         self.pass_in("switch", 0.5)
 
@@ -94,10 +97,13 @@ class Script:
             self.pass_in("eval", 1.5)
             validation = {"correct1": correct[0], "correct5": correct[1], "images": images}
             validation |= {"size": 32, "weights": "ema", "tta": "none", "k5": 5}
-        counts = {"size": SIZES[epoch], "batch_size": 1000, "global_batch_size": 1000, "steps": 50, "images": 50000}
-        ramps = {"lr": [1.0 - epoch / 5, 0.8 - epoch / 5], "momentum": [0.9, 0.9], "train_loss": 1.5 - epoch / 10}
+        counts = {"size": self.sizes[epoch], "batch_size": 1000, "global_batch_size": 1000}
+        counts |= {"steps": 50, "images": 50000}
         seen = {"images_seen": 50000 * (epoch + 1), "validation": validation, "peak_memory_bytes": 10**9}
-        self.log.write("epoch", self.attempt, epoch=epoch, **counts, **ramps, **seen, **self.clock.lap())
+        self.log.write("epoch", self.attempt, epoch=epoch, **counts, **self.ramps(epoch), **seen, **self.clock.lap())
+
+    def ramps(self, epoch: int) -> dict:
+        return {"lr": [1.0 - epoch / 5, 0.8 - epoch / 5], "momentum": [0.9, 0.9], "train_loss": 1.5 - epoch / 10}
 
     def checkpoint(self) -> dict:
         self.pass_in("checkpoint", 0.25)
@@ -105,7 +111,7 @@ class Script:
 
     def epoch(self, epoch: int, correct: tuple[int, int] | None, images: int = 10000) -> dict:
         """A whole epoch; the clock state in its checkpoint."""
-        if epoch == 0 or SIZES[epoch] != SIZES[epoch - 1]:
+        if epoch == 0 or self.sizes[epoch] != self.sizes[epoch - 1]:
             self.phase(epoch)
         self.train()
         self.validate(epoch, correct, images)
@@ -118,7 +124,8 @@ class Script:
 
 
 def scripted_run(folder: Path, correct=CORRECT, images: int = 10000, outcome: str = "target_reached", **start) -> Path:
-    """A whole run of one attempt in `folder`; returns the folder."""
+    """A whole run of one attempt in `folder`, on a dataset with so many validation images; returns the folder."""
+    start.setdefault("dataset", START["dataset"] | {"validation_images": images})
     script = Script(folder, **start)
     for epoch, counts in enumerate(correct):
         script.epoch(epoch, counts, images)

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,10 +44,14 @@ IMPORTED = [
     "training.render_packed",
     "training.render_threads",
     "torch._dynamo",
+    "torch.nn.parallel",
+    "timm.optim",
+    "training.preflight",
     "dawn.report",
+    "matplotlib.figure",
     "matplotlib.backends.backend_agg",
 ]
-ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes")  # of an epoch line
+ON_THE_CLOCK = ("seconds", "clock", "utc", "attempt", "peak_memory_bytes", "energy_joules")  # of an epoch line
 
 
 class Ended(NamedTuple):
@@ -62,35 +67,58 @@ class Ended(NamedTuple):
 
 
 class Child:
-    """`python -m training ARGUMENTS` in a process of its own. `limit`: a resource.RLIMIT_* and the bytes it allows."""
+    """`python -m training ARGUMENTS` in a process of its own. `limit`: a resource.RLIMIT_* and the bytes it allows;
+    `before`: called there first."""
 
-    def __init__(self, arguments: list[str], limit: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        limit: tuple[int, int] | None = None,
+        environment: dict[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         self.streams = [os.memfd_create(name) for name in ("out", "err")]
+        self.output = os.fstat(self.streams[0]).st_ino
+        self.ended: Ended | None = None
         names = [f"/proc/{os.getpid()}/fd/{number}" for number in self.streams]
-        self.process = context.Process(target=train, args=([str(a) for a in arguments], names, limit))
+        texts = [str(argument) for argument in arguments]
+        self.process = context.Process(target=train, args=(texts, names, limit, environment or {}, before))
         self.process.start()
 
     def signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
-    def wait(self) -> Ended:
-        self.process.join(SECONDS)
+    def wait(self, seconds: float = SECONDS) -> Ended:
+        """Asked again, it says the same."""
+        if self.ended:
+            return self.ended
+        self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
-            raise AssertionError(f"still running after {SECONDS} s")
+            raise AssertionError(f"still running after {seconds:.0f} s")
         texts = []
         for number in self.streams:
             os.lseek(number, 0, os.SEEK_SET)
             with open(number, errors="replace") as file:
                 texts.append(file.read())
-        return Ended(self.process.exitcode, *texts)
+        self.ended = Ended(self.process.exitcode, *texts)
+        return self.ended
 
 
-def train(arguments: list[str], streams: list[str], limit: tuple[int, int] | None) -> None:
+def train(
+    arguments: list[str],
+    streams: list[str],
+    limit: tuple[int, int] | None,
+    environment: dict[str, str],
+    before: Callable[[], None] | None,
+) -> None:
     """Runs in the child."""
     for number, name in enumerate(streams, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
+    os.environ |= environment
+    if before:
+        before()
     if limit:
         resource.setrlimit(limit[0], (limit[1], limit[1]))
     sys.exit(main(arguments))
@@ -102,8 +130,9 @@ def run(*arguments: Any, limit: tuple[int, int] | None = None) -> Ended:
 
 def start_server() -> None:
     """Import torch once, with one thread, for all children of this test session."""
-    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH")}
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH", "TORCH_CPP_LOG_LEVEL")}
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as training.__main__ sets it for several ranks, before torch
     multiprocessing.set_forkserver_preload(IMPORTED)
     multiprocessing.forkserver.ensure_running()
     for name, value in before.items():
@@ -119,16 +148,20 @@ def fault(kind: str, **where: int) -> list[str]:
     return ["--inject-fault", json.dumps({"kind": kind} | where)]
 
 
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (folder / "run.jsonl").read_bytes().split(b"\n")[:-1]  # after the last newline: a line being written
+def events(folder: Path, kind: str, log: str = "run.jsonl") -> list[dict[str, Any]]:
+    lines = (folder / log).read_bytes().split(b"\n")[:-1]  # after the last newline: a line being written
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
 def wait_for(folder: Path, kind: str, count: int = 1) -> None:
     """Until run.jsonl holds `count` lines of this kind."""
-    end = time.monotonic() + SECONDS
-    while not (folder / "run.jsonl").exists() or len(events(folder, kind)) < count:
-        assert time.monotonic() < end, f"no {kind} line in {folder}"
+    wait_until(lambda: (folder / "run.jsonl").exists() and len(events(folder, kind)) >= count)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
 
 
@@ -137,8 +170,14 @@ LONGER = "[{'ep': 0, 'sz': 12, 'bs': 40}, {'ep': (0, 18), 'lr': (0.2, 0.0)}]"
 SLOW_VALIDATION = "[{'ep': 0, 'sz': 12, 'bs': 40, 'val_sz': 192, 'val_bs': 1}, {'ep': (0, 2), 'lr': (0.2, 0.0)}]"
 LARGE = [{**phase, "sz": phase["sz"] + 20} if "sz" in phase else phase for phase in PHASES]
 TREE = ["--shift", "0", "--flip", "random", "--phases", repr(LARGE)]
+PARTS = [
+    *("--model", "timm/test_resnet", "--drop-path", "0.2", "--blurpool", "--init-bn0"),
+    *("--optimizer", "lamb", "--no-nesterov", "--clip-grad", "1.0"),
+    *("--loss", "bce", "--bce-threshold", "0.2", "--label-smoothing", "0.1"),
+    *("--mixup", "0.2", "--cutmix", "1.0", "--mix-prob", "0.9", "--mix-off-epoch", "2"),
+]
 STRONGER = [{**phase, "aug": 0.5, "val_resize": 1.25} if phase.get("ep") == 1 else phase for phase in LARGE]
-PARTS = ["--random-erasing", "0.4", "--repeated-augmentation", "2", "--interpolation", "bicubic"]
+DRAWN = ["--random-erasing", "0.4", "--repeated-augmentation", "2", "--interpolation", "bicubic"]
 TIMM = ["--policy", "timm-randaugment", "--policy-magnitude", "7", "--policy-magnitude-std", "0.5"]
 VARIANTS = {
     "muon": [],
@@ -148,9 +187,10 @@ VARIANTS = {
     "threads": ["--loader", "threads", *TREE, "--workers", "2"],
     "dali": ["--loader", "dali", *TREE, "--workers", "1", "--policy", "randaugment"],
     "packed": ["--loader", "packed", *TREE, "--workers", "2", "--policy", "trivialaugment"],
-    "parts": ["--loader", "packed", *TREE, "--phases", repr(STRONGER), "--workers", "2", *PARTS, *TIMM],
-    "parts in memory": ["--flip", "random", "--cutout", "8", *PARTS],
     "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
+    "parts": [*PARTS, "--phases", LARGER],
+    "drawn parts": ["--flip", "random", "--cutout", "8", *DRAWN],
+    "all parts": ["--loader", "packed", *TREE, "--phases", repr(STRONGER), "--workers", "2", *DRAWN, *TIMM, *PARTS],
     "long": ["--phases", LONGER],
     "slow validation": ["--phases", SLOW_VALIDATION],
 }

@@ -11,7 +11,15 @@ OURS = {"training", "phases", "dawn", "data_prep"}
 MAY_IMPORT = {"training": {"phases", "data_prep", "dawn"}, "phases": set(), "data_prep": set(), "dawn": set()}
 TRAINING_ONLY = {"torch", "torchvision", "timm", "nvidia"}
 DEPENDENCIES = TRAINING_ONLY | {"numpy", "PIL", "simplejpeg", "cykooz_resizer", "matplotlib", "rich", "pytest", "ruff"}
-DEPENDENCIES |= {"setuptools", "tensorboard", "google", "pynvml", "scipy"}  # google.protobuf comes with tensorboard
+DEPENDENCIES |= {
+    "setuptools",
+    "tensorboard",
+    "google",
+    "pynvml",
+    "scipy",
+    "plotly",
+    "mlperf_logging",
+}  # google.protobuf comes with tensorboard
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 250  # lines
 

@@ -27,15 +27,16 @@ def test_each_command_makes_the_same_file_again(tmp_path, capsys):
     scripted_run(tmp_path)
     assert main(["report", str(tmp_path), "--author", "A", "--author-email", "a@example.org"]) == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert [path.name for path in printed] == ["result.tsv", "entry.json", "summary.txt", "accuracy.png"]
+    assert [path.name for path in printed] == ["result.tsv", "entry.json", "summary.txt", "accuracy.png", "report.html"]
     before = {path.name: path.read_bytes() for path in printed}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     log = str(tmp_path / "run.jsonl")
     assert main(["tsv", log, "--out", str(elsewhere / "result.tsv")]) == 0
     assert main(["chart", log, "--out", str(elsewhere / "accuracy.png")]) == 0
-    author = ["--author", "A", "--author-email", "a@example.org"]
-    assert main(["entry", log, *author, "--out", str(elsewhere)]) == 0
+    assert main(["entry", log, "--author", "A", "--author-email", "a@example.org"]) == 0
+    assert (tmp_path / "entry.json").read_bytes() == before.pop("entry.json")
+    assert main(["report", log, "--out", str(elsewhere / "report.html")]) == 0
     capsys.readouterr()
     assert main(["summary", log]) == 0
     assert capsys.readouterr().out.encode() == before.pop("summary.txt")
@@ -48,7 +49,7 @@ def test_default_place_is_beside_the_log(tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "result.tsv"), str(tmp_path / "accuracy.png")]
 
 
-@pytest.mark.parametrize("command", OF_ONE_RUN)
+@pytest.mark.parametrize("command", (*OF_ONE_RUN, "cost"))
 def test_bad_run_is_one_line(tmp_path, capsys, command):
     (tmp_path / "no log").mkdir()
     (tmp_path / "empty").mkdir()

@@ -174,7 +174,7 @@ def test_reports_are_the_same_bytes_when_made_again(tmp_path):
     for where in (tmp_path / "run", log):
         again = write_reports(where, **AUTHOR)
         assert {name: path.read_bytes() for name, path in again.items()} == first
-    names = {"run.jsonl", "result.tsv", "entry.json", "summary.txt", "accuracy.png"}
+    names = {"run.jsonl", "result.tsv", "entry.json", "summary.txt", "accuracy.png", "report.html"}
     assert {path.name for path in (tmp_path / "copy").iterdir()} == names  # and no temporary file
 
 

@@ -7,12 +7,13 @@ from fractions import Fraction
 import pytest
 
 from phases import Schedule
-from training.config import RANGES, Config, config_hash, differences, percentage, with_values
+from training.config import Config, config_hash, differences, percentage, with_values
 from training.evaluate import Counts
 from training.flags import build_parser, config_from
 from training.outcome import ConfigError, Outcome
 from training.recipes import RECIPES, recipe_config, recipe_lines
 from training.resolve import resolved_schedule
+from training.settings import RANGES
 from training.target import parse_target
 
 TOY = ["DATA", "--recipe", "toy"]
@@ -50,10 +51,27 @@ def test_every_number_has_a_range():
 def test_numbers_outside_their_range(name, low, high):
     kind = type(getattr(Config(), name))
     for value in (kind(low), kind(high)):
-        assert getattr(Config(**{name: value}), name) == value
+        assert getattr(Config(loss="bce", **{name: value}), name) == value  # --bce-threshold is refused without it
     for value in (low - 1, high * 2 + 1, float("nan")):
         with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} "):
             Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nesterov": True, "optimizer": "lamb"}, "--nesterov: --optimizer lamb has none"),
+        ({"nesterov": True, "momentum": 0.0}, "--nesterov: --momentum is 0"),
+        ({"trust_clip": True}, "--trust-clip: --optimizer sgd has none"),
+        ({"optimizer": "lars", "weight_decay": 0.0}, "--weight-decay 0: lars adapts only"),
+        ({"bce_threshold": 0.2}, "--bce-threshold 0.2: --loss ce has none"),
+        ({"mixup": 0.001}, "--mixup 0.001: must be 0"),
+        ({"cutmix": 0.001}, "--cutmix 0.001: must be 0"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Config(**settings)
 
 
 def test_precedence_default_recipe_command_line():
@@ -83,9 +101,7 @@ def test_machine_settings_are_not_part_of_the_experiment():
 
 
 def test_differences_name_both_values():
-    assert differences({"seed": 0, "flip": "none"}, {"seed": 1, "flip": "none"}) == [
-        "seed: 0 in the checkpoint, 1 now"
-    ]
+    assert differences({"seed": 0, "flip": "none"}, {"seed": 1, "flip": "none"}) == ["seed: 0 in the checkpoint, 1 now"]
 
 
 def test_with_values_refuses_names_that_are_no_field():

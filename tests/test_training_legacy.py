@@ -37,7 +37,7 @@ TINY = (
     "{'ep': (1, 3), 'lr': (0.2, 0.02)}, {'ep': 1, 'sz': 40, 'bs': 60, 'trndir': '-sz/320', 'min_scale': 0.087}, "
     "{'ep': 2, 'sz': 48, 'bs': 60, 'rect_val': True}]"
 )
-CPU = ["--device", "cpu", "--model", "resnet18", "--threads", "1", "--workers", "1"]
+CPU = ["--device", "cpu", "--model", "cifarnet", "--width", "0.125", "--threads", "1", "--workers", "1"]
 LAUNCHERS = {
     "launch": ["torch.distributed.launch", "--nproc_per_node=2", "--nnodes=1", "--node_rank=0"],
     "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"],
@@ -204,14 +204,17 @@ def test_a_run_by_path_from_another_folder(imagenet, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_the_two_commands_of_2018(launcher, imagenet, tmp_path):
-    """Two processes in half precision under a launcher, then the DAWN table from the event file."""
+@pytest.mark.parametrize(("launcher", "target", "code"), [("launch", "1", 0), ("torchrun", "100", 1)])
+def test_the_two_commands_of_2018(launcher, target, code, imagenet, tmp_path):
+    """Two processes in half precision under a launcher, then the DAWN table from the event file. A launcher ends the
+    other processes when one ends with a code: rank 0 still writes its reports."""
     adopt(imagenet, follow_links=True)
-    arguments = [imagenet, "--phases", TINY.replace("60", "30"), "--fp16", "--logdir", "x", "--distributed"]
-    more = ["--init-bn0", "--no-bn-wd", "--target", "1", *CPU]
+    arguments = [imagenet, "--phases", TINY.replace("'bs': 60", "'bs': 30"), "--fp16", "--logdir", "x", "--distributed"]
+    more = ["--init-bn0", "--no-bn-wd", "--target", target, *CPU]
     done = run_by_path([*arguments, *more], tmp_path, "-m", *LAUNCHERS[launcher])
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
+    assert {"result.tsv", "summary.txt", "accuracy.png"} <= {path.name for path in (tmp_path / "x").iterdir()}
+    assert events(tmp_path / "x", "stop")[-1]["exit_code"] == 3 * code
     assert "error: " not in done.stderr and done.stdout.count("T_dawn") == 2, done.stdout  # once for both ranks
     assert {event["world_size"] for event in events(tmp_path / "x", "start")} == {2}
     (written,) = (tmp_path / "x").glob("events.out.tfevents.*")

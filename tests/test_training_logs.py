@@ -14,7 +14,8 @@ from training.forecast import epochs_to_target, forecast, seconds_to_end
 from training.text_logs import TextLogs
 
 PER_STEP = [
-    *("memory/max_allocated_gb", "times/step", "times/data", "times/1gpu_images_per_sec", "times/8gpu_images_per_sec"),
+    *("memory/allocated_gb", "memory/max_allocated_gb", "times/step", "times/data"),
+    *("times/1gpu_images_per_sec", "times/8gpu_images_per_sec"),
     *("losses/xent", "losses/train_1", "losses/train_5", "sizes/batch_total", "net/recv_gbit", "net/transmit_gbit"),
 ]
 SEEN = [60, 120, 180, 240, 280, 320, 360, 400, 440, 480]  # images after each of the 4 + 6 steps
@@ -61,9 +62,15 @@ def test_lr_changes_are_logged_at_the_first_and_last_step_of_an_epoch(run):
 def test_verbose_log_adds_steps_and_tests_to_the_events(run):
     verbose = (run[0] / "verbose.log").read_text()
     assert all(line in verbose.splitlines() for line in (run[0] / "event.log").read_text().splitlines())
-    step = rf"^Epoch: \[(\d)\]\[(\d)/(\d)\]\tTime {NUMBER}\tLoss \d+\.\d{{4}}\tAcc@1 {NUMBER}\tAcc@5 {NUMBER}\tData "
+    both = rf"{NUMBER} \({NUMBER}\)"
+    step = rf"^Epoch: \[(\d)\]\[(\d)/(\d)\]\tTime {both}\tLoss \d\.\d{{4}} \(\d\.\d{{4}}\)\tAcc@1 {both}\t"
+    step += rf"Acc@5 {both}\tData {both}\tBW {NUMBER} {NUMBER}$"
     places = [tuple(map(int, found)) for found in re.findall(step, verbose, re.MULTILINE)]
     assert places == [(0, s, 4) for s in range(1, 5)] + [(1, s, 6) for s in range(1, 7)]
+    losses = [event["losses/xent"] for event in events(run[0], "step")]
+    shown = re.findall(r"\tLoss (\S+) \((\S+)\)\t", verbose)
+    means = [sum(losses[first : i + 1]) / (i + 1 - first) for i, first in enumerate([0] * 4 + [4] * 6)]
+    assert shown == [(f"{loss:.4f}", f"{mean:.4f}") for loss, mean in zip(losses, means, strict=True)]
     tests = re.findall(rf"^Test:  \[(\d)\]\tTime {NUMBER}\tAcc@1 {NUMBER}\tAcc@5 {NUMBER}\t", verbose, re.MULTILINE)
     assert tests == ["0", "1"]
 

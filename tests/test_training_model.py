@@ -1,8 +1,10 @@
 """Networks: shapes, whitening, initialisation, names."""
 
 import pytest
+import timm
 import torch
 from torch import nn
+from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from training.cifarnet import Block, CifarNet, conv3x3
@@ -81,6 +83,75 @@ def test_init_bn0_makes_every_residual_block_the_identity(name, block):
     with torch.no_grad():
         model(torch.randn(2, 3, 64, 64))
     assert len(blocks) == {"resnet18": 8, "resnet50": 16}[name] and seen == [True] * len(blocks)
+
+
+LAST_NORM = {"resnet18": "bn2", "resnet34": "bn2", "resnet50": "bn3", "resnet101": "bn3", "resnet50d": "bn3"}
+BLOCKS = {"resnet18": 8, "resnet34": 16, "resnet50": 16, "resnet101": 33, "resnet50d": 16}
+OF_BOTH = [f"{library}{name}" for name in LAST_NORM for library in ("", "timm/") if name != "resnet50d" or library]
+
+
+@pytest.mark.parametrize("name", OF_BOTH)
+def test_init_bn0_zeroes_the_last_norm_of_each_block_and_no_other(name):
+    bare = name.removeprefix("timm/")
+    for init_bn0 in (True, False):
+        model = build_model(Config(model=name, init_bn0=init_bn0), 6)
+        zero = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d) and not m.weight.any()}
+        blocks = {n.rpartition(".")[0] for n, _ in model.named_modules() if n.endswith(f".{LAST_NORM[bare]}")}
+        assert len(blocks) == BLOCKS[bare]
+        assert zero == ({f"{block}.{LAST_NORM[bare]}" for block in blocks} if init_bn0 else set())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_a_model_is_torchvisions_of_that_name(name):
+    """Its weights by name, and the logits of equal weights."""
+    ours, theirs = build_model(Config(model=name), 6).eval(), models.get_model(name, num_classes=6).eval()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    images = torch.randn(2, 3, 32, 32)
+    assert isinstance(ours, models.ResNet) and torch.equal(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "timm/resnet34", "timm/resnet50", "timm/resnet101", "resnet50d"])
+def test_a_model_is_timms_of_that_name(name):
+    """With --init-bn0, timm's own default, and the seed also its first weights, with the classifier."""
+    ours = build_model(Config(model=name, init_bn0=True, seed=3), 6).eval()
+    torch.manual_seed(3)
+    theirs = timm.create_model(name.removeprefix("timm/"), num_classes=6).eval()
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_drop_path_is_timms():
+    """Training-mode logits with the same random numbers; none is dropped in evaluation."""
+    ours = build_model(Config(model="timm/resnet18", drop_path=0.5, seed=3), 6)
+    torch.manual_seed(3)
+    theirs = timm.create_model("resnet18", num_classes=6, drop_path_rate=0.5, zero_init_last=False)
+    plain, images = build_model(Config(model="timm/resnet18", seed=3), 6), torch.randn(8, 3, 32, 32)
+    logits = []
+    for model in (ours, theirs, plain):
+        torch.manual_seed(0)
+        logits.append(model(images))
+    assert torch.equal(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("resnet50", "resnet50 of torchvision has none; use timm/resnet50"),
+        ("cifarnet", "cifarnet"),
+        ("timm/vgg11", "vgg"),
+    ],
+)
+def test_drop_path_of_a_model_that_has_none_is_one_line(name, advice):
+    with pytest.raises(ConfigError, match=f"--drop-path: {advice}") as error:
+        check_model(Config(model=name, drop_path=0.1), 6, {32})
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_with_timm_before_it_is_looked_for_there():
+    with pytest.raises(ConfigError, match=r"--model timm/resnet5: unknown model. Did you mean timm/resnet"):
+        build_model(Config(model="timm/resnet5"), 6)
 
 
 def test_without_init_bn0_no_scale_is_zero():

@@ -2,21 +2,29 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from tiny_run import tiny_state
+from tiny_run import tiny_schedule, tiny_state
 from torch import nn
 
 from training.cifarnet import CifarNet
 from training.config import Config
 from training.loaders import Batch
 from training.models import build_model
-from training.optimizers import build_optimizers, normalise_filters, parameter_groups, set_hyperparameters
+from training.optimizers import (
+    build_optimizers,
+    momentum_of,
+    normalise_filters,
+    parameter_groups,
+    set_hyperparameters,
+)
+from training.state import TrainState
 from training.step import step
 
 CONFIG = Config(width=0.125, weight_decay=0.01, no_bn_wd=True, bias_lr=0.5, head_lr=2.0)
-MODELS = ("cifarnet", "resnet18", "mobilenet_v3_small", "squeezenet1_0")
+MODELS = ("cifarnet", "resnet18", "mobilenet_v3_small", "squeezenet1_0", "timm/test_resnet")
 
 
 def batch(seed: int, size: int = 12) -> Batch:
@@ -28,7 +36,7 @@ def counts(groups: list[dict]) -> Counter:
     return Counter(id(p) for group in groups for p in group["params"])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb", "lars", "muon"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_trained_parameter_is_in_exactly_one_group(name, optimizer):
     config = replace(CONFIG, model=name, optimizer=optimizer)
@@ -46,6 +54,22 @@ def test_no_bn_wd_spares_norms_and_biases_of_a_resnet50():
     assert without == {id(p) for p in norms} | {id(model.fc.bias)}
     decayed = [p for p in model.parameters() if id(p) not in without]
     assert len(decayed) == 53 + 1  # convolutions and the classifier
+
+
+def test_vectors_of_layers_that_torch_does_not_know_do_not_decay():
+    """timm's own norms and the scales of its residual branches; its rule too."""
+    model = build_model(replace(CONFIG, model="timm/test_vit2"), 6)  # LayerScale
+    decayed = {id(p) for g in parameter_groups(CONFIG, model) if g["weight_decay"] for p in g["params"]}
+    assert not [name for name, p in model.named_parameters() if p.dim() <= 1 and id(p) in decayed]
+    assert any("ls1.gamma" in name for name, _ in model.named_parameters())
+
+
+def test_no_optimizer_holds_anything_of_the_average():
+    state = tiny_state(replace(CONFIG, ema_decay=0.9))
+    average = {id(t) for t in [*state.average.parameters(), *state.average.buffers()]}
+    buffers = {id(b) for b in state.model.buffers()}
+    held = counts([group for optimizer in state.optimizers for group in optimizer.param_groups])
+    assert len(average) > 10 and not average & held.keys() and not buffers & held.keys()
 
 
 def test_layer_types_decide_not_names():
@@ -134,6 +158,122 @@ def test_steps_are_those_of_sgd_by_hand(nesterov):
             p.data -= lr * factor * (gradient + 0.7 * velocity[p] if nesterov else velocity[p])
     for (name, ours), theirs in zip(state.model.named_parameters(), reference.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6), name
+
+
+RATES = [tiny_schedule().lr_at(position) for position in (0.25, 0.5, 1.0, 1.5)]
+TOTAL = torch.nn.utils.get_total_norm
+
+
+def trained(config: Config, update) -> tuple[dict, dict]:
+    """Weights after a step for each of RATES, ours and by `update(weight, gradient, lr, decay, memory, number)` from
+    the same gradients. `memory` is a dict of the weight's own."""
+    state, memory = tiny_state(config), {}
+    names = {id(p): name for name, p in state.model.named_parameters()}
+    groups = [(g["weight_decay"], g["lr_factor"], g["params"]) for g in parameter_groups(config, state.model)]
+    weights = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    gradients = {}
+    state.optimizers[0].register_step_pre_hook(
+        lambda *_: gradients.update({names[id(p)]: p.grad.clone() for _, _, params in groups for p in params})
+    )
+    for number, rate in enumerate(RATES, start=1):
+        step(config, state, batch(number), rate, None)
+        clipped = config.optimizer == "lamb" and not config.clip_grad  # timm's LAMB by itself, to a norm of 1
+        longer = max(1.0, float(TOTAL(list(gradients.values())))) if clipped else 1.0
+        for decay, factor, params in groups:
+            for name in (names[id(p)] for p in params):
+                weight, gradient = weights[name], gradients[name] / longer
+                own = memory.setdefault(name, {"m": torch.zeros_like(weight), "v": torch.zeros_like(weight)})
+                weights[name] = weight - update(weight, gradient, rate * factor, decay, own, number)
+    return dict(state.model.named_parameters()), weights
+
+
+def adam(gradient, memory, number, eps, beta1=0.9, beta2=0.999):
+    memory["m"] = beta1 * memory["m"] + (1 - beta1) * gradient
+    memory["v"] = beta2 * memory["v"] + (1 - beta2) * gradient**2
+    return memory["m"] / (1 - beta1**number) / ((memory["v"] / (1 - beta2**number)).sqrt() + eps)
+
+
+def adamw_update(weight, gradient, lr, decay, memory, number):
+    return lr * (adam(gradient, memory, number, 1e-8) + decay * weight)
+
+
+def lamb_update(weight, gradient, lr, decay, memory, number):
+    direction = adam(gradient, memory, number, 1e-6) + decay * weight
+    ratio = weight.norm() / direction.norm() if decay and weight.norm() and direction.norm() else 1.0
+    return lr * ratio * direction
+
+
+def lars_update(weight, gradient, lr, decay, memory, number, clip=False):
+    ratio = 1.0
+    if decay and weight.norm() and gradient.norm():
+        ratio = 0.02 * weight.norm() / (gradient.norm() + decay * weight.norm() + 1e-8)
+        ratio = min(ratio / lr, 1.0) if clip else ratio
+    memory["m"] = 0.9 * memory["m"] + ratio * (gradient + decay * weight)
+    return lr * memory["m"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "update"),
+    [
+        ({"optimizer": "adamw"}, adamw_update),
+        ({"optimizer": "lamb"}, lamb_update),
+        ({"optimizer": "lamb", "clip_grad": 1e6}, lamb_update),
+        ({"optimizer": "lars", "trust_coefficient": 0.02}, lars_update),
+        ({"optimizer": "lars", "trust_coefficient": 0.02, "trust_clip": True}, partial(lars_update, clip=True)),
+    ],
+)
+def test_steps_are_those_of_the_formula_with_the_schedules_rates(settings, update):
+    """Y. You et al., arXiv:1904.00962 and 1708.03888; NVIDIA's LARC; Loshchilov and Hutter, arXiv:1711.05101."""
+    ours, theirs = trained(replace(CONFIG, **settings), update)
+    for name, weight in ours.items():
+        assert torch.allclose(weight, theirs[name], rtol=1e-5, atol=1e-6), name
+
+
+def test_the_schedules_momentum_is_beta1_of_adamw_and_lamb():
+    for name in ("adamw", "lamb"):
+        optimizers = build_optimizers(replace(CONFIG, optimizer=name, momentum=0.8, beta2=0.95), CifarNet(6, 0.125))
+        groups = optimizers[0].param_groups
+        assert {group["betas"] for group in groups} == {(0.8, 0.95)}
+        set_hyperparameters(optimizers, 0.4, 0.5)
+        assert {group["betas"] for group in groups} == {(0.5, 0.95)} and {momentum_of(g) for g in groups} == {0.5}
+        set_hyperparameters(optimizers, 0.4, None)
+        assert {group["betas"] for group in groups} == {(0.5, 0.95)} and "momentum" not in groups[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_clipping_is_of_all_gradients_as_one_vector_in_their_true_size(precision, optimizer):
+    """With fp16 they are a loss scale larger until the step."""
+    config = replace(CONFIG, clip_grad=0.01, optimizer=optimizer, loss_scale=1024.0)
+    seen = []
+
+    def look(state: TrainState) -> None:
+        held = [p for o in state.optimizers for g in o.param_groups for p in g["params"]]
+        seen.append(TOTAL([p.grad for p in held if p.grad is not None]).item())
+
+    state = tiny_state(config, precision=precision)
+    state.optimizers[0].register_step_pre_hook(lambda *_: look(state))
+    step(config, state, batch(0), 0.1, None)
+    assert seen == [pytest.approx(0.01, rel=1e-3)]
+
+
+def test_an_fp16_step_that_overflows_is_left_out_with_clipping_too():
+    config = replace(CONFIG, clip_grad=0.01)
+    state = tiny_state(config, precision="fp16")
+    before = [p.clone() for p in state.model.parameters()]
+    step(config, state, batch(0), 0.1, None, loss_factor=float("inf"))
+    assert int(state.skipped) == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+
+
+def test_short_gradients_are_not_touched_by_clipping():
+    after = []
+    for clip in (0.0, 1e6):
+        config = replace(CONFIG, clip_grad=clip)
+        state = tiny_state(config)
+        step(config, state, batch(0), 0.1, None)
+        after.append(list(state.model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*after, strict=True))
 
 
 def test_the_average_follows_the_formula_with_statistics_every_second_step():

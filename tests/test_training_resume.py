@@ -66,12 +66,13 @@ def test_killed_before_every_step_in_turn(base, tmp_path):
         ("cutout", 1, 3, EVERY_STEP),
         ("cutout", 2, 0, EVERY_STEP),
         ("dropout", 1, 2, EVERY_STEP),
+        ("parts", 1, 2, EVERY_STEP),
         ("torchvision", 1, 3, EVERY_STEP),
         ("packed", 0, 4, EVERY_STEP),
         ("threads", 1, 5, EVERY_STEP),
-        ("parts", 0, 4, EVERY_STEP),
-        ("parts", 1, 3, EVERY_STEP),
-        ("parts in memory", 1, 4, EVERY_STEP),
+        ("all parts", 0, 4, EVERY_STEP),
+        ("all parts", 1, 3, EVERY_STEP),
+        ("drawn parts", 1, 4, EVERY_STEP),
         pytest.param("dali", 1, 3, EVERY_STEP, marks=needs_dali),
         pytest.param("dali", 2, 0, EVERY_STEP, marks=needs_dali),
     ],
@@ -152,8 +153,6 @@ DROPS = [
     (drop_norms, {"model", "average"}),
     (drop_weights, {"model", "epochs"}),
     (drop_random_numbers, {"rng"}),
-    (drop_step, {"model", "counters"}),
-    (drop_images_seen, {"counters", "epochs"}),
     (drop_loss_sum, {"epochs"}),
 ]
 
@@ -165,6 +164,15 @@ def test_negative_control(base, killed, tmp_path, drop, parts):
     resumed_run(folder)
     found, expected = result(folder), result(undisturbed(base, "sgd"))
     assert parts <= {name for name in expected if found[name] != expected[name]}
+
+
+@pytest.mark.parametrize("drop", [drop_step, drop_images_seen])
+def test_negative_control_of_the_counters(killed, tmp_path, drop):
+    """Steps that were repeated, or images that were forgotten, would not pass the reader of the log."""
+    folder = rewritten(killed, tmp_path / "run", drop)
+    resumed_run(folder)
+    with pytest.raises(RunError, match="not the sum of the epochs so far"):
+        read_run(folder)
 
 
 def test_rewriting_a_checkpoint_alone_changes_nothing(base, killed, tmp_path):

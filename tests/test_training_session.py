@@ -16,6 +16,7 @@ from data_prep import load_manifest, open_packed
 from data_prep.files import write_npy
 from data_prep.manifest import save_manifest
 from data_prep.packed import content_digest, describe_packed
+from dawn import read_run
 from phases import DataPhase, Schedule
 from training.__main__ import main
 from training.config import Config
@@ -158,3 +159,25 @@ def test_a_closed_output_does_not_end_the_run(toy, tmp_path):
     assert process.wait(120) == 0, process.stderr.read()
     assert events(tmp_path / "run", "stop")[0]["outcome"] == "finished"
     process.stderr.close()
+
+
+def test_start_epoch_skips_and_every_report_says_so(toy, tmp_path, capsys):
+    """Its log was once no run: epochs had to begin at 0."""
+    assert train(toy, tmp_path / "run", "--start-epoch", "1") == 0
+    run = read_run(tmp_path / "run")
+    assert [row.epoch for row in run.rows] == [1] and run.rows[0].images_seen == 240
+    assert "it began at epoch 1" in capsys.readouterr().out
+    assert "a trial: it began at epoch 1" in (tmp_path / "run/entry.draft.json").read_text()
+
+
+def test_start_epoch_beyond_the_schedule_is_refused(toy, tmp_path, capsys):
+    assert train(toy, tmp_path / "run", "--start-epoch", "2") == 2
+    assert "--start-epoch 2: the schedule has 2 epochs" in capsys.readouterr().err
+
+
+def test_short_epochs_are_eleven_steps_and_a_trial(toy, tmp_path, capsys):
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 20}, {'ep': (0, 1), 'lr': (0.0, 0.12)}]"
+    assert train(toy, tmp_path / "run", "--short-epoch", "--phases", phases) == 0
+    row = read_run(tmp_path / "run").rows[0]
+    assert (row.steps, row.images) == (11, 220) and row.lr == pytest.approx((0.01, 0.11))  # of an epoch of 12 steps
+    assert "its epochs were cut short" in capsys.readouterr().out

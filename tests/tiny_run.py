@@ -48,7 +48,7 @@ def tiny_job(toy: Path, folder: Path, *more: str):
 
 
 def tiny_state(config: Config, classes: int = 6, precision: str = "fp32") -> TrainState:
-    return new_state(config, build_model(config, classes), CPU, Precision(precision, "cpu"), Clock())
+    return new_state(config, build_model(config, classes), CPU, Precision(precision, "cpu"), Clock(), classes)
 
 
 def tiny_schedule() -> Schedule:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 from data_prep import DataError
 from data_prep.interrupt import own_interrupts
@@ -11,10 +10,11 @@ from dawn import RunError
 from phases import PhaseError
 from training.config import Config
 from training.flags import Parser, config_from
-from training.outcome import INPUT_ERROR, INTERRUPTED, ConfigError, PeerFailed
+from training.interrupt import stop_with_launcher
+from training.outcome import INTERRUPTED, ConfigError, PeerFailed, error_code
 from training.ranks import ranks
 from training.recipes import recipe_lines
-from training.resolve import dry_run, final_outcome, folder_before, resolved_schedule
+from training.resolve import dry_run, resolved_schedule
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,18 +30,18 @@ def exit_code_of(action: Callable[[], int]) -> int:
             return action()
     except (ConfigError, PhaseError, DataError, RunError) as error:
         say_once(f"error: {error}")
-        return INPUT_ERROR
+        return error_code(error)
     except PeerFailed as error:
-        say_once(f"error: {error}")
+        say_once(f"error: {error}", error.said_by_all)
         return error.exit_code
     except KeyboardInterrupt:  # before the run can save anything
         print("interrupted before the first step", file=sys.stderr)
         return INTERRUPTED
 
 
-def say_once(text: str) -> None:
+def say_once(text: str, by_all: bool = False) -> None:
     """For all ranks, which end alike (training.group)."""
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    if by_all or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         print(text, file=sys.stderr)
 
 
@@ -86,15 +86,12 @@ def probe(arguments: list[str]) -> int:
 def start(config: Config) -> int:
     """Train with this configuration. Also what train_imagenet_nv does."""
     here = ranks()
-    before = folder_before(config, here)
-    if before and (outcome := final_outcome(before)):
-        say_once(f"{before}: that run has ended ({outcome.value}); there is nothing to start again")
-        return outcome.exit_code
-    if before:
-        config = replace(config, resume=str(before), logdir=str(before))
     schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
         return show(dry_run(config, schedule, here.world_size))
+    if here.world_size > 1:  # a rank that loses another says so in one line, not in torch's twenty
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    stop_with_launcher()
     from training.session import run
 
     return run(config, schedule)

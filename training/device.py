@@ -17,6 +17,8 @@ from training.outcome import ConfigError
 from training.ranks import Ranks, ranks
 
 SMALL_PIXELS = 64
+CLEARLY = 0.8  # of bf16's time; where bf16 is emulated it takes several times as long as fp32
+TRIALS = 6
 MAX_WORKERS = 16
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -116,22 +118,29 @@ def worker_count(config: Config) -> int:
 
 
 def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:
-    """The configured precision. On a GPU `auto` is bf16 where the hardware has it, else fp16; on a CPU it times a
-    step in fp32 and in bf16 on copies and takes the faster (bf16 also runs, slower, on hardware that lacks it)."""
+    """The configured precision. On a GPU `auto` is bf16 where the hardware has it, else fp16; on a CPU it times steps
+    in bf16 and in fp32 on copies, and takes fp32 only when it is clearly faster (bf16 also runs, slower, on hardware
+    that lacks it): a busy machine must not turn the same command into another experiment."""
     if config.precision != "auto":
         return Precision(config.precision, env.device.type)
     if env.device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16", "cuda")
-    seconds = {name: step_seconds(model, Precision(name, "cpu"), size) for name in ("fp32", "bf16")}
-    return Precision(min(seconds, key=seconds.get), "cpu")
+    with torch.random.fork_rng(devices=[]):  # the run's random numbers do not depend on how it came to its precision
+        seconds = step_seconds(model, config, size)
+    return Precision("fp32" if seconds["fp32"] < CLEARLY * seconds["bf16"] else "bf16", "cpu")
 
 
-def step_seconds(model: nn.Module, precision: Precision, size: int, batch_size: int = 64) -> float:
-    """Best of three training steps on random images, without touching `model`."""
+def step_seconds(model: nn.Module, config: Config, size: int, batch_size: int = 64) -> dict[str, float]:
+    """Best of several training steps on random images in fp32 and in bf16, in turn, without touching `model`."""
     batch_size = batch_size if size <= SMALL_PIXELS else batch_size // 8
-    images = torch.randn(batch_size, 3, size, size).to(memory_format=torch.channels_last)
-    trial = copy.deepcopy(model).train()
-    return min(timed_step(trial, precision, images) for _ in range(4))
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    images = torch.randn(batch_size, 3, size, size).to(memory_format=layout)
+    trial = copy.deepcopy(model).to(memory_format=layout).train()
+    best = {"fp32": float("inf"), "bf16": float("inf")}
+    for _ in range(TRIALS):
+        for name in best:
+            best[name] = min(best[name], timed_step(trial, Precision(name, "cpu"), images))
+    return best
 
 
 def timed_step(model: nn.Module, precision: Precision, images: Tensor) -> float:

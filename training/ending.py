@@ -3,9 +3,7 @@
 import contextlib
 import traceback
 
-from data_prep import DataError
-from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, PeerFailed, Preempted
-from training.run_folder import DISK_FULL
+from training.outcome import Diverged, Outcome, Preempted, error_code
 from training.trainer import Job, fit
 
 
@@ -31,23 +29,12 @@ def guarded_fit(job: Job) -> Outcome:
 def told(job: Job, error: BaseException) -> BaseException:
     """The error to raise, after the log and the other ranks have been told of it. When a rank is gone the others fail
     in their next exchange: then the reason that it left is the one that counts."""
-    other = None if isinstance(error, ConfigError | DataError | PeerFailed) else job.env.group.reason()
     job.book.crash(traceback.format_exc())
-    cause = other or error
+    cause = job.env.group.cause(error)
     text = f"{type(cause).__name__}: {cause}".splitlines()[0]
-    if not other:
-        job.env.group.tell(str(error) if isinstance(error, ConfigError | DataError) else text, error_code(error))
     with contextlib.suppress(OSError):  # a full disk: the first error is the one to tell
         stop_line(job, Outcome.CRASHED, text, error_code(cause))
     return cause
-
-
-def error_code(error: BaseException) -> int:
-    """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
-    if isinstance(error, PeerFailed):
-        return error.exit_code
-    bad_input = isinstance(error, ConfigError | DataError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
-    return INPUT_ERROR if bad_input else Outcome.CRASHED.exit_code
 
 
 def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = None) -> None:

@@ -80,6 +80,14 @@ def peak_memory_bytes(env: Env) -> int:
     return peak_resident_bytes()
 
 
+def resident_bytes() -> int:
+    """Resident memory of this process now; where the system does not tell, its largest so far."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return peak_resident_bytes()
+
+
 def peak_resident_bytes() -> int:
     """Largest resident memory of this process; getrusage counts in KiB on Linux, in bytes on macOS."""
     import resource

@@ -1,9 +1,10 @@
 """Faults on demand, for the tests of kill and resume: --inject-fault '{"kind": "kill", "epoch": 1, "step": 3}'.
 
-Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step; `nan` turns a step's loss into NaN; `data` raises the
-error of a picture that cannot be read; `kill_in_save` kills in the middle of the n-th save ("save": n). "rank" (0)
-says which process, "attempt" (any) in which start of the run. Each writes a line "fault" to run.jsonl (a rank above 0
-to rankN.jsonl beside it) before it fires. Without the flag nothing here runs.
+Kinds: `kill` (signal 9) and `term` (SIGTERM) before a step, or with "batch" instead before a batch of an epoch's
+validation; `nan` turns a step's loss into NaN; `data` raises the error of a picture that cannot be read;
+`kill_in_save` kills in the middle of the n-th save ("save": n). "rank" (0) says which process, "attempt" (any) in which
+start of the run. Each writes a line "fault" to run.jsonl (a rank above 0 to rankN.jsonl beside it) before it fires.
+Without the flag nothing here runs.
 """
 
 import json
@@ -29,7 +30,7 @@ class Faults:
 
     def before_step(self, epoch: int, step: int) -> float:
         """Factor of the coming loss: NaN for the fault `nan`, else 1. Raises: DataError for the fault `data`."""
-        if not self.fault or (self.fault.get("epoch"), self.fault.get("step")) != (epoch, step):
+        if not self.is_at(epoch=epoch, step=step):
             return 1.0
         self.announce(self.fault)
         if self.fault["kind"] == "nan":
@@ -38,6 +39,14 @@ class Faults:
             raise DataError("train/ring/0001.JPEG: cannot be read (an injected fault). Run data_prep check")
         os.kill(os.getpid(), SIGNALS[self.fault["kind"]])
         return 1.0
+
+    def before_validation(self, epoch: int, batch: int) -> None:
+        if self.is_at(epoch=epoch, batch=batch):
+            self.announce(self.fault)
+            os.kill(os.getpid(), SIGNALS[self.fault["kind"]])
+
+    def is_at(self, **place: int) -> bool:
+        return bool(self.fault) and all(self.fault.get(name) == value for name, value in place.items())
 
     def before_write(self, path: Path, data: bytes) -> None:
         self.saves += 1

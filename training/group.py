@@ -5,8 +5,6 @@ Numbers on the CPU travel by gloo, those on a GPU by NCCL. A process that is alo
 """
 
 import contextlib
-import json
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,49 +14,53 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_prep import DataError
+from dawn import RunError
 from training.config import Config
-from training.outcome import ConfigError, PeerFailed
+from training.interfaces import choose_interface
+from training.last_words import LastWords
+from training.meeting import name_of_start
+from training.outcome import ConfigError, PeerFailed, error_code, is_bad_input, summary
 from training.ranks import Ranks, rendezvous_url
 
 Result = TypeVar("Result")
-LAST_WORDS_SECONDS = 3.0  # how long to wait for the reason of a rank that is gone
 
 
 class Group:
-    """`store`: where a failing rank leaves its reason; None when this process is alone."""
+    """`words`: where a failing rank leaves its reason; None when this process is alone."""
 
-    def __init__(self, ranks: Ranks | None = None, store: dist.Store | None = None) -> None:
+    def __init__(self, ranks: Ranks | None = None, words: LastWords | None = None) -> None:
         self.rank, self.world_size = (ranks.rank, ranks.world_size) if ranks else (0, 1)
-        self.store = store
+        self.words = words
+        self.failed = False  # all ranks know
         self.asked: dict[str, tuple[Tensor, dist.Work]] = {}  # questions on their way
 
     def sum(self, numbers: Tensor) -> Tensor:
         """Over all ranks, in place."""
-        if self.store:
+        if self.words:
             dist.all_reduce(numbers)
         return numbers
 
     def least(self, numbers: Tensor) -> Tensor:
         """Over all ranks, in place."""
-        if self.store:
+        if self.words:
             dist.all_reduce(numbers, dist.ReduceOp.MIN)
         return numbers
 
     def spread(self, tensors: list[Tensor]) -> None:
         """Give all ranks rank 0's values."""
-        for tensor in tensors if self.store else ():
+        for tensor in tensors if self.words else ():
             dist.broadcast(tensor, 0)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value`, by rank."""
         values = [value] * self.world_size
-        if self.store:
+        if self.words:
             dist.all_gather_object(values, value)
         return values
 
     def any(self, *wishes: bool) -> list[bool]:
         """For each wish, whether a rank has it."""
-        if not self.store:
+        if not self.words:
             return list(wishes)
         flags = torch.tensor(wishes, dtype=torch.int32)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
@@ -67,7 +69,7 @@ class Group:
     def soon(self, name: str, wish: bool) -> bool:
         """As `any`, but of the wishes at the call before under this name: the answer travels while a step computes, so
         nobody waits for it."""
-        if not self.store:
+        if not self.words:
             return wish
         before = self.asked.get(name)
         flag = torch.tensor(wish, dtype=torch.int32)
@@ -78,10 +80,10 @@ class Group:
         return bool(before[0])
 
     def together(self, action: Callable[[], Result]) -> Result:
-        """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError on rank 0,
-        PeerFailed on the others."""
+        """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError, RunError on
+        rank 0, PeerFailed on the others."""
         result, error = attempt(action)
-        if self.store:
+        if self.words:
             first = next((e for e in self.gather(error) if e), None)
             self.raise_everywhere(first)
         elif error:
@@ -90,7 +92,7 @@ class Group:
 
     def from_main(self, action: Callable[[], Result]) -> Result:
         """`action` on rank 0 alone, its result everywhere. Raises as `together`."""
-        if not self.store:
+        if not self.words:
             return action()
         box = list(attempt(action)) if self.rank == 0 else [None, None]
         dist.broadcast_object_list(box)
@@ -105,45 +107,41 @@ class Group:
 
     def raise_everywhere(self, error: Exception | None) -> None:
         if error:
-            raise error if self.rank == 0 else PeerFailed(str(error), 2)
+            self.failed = True
+            raise error if self.rank == 0 else PeerFailed(str(error), error_code(error))
 
-    def tell(self, text: str, exit_code: int) -> None:
-        """Leave the reason why this rank ends, for those that will miss it. The first reason stays."""
-        if self.store:
-            with contextlib.suppress(RuntimeError):  # the store may be gone with its rank
-                self.store.compare_set("failure", "", json.dumps([self.rank, text, exit_code]))
-
-    def reason(self) -> PeerFailed | None:
-        """Why another rank ended, when one did and could still say so."""
-        end = time.monotonic() + LAST_WORDS_SECONDS
-        while self.store and time.monotonic() < end:
-            with contextlib.suppress(RuntimeError):
-                if self.store.check(["failure"]):
-                    rank, text, exit_code = json.loads(self.store.get("failure"))
-                    return None if rank == self.rank else PeerFailed(f"rank {rank}: {text}", exit_code)
-            time.sleep(0.05)
-        return None
+    def cause(self, error: Exception) -> Exception:
+        """What to end with because of `error`: PeerFailed when another rank failed first, else `error` itself, and then
+        the other ranks are told."""
+        if not self.words or self.failed or isinstance(error, PeerFailed):
+            return error
+        other = None if is_bad_input(error) else self.words.reason(error)
+        if not other:
+            self.words.tell(summary(error), error_code(error))
+        return other or error
 
 
 def attempt(action: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
     try:
         return action(), None
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, RunError) as error:
         return None, error
 
 
 @contextlib.contextmanager
 def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
     """The group of this run's processes for as long as the block lasts. Raises: ConfigError when they do not meet
-    within --timeout-minutes."""
+    within --timeout-minutes; PeerFailed for whatever the block raises when the reason is another rank's."""
     if ranks.world_size == 1:
         yield Group()
         return
     url, timeout = rendezvous_url(config.dist_url), timedelta(minutes=config.timeout_minutes)
     try:
         meeting, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.world_size, timeout=timeout))
-        store = dist.PrefixStore(f"start {ranks.restarts}", meeting)  # it still knows the addresses of the start before
+        name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
+        store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
         store.set_timeout(timeout)
+        choose_interface(url, ranks)
         dist.init_process_group(
             backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout
         )
@@ -154,10 +152,15 @@ def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
             f"rank {ranks.rank}: the {ranks.world_size} processes did not meet at {url} ({reason}). "
             "Check --dist-url or the launcher's address, and that all were started"
         ) from None
-    try:
-        yield Group(ranks, store)
-    finally:
-        dist.destroy_process_group()
+    with LastWords(store, ranks.rank, ranks.world_size) as words:
+        group = Group(ranks, words)
+        try:
+            yield group
+        except Exception as error:
+            cause = group.cause(error)
+            raise cause from (error if cause is not error else error.__cause__)
+        finally:
+            dist.destroy_process_group()
 
 
 def backend(config: Config) -> str:

@@ -1,7 +1,25 @@
-"""SIGTERM and Ctrl-C as a wish that the training loop reads between two steps."""
+"""SIGTERM and Ctrl-C as a wish that the training loop reads between two steps; and what becomes of a process whose
+parent dies."""
 
+import ctypes
+import os
 import signal
+import sys
 from types import FrameType
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def at_parents_death(number: int) -> None:
+    """Get this signal when the parent dies. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+def stop_with_launcher() -> None:
+    """A rank whose torchrun is killed would train on unknown to anybody and hold the run folder: it saves and ends."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        at_parents_death(signal.SIGTERM)
 
 
 class StopSignal:
@@ -19,5 +37,6 @@ class StopSignal:
         self.requested, self.name = True, signal.Signals(number).name
 
     def __exit__(self, *error: object) -> None:
+        """After a wish to stop the process is about to end, with its own exit code and not by a second signal."""
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.requested else handler)

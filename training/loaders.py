@@ -12,7 +12,7 @@ from training.dataset import loader_name
 
 class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) on the device, compute dtype, normalised, channels_last
-    targets: Tensor  # (B,) int64 on the device
+    targets: Tensor  # (B,) int64 on the device; once mixed (B, classes) float32
 
 
 class Loader(Protocol):

@@ -11,7 +11,7 @@ from training.console import EpochTable, images_per_second
 from training.device import Env
 from training.evaluate import Counts
 from training.run_folder import LOG
-from training.scalars import Scalars
+from training.scalars import Scalars, memory
 from training.text_logs import TextLogs
 
 
@@ -74,12 +74,9 @@ class Logbook:
         """A logged training step; `values` by 2018 tag. The line in run.jsonl tells a resumed run how far this one
         came."""
         self.log.write("step", self.attempt, epoch=epoch, step=step, images_seen=images_seen, clock=clock, **values)
-        self.scalars.step(images_seen, self.env, values)
-        self.text.verbose(
-            f"Epoch: [{epoch}][{step}/{steps}]\tTime {values['times/step'] / 1000:.3f}\t"
-            f"Loss {values['losses/xent']:.4f}\tAcc@1 {values['losses/train_1']:.3f}\t"
-            f"Acc@5 {values['losses/train_5']:.3f}\tData {values['times/data'] / 1000:.3f}"
-        )
+        values = values | self.scalars.traffic()
+        self.scalars.write(images_seen, values | memory(self.env))
+        self.text.step(epoch, step, steps, values)
 
     def progress(self, *state: Any) -> None:
         """See console.EpochTable.step."""

@@ -1,6 +1,11 @@
 """How a run can end, and the exit code of each way (README, "Exit codes")."""
 
+import errno
 from enum import Enum
+
+from data_prep import DataError
+from dawn import RunError
+from phases import PhaseError
 
 
 class Outcome(Enum):
@@ -20,6 +25,7 @@ class Outcome(Enum):
 
 INPUT_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_CODES = {
     Outcome.TARGET_REACHED: 0,
     Outcome.FINISHED: 0,
@@ -35,7 +41,16 @@ class ConfigError(ValueError):
 
 
 class PeerFailed(Exception):
-    """Another process of this run ended with bad input or a fault; rank 0 says it in one line."""
+    """Another process of this run ended with bad input or a fault; rank 0 says it in one line, or all do when it may be
+    rank 0 that is gone."""
+
+    def __init__(self, text: str, exit_code: int, said_by_all: bool = False) -> None:
+        super().__init__(text)
+        self.exit_code, self.said_by_all = exit_code, said_by_all
+
+
+class Ended(ConfigError):
+    """A run that is to go on has come to its own end already: nothing is left to do."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -48,3 +63,20 @@ class Preempted(Exception):
 
 class Diverged(Exception):
     """The training loss became NaN or infinite."""
+
+
+def is_bad_input(error: BaseException) -> bool:
+    return isinstance(error, ConfigError | DataError | PhaseError | RunError)
+
+
+def error_code(error: BaseException) -> int:
+    """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
+    if isinstance(error, PeerFailed | Ended):
+        return error.exit_code
+    disk_full = isinstance(error, OSError) and error.errno in DISK_FULL
+    return INPUT_ERROR if disk_full or is_bad_input(error) else Outcome.CRASHED.exit_code
+
+
+def summary(error: BaseException) -> str:
+    """One line: bad input says what to do, of a crash the class counts."""
+    return str(error) if is_bad_input(error) else f"{type(error).__name__}: {error}".splitlines()[0].strip()

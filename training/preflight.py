@@ -15,8 +15,15 @@ from training.state import TrainState
 from training.step import step
 from training.warmup import random_batch, untouched, validation_shapes
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "CUDNN_STATUS_NOT_SUPPORTED",
-             "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc")  # fmt: skip
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN
+)
 
 
 def preflight(config: Config, schedule: Schedule, state: TrainState, env: Env, classes: int) -> None:
@@ -75,7 +82,7 @@ def fits(action: Callable[[], None]) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Also as cuDNN says it, which finds no algorithm for a batch that leaves it no room."""
+    """Also as cuDNN and oneDNN say it, which find no algorithm for a batch that leaves them no room."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 

@@ -82,8 +82,8 @@ def rendezvous_url(dist_url: str) -> str:
 
 
 def first_host(node_list: str) -> str:
-    """'gpu[07-09,12],x1' -> 'gpu07': the machine of rank 0."""
-    first = re.match(r"([^\[,]+)(?:\[(\w+))?", node_list)
-    if not first:
+    """'gpu[07-09,12],x1' -> 'gpu07', 'rack[0-1]node[2-3]' -> 'rack0node2': the machine of rank 0."""
+    name = re.sub(r"\[(\w+)[^\]]*\]", r"\1", node_list).split(",")[0]
+    if not name or "[" in name:
         raise ConfigError(f"SLURM_STEP_NODELIST={node_list!r}: names no machine. Give --dist-url tcp://HOST:PORT")
-    return first.group(1) + (first.group(2) or "")
+    return name

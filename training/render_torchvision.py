@@ -1,7 +1,6 @@
 """The reference renderer: a DataLoader's workers decode, cut and resize one picture after another with torch's own
 operations."""
 
-import ctypes
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from data_prep import DataError
 from data_prep.image_index import ImageIndex
 from training.decode import decoded
 from training.device import worker_count
+from training.interrupt import at_parents_death
 from training.picture import checked_size, cut_picture, path_of, place_of, window_of
 from training.requests import Request
 
 PREFETCH = 2  # batches per worker
-PR_SET_PDEATHSIG = 1  # prctl(2)
 START = "fork" if sys.platform == "linux" else "spawn"  # under a fork server workers outlive a killed run
 
 
@@ -97,8 +96,7 @@ class TorchvisionRenderer:
 def quiet(worker: int) -> None:
     """Workers share the cores: one thread each. Signals are the trainer's business. On Linux they die with it at once
     (torch's own watch takes seconds, in which they would hold the lock of the run folder)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    at_parents_death(signal.SIGKILL)
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

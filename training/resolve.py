@@ -1,7 +1,7 @@
 """From the flags to the schedule that runs, and its dry run. No torch."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from data_prep import DataError, load_manifest
@@ -10,16 +10,23 @@ from phases import Schedule, batch_warning
 from phases.table import schedule_table
 from training.config import Config
 from training.dataset import folders_of
-from training.outcome import ConfigError, Outcome
-from training.ranks import Ranks
+from training.outcome import ConfigError, Ended, Outcome
 from training.run_folder import LOG, RESUMABLE, ending, interrupted_folder
 
 
-def folder_before(config: Config, here: Ranks) -> Path | None:
-    """The folder of this run when its launcher has started the same command again (torchrun --max-restarts, a requeued
-    Slurm job): --logdir, or the newest run of its name, if it has begun."""
-    if not here.restarts or config.resume:
-        return None
+def gone_on(config: Config, restarts: int) -> Config:
+    """When a launcher has started the same command again (torchrun --max-restarts, a requeued Slurm job), it goes on
+    with the run in --logdir, or with the newest run of its name, if that has begun. Raises: Ended."""
+    folder = folder_before(config) if restarts and not config.resume else None
+    if folder is None:
+        return config
+    if outcome := final_outcome(folder):
+        text = f"{folder}: that run has ended ({outcome.value}); there is nothing to go on with"
+        raise Ended(text, outcome.exit_code)
+    return replace(config, resume=str(folder), logdir=str(folder))
+
+
+def folder_before(config: Config) -> Path | None:
     folder = Path(config.logdir) if config.logdir else interrupted_folder(Path("runs"), config.recipe or "run")
     return folder if folder and (folder / LOG).exists() else None
 

@@ -1,6 +1,5 @@
 """The folder of one run: made, numbered, locked, and found again."""
 
-import errno
 import fcntl
 import json
 import os
@@ -15,11 +14,10 @@ from dawn import read_events
 from dawn.run import LOG_NAME as LOG
 from phases import PRESETS, Schedule
 from training.config import Config
-from training.outcome import ConfigError
+from training.outcome import DISK_FULL, ConfigError
 
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
 RESUMABLE = ("preempted", "crashed")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault", "allow_elastic", "dist_url")
 
 

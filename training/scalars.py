@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from training.device import Env
-from training.environment import peak_resident_bytes
+from training.environment import peak_resident_bytes, resident_bytes
 
 GIB = 2**30
 
@@ -28,11 +28,6 @@ class Scalars:
         if self.writer:
             for tag, value in values.items():
                 self.writer.add_scalar(tag, value, images_seen)
-
-    def step(self, images_seen: int, env: Env, values: dict[str, float]) -> None:
-        """Values of a logged step, with memory and network traffic beside them."""
-        if self.writer:
-            self.write(images_seen, values | memory(env) | self.traffic())
 
     def traffic(self) -> dict[str, float]:
         """Gbit/s since the last call, over all interfaces but loopback."""
@@ -63,7 +58,7 @@ def memory(env: Env) -> dict[str, float]:
             "memory/cached_gb": m.memory_reserved() / GIB,
             "memory/max_cached_gb": m.max_memory_reserved() / GIB,
         }
-    return {"memory/max_allocated_gb": peak_resident_bytes() / GIB}
+    return {"memory/allocated_gb": resident_bytes() / GIB, "memory/max_allocated_gb": peak_resident_bytes() / GIB}
 
 
 def network_bytes() -> tuple[int, int]:

@@ -28,7 +28,9 @@ from training.loaders import open_loader
 from training.logbook import Logbook, SilentLogbook
 from training.models import build_model, check_model
 from training.outcome import ConfigError
+from training.ranks import ranks
 from training.reporting import report_run
+from training.resolve import gone_on, resolved_schedule
 from training.resume import (
     check_identity,
     identity_of,
@@ -55,6 +57,7 @@ def run(config: Config, schedule: Schedule) -> int:
         outcome = guarded_fit(job)
         if job.env.rank == 0:
             report_run(job.folder, job.book.say)
+        job.env.group.from_main(lambda: None)  # torchrun ends rank 0 with the first rank that fails to reach a target
     return outcome.exit_code
 
 
@@ -62,16 +65,16 @@ def run(config: Config, schedule: Schedule) -> int:
 def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
     with open_env(config) as env:
+        config, schedule = started_again(config, schedule, env)
         dataset = env.group.together(lambda: checked_input(config, schedule, env))
-        same_start(config, env)
         if env.rank == 0:
             warn_of_large_images(config, schedule)
         clock = Clock(sync=env.sync, origin_ns=process_start_ns())
-        keep_freed_memory()
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
             state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
                 prepare_device(config, schedule, state, env, len(dataset.classes))
+            keep_freed_memory()  # from here on: the pre-flight of batches that do not fit gives theirs back
             with open_logbook(config, folder, env, state) as book:
                 yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
 
@@ -93,10 +96,11 @@ def checked_input(config: Config, schedule: Schedule, env: Env) -> Manifest:
     return dataset
 
 
-def same_start(config: Config, env: Env) -> None:
-    """Raises: ConfigError when only some ranks see the run that is to go on."""
-    if len(set(env.group.gather(bool(config.resume)))) > 1:
-        raise ConfigError("--logdir: only some of the machines see this run's folder. Put it on a disk that all share")
+def started_again(config: Config, schedule: Schedule, env: Env) -> tuple[Config, Schedule]:
+    """Rank 0 looks for the run to go on with; each machine's launcher counts its own restarts, so the most counts."""
+    restarts = max(env.group.gather(ranks().restarts))
+    config = env.group.from_main(lambda: gone_on(config, restarts))
+    return config, resolved_schedule(config, env.world_size, lambda text: None) if restarts else schedule
 
 
 def build_state(
@@ -106,7 +110,7 @@ def build_state(
     saved = env.group.from_main(lambda: checked_checkpoint(config, env, folder)) if config.resume else None
     model = build_model(config, len(dataset.classes))
     precision = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
-    state = new_state(config, model, env, Precision(precision, env.device.type), clock)
+    state = new_state(config, model, env, Precision(precision, env.device.type), clock, len(dataset.classes))
     if saved:
         state.load_state_dict(part_of_rank(saved["state"], env.rank, env.world_size))
         clock.load_state_dict(saved["state"]["clock"])

@@ -8,8 +8,10 @@ from phases import Schedule
 from training.config import Config
 from training.device import Env
 from training.environment import hardware, source_commit, versions
+from training.optimizers import momentum_of
 from training.state import TrainState
 
+GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
 PAGE_CACHE = {
     "memory": "warm: the dataset's hash was checked before the clock started",
     "synthetic": "not used: random images",
@@ -43,13 +45,7 @@ def start_fields(
         "config_hash": identity["config_hash"],
         "phases": identity["fields"]["phases"],
         "total_epochs": schedule.total_epochs,
-        "optimizer": {
-            "name": config.optimizer,
-            "momentum": config.momentum,
-            "weight_decay": config.weight_decay,
-            "nesterov": config.nesterov,
-            "groups": group_facts(state),
-        },
+        "optimizer": optimizer_facts(config, state),
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.sha256,
@@ -72,19 +68,39 @@ def start_fields(
     }
 
 
+def optimizer_facts(config: Config, state: TrainState) -> dict[str, Any]:
+    return {
+        "name": config.optimizer,
+        "momentum": config.momentum,
+        "weight_decay": config.weight_decay,
+        "nesterov": config.nesterov,
+        "clip_grad": config.clip_grad,
+        "groups": group_facts(state),
+    }
+
+
 def group_facts(state: TrainState) -> list[dict[str, Any]]:
-    """What each parameter group trains with: its learning rate is the schedule's times `lr_factor`."""
+    """What each parameter group trains with: its learning rate is the schedule's times `lr_factor`. `momentum` is
+    Adam's beta1 where there is one."""
     return [
         {
             "optimizer": type(optimizer).__name__,
             "parameters": sum(p.numel() for p in group["params"]),
             "lr_factor": group["lr_factor"],
-            "momentum": group["momentum"],
+            "momentum": momentum_of(group),
             "weight_decay": group["weight_decay"],
         }
+        | own_facts(group)
         for optimizer in state.optimizers
         for group in optimizer.param_groups
     ]
+
+
+def own_facts(group: dict[str, Any]) -> dict[str, Any]:
+    """Of AdamW, LAMB and LARS what they have beside SGD's."""
+    if "momentum" not in group:
+        group = group | {"beta2": group["betas"][1]}
+    return {name: group[name] for name in GROUP_FACTS if name in group}
 
 
 def model_name(config: Config) -> str:

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dawn import Clock
 from training.config import Config
 from training.device import Env, Precision
+from training.mixing import Mixer, build_mixers
 from training.optimizers import build_optimizers
 from training.wrapped import wrapped
 
@@ -32,6 +33,7 @@ class TrainState:
     average: AveragedModel | None
     clock: Clock
     precision: Precision
+    mixers: list[Mixer]  # mixup, cutmix: without a state of their own
     loss_sum: Tensor  # () float64, sum over the steps of this epoch
     bad_step: Tensor  # () int64, first step of this epoch whose loss was not finite, or NEVER
     skipped: Tensor  # () int64, steps of this epoch that fp16 left out because they overflowed
@@ -77,9 +79,13 @@ class TrainState:
         set_rng_state(saved["rng"], self.loss_sum.device)
 
 
-def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock) -> TrainState:
+def new_state(
+    config: Config, model: nn.Module, env: Env, precision: Precision, clock: Clock, classes: int
+) -> TrainState:
     """A state at step 0, on the device."""
     model = model.to(env.device, memory_format=torch.channels_last if config.channels_last else torch.contiguous_format)
+    if not config.channels_last:
+        model.register_forward_pre_hook(contiguous)
     if config.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     average = (
@@ -95,10 +101,16 @@ def new_state(config: Config, model: nn.Module, env: Env, precision: Precision, 
         average,
         clock,
         precision,
+        build_mixers(config, classes),
         loss_sum=torch.zeros((), dtype=torch.float64, device=env.device),
         bad_step=torch.full((), NEVER, dtype=torch.int64, device=env.device),
         skipped=torch.zeros((), dtype=torch.int64, device=env.device),
     )
+
+
+def contiguous(model: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Loaders hand over channels_last, and a convolution keeps the layout of its input."""
+    return (inputs[0].contiguous(),)
 
 
 def part_of_rank(saved: dict[str, Any], rank: int, world_size: int) -> dict[str, Any]:

@@ -3,23 +3,34 @@
 import contextlib
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Config
 from training.loaders import Batch
+from training.losses import training_loss
+from training.mixing import mixed
 from training.optimizers import normalise_filters, set_hyperparameters
 from training.state import TrainState
 
 
 def step(
-    config: Config, state: TrainState, batch: Batch, lr: float, momentum: float | None, loss_factor: float = 1.0
+    config: Config,
+    state: TrainState,
+    batch: Batch,
+    lr: float,
+    momentum: float | None,
+    loss_factor: float = 1.0,
+    mix_strength: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """(logits, loss) of this rank's batch stay on the device; the gradients are the mean over all ranks."""
+    """(logits, loss) of this rank's batch stay on the device; the gradients are the mean over all ranks.
+
+    `mix_strength`: from 0 to 1, the share of --mix-prob that this phase uses. The logits are those of the mixed images.
+    """
     set_hyperparameters(state.optimizers, lr, momentum)
+    batch = mixed(config, state.mixers, batch, state.epoch, mix_strength)
     logits, loss = gradients(config, state, batch, loss_factor)
     normalise_filters(state.optimizers)
-    update_weights(state)
+    update_weights(config, state)
     if state.average is not None and (state.step + 1) % config.ema_every == 0:
         state.average.update_parameters(state.model)
     record(state, loss)
@@ -43,7 +54,7 @@ def backward(config: Config, state: TrainState, part: Batch, share: float) -> tu
     """`share`: weight of this part's mean loss in the batch's."""
     with state.precision.autocast():
         logits = state.forward(part.images)
-    loss = F.cross_entropy(logits.float(), part.targets, label_smoothing=config.label_smoothing)
+    loss = training_loss(config, logits.float(), part.targets)
     if share != 1.0:
         loss = loss * share
     state.scaler.scale(loss).backward()
@@ -55,16 +66,25 @@ def unsynchronised(state: TrainState) -> contextlib.AbstractContextManager:
     return state.forward.no_sync() if hasattr(state.forward, "no_sync") else contextlib.nullcontext()
 
 
-def update_weights(state: TrainState) -> None:
+def update_weights(config: Config, state: TrainState) -> None:
     """With fp16, a step in which any gradient overflowed is left out as a whole, on all ranks alike: their gradients
     are already the same."""
     scaler = state.scaler
     if scaler.is_enabled():
-        state.skipped += overflowed(scaler, state.optimizers)
+        state.skipped += overflowed(scaler, state.optimizers)  # and the gradients have their true size from here on
+    clip_gradients(config, state)
     for optimizer in state.optimizers:
         scaler.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
     scaler.update()
+
+
+def clip_gradients(config: Config, state: TrainState) -> None:
+    """The gradients of all optimisers as one vector, of all ranks together: scaled down to a norm of --clip-grad where
+    it is longer."""
+    if config.clip_grad:
+        groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
+        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], config.clip_grad)
 
 
 def overflowed(scaler: torch.amp.GradScaler, optimizers: list[torch.optim.Optimizer]) -> Tensor:

@@ -55,7 +55,8 @@ class StepMeter:
         self.show(number)
 
     def of_all_ranks(self, logits: Tensor, targets: Tensor, loss: Tensor) -> list[float]:
-        """Mean loss and shares of top-1 and top-5 hits in the global batch: one reading of the device."""
+        """Mean loss and shares of top-1 and top-5 hits in the global batch: one reading of the device. Of mixed images
+        a hit is the image's own class, never the other's."""
         hits = correct_counts(logits, targets, min(5, logits.shape[1])) / len(targets)
         sums = self.job.env.group.sum(torch.cat([loss[None].double(), hits.double()]))
         return (sums / self.job.env.world_size).tolist()

@@ -33,6 +33,8 @@ class TextLogs:
             self.logger.addHandler(handler)
         self.event, self.verbose, self.debug = self.logger.warning, self.logger.info, self.logger.debug
         self.last_lr: float | None = None
+        self.epoch_lines: list[dict[str, float]] = []  # values of the steps shown in this epoch
+        self.last_step = 0
         if not resume:
             self.event("~~epoch\thours\ttop1\ttop5\n")
 
@@ -50,6 +52,22 @@ class TextLogs:
         if lr != self.last_lr:
             self.event(f"Changing LR from {self.last_lr} to {lr}")
             self.last_lr = lr
+
+    def step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
+        """`values` by 2018 tag; in brackets the mean over the epoch's lines so far."""
+        self.epoch_lines = [*self.epoch_lines, values] if step > self.last_step else [values]
+        self.last_step = step
+
+        def number(tag: str, digits: int, unit: int = 1) -> str:
+            mean = sum(line[tag] for line in self.epoch_lines) / len(self.epoch_lines)
+            return f"{values[tag] / unit:.{digits}f} ({mean / unit:.{digits}f})"
+
+        self.verbose(
+            f"Epoch: [{epoch}][{step}/{steps}]\tTime {number('times/step', 3, 1000)}\t"
+            f"Loss {number('losses/xent', 4)}\tAcc@1 {number('losses/train_1', 3)}\t"
+            f"Acc@5 {number('losses/train_5', 3)}\tData {number('times/data', 3, 1000)}\t"
+            f"BW {values['net/recv_gbit']:.3f} {values['net/transmit_gbit']:.3f}"
+        )
 
     def epoch(self, epoch: int, hours: float, top1: float, top5: float) -> None:
         self.event(f"~~{epoch}\t{hours:.5f}\t\t{top1:.3f}\t\t{top5:.3f}\n")

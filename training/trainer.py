@@ -1,5 +1,6 @@
 """The run: fit -> train_epoch -> step, and what happens between epochs."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from training.state import NEVER, OF_EACH_RANK, TrainState
 from training.step import step
 from training.step_meter import StepMeter
 from training.target import Target
-from training.wrapped import graphs_fixed, wrapped
+from training.wrapped import graphs_fixed, set_whitening
 
 WHITENING_IMAGES = 5000  # airbench94
 SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
@@ -108,11 +109,7 @@ def enter_whitening(job: Job, epoch: int) -> None:
         job.env.group.spread(list(state.model.parameters()))
         if state.average is not None:
             state.average.module.load_state_dict(state.model.state_dict())
-    changed = trained != state.model.whiten.bias.requires_grad
-    state.model.train_whitening(trained)
-    if changed and job.env.world_size > 1:
-        state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
-        state.forward = wrapped(job.config, state.model, job.env)
+    set_whitening(job.config, state, job.env, trained)
 
 
 def train_epoch(job: Job, epoch: int) -> None:
@@ -130,7 +127,8 @@ def train_epoch(job: Job, epoch: int) -> None:
             batch = next(batches)
         position = epoch + (number + 1) / job.loader.steps
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
-        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor)
+        strength = getattr(job.loader.phase, "aug", 1.0)
+        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength)
         state.step, state.images_seen = number + 1, state.images_seen + job.global_batch
         if meter.is_due(number):
             check_finite(job)
@@ -177,7 +175,9 @@ def poll(job: Job) -> Iterator[Batch]:
     """This rank's validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its
     validation is repeated. Ranks that have none left wait here for the others."""
     batches = job.loader.validation()
-    while True:
+    for number in itertools.count():
+        if job.config.inject_fault:
+            job.faults.before_validation(job.state.epoch, number)
         batch = next(batches, None)
         stop, more = job.env.group.any(job.stop.requested, batch is not None)
         if stop:

@@ -15,6 +15,7 @@ from training.loaders import Batch
 from training.rectangles import MAX_RATIO
 from training.state import TrainState, fingerprint
 from training.step import step
+from training.wrapped import set_whitening
 
 COMPILER_WARM_STEPS = 2  # the second step meets the optimiser's state and the gradients' buffers
 
@@ -47,7 +48,7 @@ def warm_up(
         allow_graphs(len(shapes))
     with untouched(state):
         for shape in shapes:
-            warm_training(config, state, random_batch(*shape, classes, state, env), train_step)
+            warm_training(config, state, env, random_batch(*shape, classes, state, env), train_step)
         for size, batch_size in sorted({shape for p in schedule.data for shape in validation_shapes(p)}, reverse=True):
             images = random_batch(size, batch_size, classes, state, env).images
             with torch.no_grad():
@@ -78,11 +79,11 @@ def validation_shapes(phase: DataPhase) -> list[tuple[tuple[int, int], int]]:
     return [(size, phase.val_bs) for size in sizes]
 
 
-def warm_training(config: Config, state: TrainState, batch: Batch, train_step: Callable) -> None:
+def warm_training(config: Config, state: TrainState, env: Env, batch: Batch, train_step: Callable) -> None:
     """With the whitening layer frozen and trained, where there is one: a compiler sees two networks there."""
     for trained in (False, True):
         if hasattr(state.model, "train_whitening"):
-            state.model.train_whitening(trained)
+            set_whitening(config, state, env, trained)
         for _ in range(COMPILER_WARM_STEPS):
             train_step(config, state, batch, 0.0, None)
 

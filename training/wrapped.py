@@ -28,6 +28,16 @@ def wrapped(config: Config, model: nn.Module, env: Env) -> Forward:
     return compiled(config, distributed(model, env))
 
 
+def set_whitening(config: Config, state, env: Env, trained: bool) -> None:
+    """Whether cifarnet's first layer is trained, of a TrainState. DDP waits for the gradient of every parameter that
+    was trained when it was made, so it is made anew."""
+    changed = trained != state.model.whiten.bias.requires_grad
+    state.model.train_whitening(trained)
+    if changed and env.world_size > 1:
+        state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
+        state.forward = wrapped(config, state.model, env)
+
+
 def compiled(config: Config, model: nn.Module) -> nn.Module:
     if not config.compile:
         return model

@@ -1,0 +1,102 @@
+"""What each part of a recipe costs: seconds of a training step with it against the step without it, in turn.
+
+ResNet-18, random images, 1,000 classes; a ratio above 1 is time that the part takes. Parts that compute more by design
+are marked: blur pool convolves more pixels, LAMB and AdamW read and write two averages of every weight, Muon multiplies
+matrices. The average of the weights is measured at its default --ema-every of 5, so --steps has to be a multiple of 5.
+
+    python benchmarks/recipes.py [PART ...] [--pairs 9] [--steps 5] [--batch 64] [--size 128] [--precision bf16]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from pairs import interleaved, ratio_line
+
+from data_prep.memory import keep_freed_memory
+from dawn import Clock
+from training.config import Config
+from training.device import Precision, open_env
+from training.models import build_model
+from training.state import new_state
+from training.step import step
+from training.warmup import random_batch
+
+CLASSES = 1000
+LR = 1e-3
+SGD = {"optimizer": "sgd", "weight_decay": 1e-4}
+TIMM = {"model": "timm/resnet18"}
+PARTS = {  # name: (the step without it, what is added, whether it computes more by design)
+    "nesterov": ({}, {"nesterov": True}, False),
+    "adamw": ({}, {"optimizer": "adamw"}, True),
+    "lamb": ({}, {"optimizer": "lamb"}, True),
+    "lars": ({}, {"optimizer": "lars"}, False),
+    "larc": ({}, {"optimizer": "lars", "trust_clip": True}, False),
+    "muon": ({}, {"optimizer": "muon"}, True),
+    "clip-grad": ({}, {"clip_grad": 1.0}, False),
+    "bce": ({}, {"loss": "bce", "label_smoothing": 0.1, "bce_threshold": 0.2}, False),
+    "smoothing": ({}, {"label_smoothing": 0.1}, False),
+    "mixup": ({}, {"mixup": 0.2}, False),
+    "cutmix": ({}, {"cutmix": 1.0}, False),
+    "mixup-cutmix": ({}, {"mixup": 0.2, "cutmix": 1.0}, False),
+    "ema": ({}, {"ema_decay": 0.999}, False),
+    "drop-path": (TIMM, {"drop_path": 0.1}, False),
+    "blurpool": ({}, {"blurpool": True}, True),
+    "nothing": ({}, {}, False),  # what this machine's noise looks like
+}
+
+
+def main() -> int:
+    options = parsed()
+    wrong = [name for name in options.parts if name not in PARTS]
+    if wrong or options.steps % Config().ema_every:
+        reason = f"unknown part {wrong[0]}; known: {', '.join(PARTS)}" if wrong else "--steps: a multiple of 5"
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    keep_freed_memory()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"{device}, torch {torch.__version__}, {options.precision}, batch {options.batch} at {options.size} px, "
+        f"{options.steps} steps a measurement"
+    )
+    for name in options.parts or PARTS:
+        base, part, by_design = PARTS[name]
+        with_it, without = timed(options, base | part), timed(options, base)
+        with_it(), without()
+        values = interleaved(with_it, without, options.pairs)
+        print(ratio_line(f"{name}{' (computes more)' if by_design else ''}", values), flush=True)
+    return 0
+
+
+def timed(options: argparse.Namespace, settings: dict) -> Callable[[], float]:
+    """Seconds per step of a training state of its own."""
+    config = Config(**({"model": "resnet18"} | SGD | settings))
+    with open_env(config) as env:
+        model, precision = build_model(config, CLASSES), Precision(options.precision, env.device.type)
+        state = new_state(config, model, env, precision, Clock(), CLASSES)
+        batch = random_batch((options.size, options.size), options.batch, CLASSES, state, env)
+
+    def seconds() -> float:
+        begin = time.perf_counter()
+        for number in range(options.steps):
+            state.step = number
+            step(config, state, batch, LR, None)
+        env.sync()
+        return (time.perf_counter() - begin) / options.steps
+
+    return seconds
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    for name, default in (("pairs", 9), ("steps", 5), ("batch", 64), ("size", 128)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="bf16")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

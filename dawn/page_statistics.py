@@ -1,0 +1,54 @@
+"""Statistics over the seeds of each recipe on the page, as `python -m dawn study` computes them."""
+
+from dawn.page_data import Shown
+from dawn.page_html import note, section, table, text
+from dawn.recipe_runs import SAME, recipe_hash
+from dawn.run import Run
+from dawn.study import study
+from dawn.study_report import study_tables
+from dawn.tasks import target_text
+
+
+def statistics_section(shown: list[Shown]) -> str:
+    """Empty for one run. Runs that differ in more than the seed are never thrown together."""
+    if len(shown) == 1:
+        return ""
+    parts = [_part(group) for group in groups([item.run for item in shown])]
+    words = "Over the runs with the same settings but for the seed; a miss is an endless time, not one left out."
+    return section("statistics", "Statistics", note(words) + "".join(parts))
+
+
+def groups(runs: list[Run]) -> list[list[Run]]:
+    """Runs of one recipe each, in the order of their first run."""
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        key = (recipe_hash(run), run.start.recipe, run.start.model, *(str(get(run)) for get in SAME.values()))
+        found.setdefault(key, []).append(run)
+    return list(found.values())
+
+
+def _part(runs: list[Run]) -> str:
+    start, many = runs[0].start, f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    wanted = "no target" if start.target is None else f"target {target_text(start.metric, start.target)}"
+    heading = f"<h3>{text(f'{start.recipe} on {start.task}, {start.model}: {many}, {wanted}')}</h3>\n"
+    reason = _no_study(runs)
+    if reason:
+        return heading + note(f"No statistics: {reason}.")
+    tables = study_tables(study(runs))[1:]  # the first lists the runs, which stand above
+    return heading + "".join(
+        table(made.header or ("note",), [("", made.rows)], made.title, len(made.rows[0]) - 1) for made in tables
+    )
+
+
+def _no_study(runs: list[Run]) -> str:
+    """Why these runs say nothing together; empty if they do."""
+    seeds = [run.start.seed for run in runs]
+    if len(runs) == 1:
+        return "a single run is one draw"
+    if runs[0].start.target is None:
+        return "time to target needs runs with a target"
+    if len(set(seeds)) < len(seeds):
+        return "a seed occurs twice"
+    if any(len({attempt.config_hash for attempt in run.attempts}) > 1 for run in runs):
+        return "the attempts of a run differ in their settings"
+    return ""

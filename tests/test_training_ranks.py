@@ -1,0 +1,139 @@
+"""Who a process is, from the environments that torchrun, the old launcher and Slurm make."""
+
+import os
+
+import pytest
+
+from training.outcome import ConfigError
+from training.ranks import ALONE, FIRST_PORT, Ranks, first_host, ranks, rendezvous_url
+
+TORCHRUN = {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
+TORCHRUN |= {"MASTER_ADDR": "node-a", "MASTER_PORT": "29500", "TORCHELASTIC_RESTART_COUNT": "2"}
+JOB = {"SLURM_JOB_ID": "987654321", "SLURM_JOB_NODELIST": "gpu[07-08]", "SLURM_NTASKS": "16", "SLURM_NNODES": "2"}
+BATCH = JOB | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}  # what a batch script sees around its srun
+STEP = JOB | {"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_NODELIST": "gpu[07-08]", "SLURM_STEP_TASKS_PER_NODE": "8(x2)"}
+STEP |= {"SLURM_PROCID": "11", "SLURM_LOCALID": "3"}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Sets exactly these variables of a launcher."""
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")) or name in TORCHRUN:
+            monkeypatch.delenv(name)
+
+    def change(variables: dict[str, str]) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return change
+
+
+def test_without_a_launcher_a_process_is_alone():
+    assert ranks() == ALONE == Ranks(rank=0, local_rank=0, world_size=1, local_world_size=1, restarts=0)
+
+
+def test_torchrun(environment):
+    environment(TORCHRUN)
+    assert ranks() == Ranks(11, 3, 16, 8, 2) and rendezvous_url("") == "env://"
+
+
+def test_the_old_launcher_sets_no_local_world_size(environment):
+    """torch 1.x; today's is torchrun under another name."""
+    environment({name: TORCHRUN[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")})
+    assert ranks() == Ranks(11, 3, 16, 1, 0)
+
+
+def test_srun(environment):
+    environment(STEP)
+    assert ranks() == Ranks(11, 3, 16, 8, 0)
+    assert rendezvous_url("") == rendezvous_url("env://") == f"tcp://gpu07:{FIRST_PORT + 987654321 % 20_000}"
+
+
+def test_a_requeued_slurm_job_knows_that_it_was_restarted(environment):
+    environment(STEP | {"SLURM_RESTART_COUNT": "1"})
+    assert ranks().restarts == 1
+
+
+def test_the_batch_script_around_srun_is_alone(environment):
+    """It sees the job's variables, with as many tasks, but is no task."""
+    environment(BATCH)
+    assert ranks() == ALONE and rendezvous_url("") == "env://"
+
+
+def test_a_step_of_one_task_is_alone(environment):
+    environment(STEP | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"})
+    assert ranks() == ALONE
+
+
+def test_torchrun_inside_slurm_wins(environment):
+    """One srun task per machine, each a torchrun agent: its children inherit the step's variables."""
+    environment(STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"} | TORCHRUN)
+    assert ranks() == Ranks(11, 3, 16, 8, 2) and rendezvous_url("") == "env://"
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"])
+@pytest.mark.parametrize("value", ["", "-1", "1.0", "two", "0x2", " 1", "1\n", "१", "9" * 10, "1;reboot"])
+def test_what_is_no_number_is_refused_by_name(environment, name, value):
+    environment(TORCHRUN | {name: value})
+    with pytest.raises(ConfigError, match=f"^environment variable {name}=.*must be a whole number"):
+        ranks()
+
+
+@pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", "SLURM_RESTART_COUNT"])
+def test_so_are_slurms(environment, name):
+    environment(STEP | {name: "many"})
+    with pytest.raises(ConfigError, match=f"{name}='many'"):
+        ranks()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"RANK": "16"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "11"}, {"LOCAL_RANK": "16"}, {"RANK": "99"}]
+)
+def test_a_rank_that_the_world_does_not_have_is_refused(environment, wrong):
+    environment(TORCHRUN | wrong)
+    with pytest.raises(ConfigError, match="a rank counts from 0"):
+        ranks()
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("gpu07", "gpu07"),
+        ("a,b", "a"),
+        ("gpu[07-09,12],x1", "gpu07"),
+        ("x1,gpu[07-09]", "x1"),
+        ("gpu[3]", "gpu3"),
+        ("node-a.cluster.org", "node-a.cluster.org"),
+        ("rack[0-1]node[02-03]", "rack0node02"),
+        ("gpu[07-08]-ib0", "gpu07-ib0"),
+    ],
+)
+def test_first_host_of_a_node_list(text, host):
+    assert first_host(text) == host
+
+
+@pytest.mark.parametrize("text", ["", ",a", "[1-2", "[]"])
+def test_a_node_list_without_a_name_is_refused(text):
+    with pytest.raises(ConfigError, match="names no machine"):
+        first_host(text)
+
+
+@pytest.mark.parametrize("url", ["tcp://10.0.0.1:4000", "file:///tmp/meeting"])
+@pytest.mark.parametrize("variables", [{}, TORCHRUN, STEP])
+def test_a_named_meeting_place_is_taken(environment, variables, url):
+    environment(variables)
+    assert rendezvous_url(url) == url
+
+
+def test_a_step_with_an_address_of_its_own_meets_there(environment):
+    environment(STEP | {"MASTER_ADDR": "gpu08", "MASTER_PORT": "5000"})
+    assert rendezvous_url("") == "env://"
+
+
+def test_two_jobs_on_one_machine_meet_at_different_ports(environment):
+    urls = []
+    for job in ("1000", "1001"):
+        environment(STEP | {"SLURM_JOB_ID": job})
+        urls.append(rendezvous_url(""))
+    assert urls == ["tcp://gpu07:21000", "tcp://gpu07:21001"]
