@@ -7,7 +7,8 @@ from itertools import pairwise
 from phases.catalog import near_match
 from phases.records import DataPhase, LrPhase, PhaseError, default_val_bs, shown
 
-LOADER_KEYS = ("sz", "trndir", "valdir", "min_scale", "rect_val", "val_sz", "val_bs")  # what `keep_dl` keeps
+# what `keep_dl` keeps
+LOADER_KEYS = ("sz", "trndir", "valdir", "min_scale", "rect_val", "val_sz", "val_bs", "aug", "val_resize")
 DATA_KEYS = ("bs", "keep_dl", *LOADER_KEYS)
 RATE_KEYS = ("lr", "mom", "curve", "epoch_step")
 KEYS = ("ep", *DATA_KEYS, *RATE_KEYS)
@@ -15,6 +16,7 @@ CURVES = ("linear", "cos")
 MAX_EPOCH = 100_000  # so that epoch + step/steps keeps 10 digits for the step
 MAX_SIZE = 8_192  # pixels
 MAX_BATCH = 1_000_000
+MAX_RESIZE = 4  # short side before the centre crop, in validation sizes
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ def check_value(place: str, key: str, value: object) -> None:
         raise PhaseError(f"{place}: {key!r} must be a text such as '-sz/160', not {shown(value, 30)}.")
     elif key == "min_scale" and not (is_number(value) and 0 < value < 1):
         raise PhaseError(f"{place}: 'min_scale' must lie between 0 and 1, not {shown(value, 30)}. The default is 0.08.")
+    elif key == "aug" and not (is_number(value) and 0 <= value <= 1):
+        raise PhaseError(f"{place}: 'aug' must lie between 0 and 1, not {shown(value, 30)}. The default is 1.")
+    elif key == "val_resize" and not (is_number(value) and 1 <= value <= MAX_RESIZE):
+        raise PhaseError(f"{place}: 'val_resize' must lie between 1 and {MAX_RESIZE}, not {shown(value, 30)}.")
     elif key == "curve" and value not in CURVES:
         raise PhaseError(f"{place}: 'curve' must be 'linear' or 'cos', not {shown(value, 30)}.")
 
@@ -211,6 +217,8 @@ def opened(entry: Entry) -> DataPhase:
         rect_val=keys["rect_val"],
         val_sz=keys.get("val_sz", keys["sz"]),
         val_bs=keys.get("val_bs", default_val_bs(keys["sz"], keys["bs"])),
+        aug=float(keys.get("aug", 1.0)),
+        val_resize=float(keys["val_resize"]) if "val_resize" in keys else None,
     )
 
 

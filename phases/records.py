@@ -24,6 +24,8 @@ class DataPhase:
     keep_dl: bool = False  # only `bs` differs from the data phase before
     val_sz: int = 0  # pixels
     val_bs: int = 0  # validation images per device and step
+    aug: float = 1.0  # strength of the augmentation, 0 to 1
+    val_resize: float | None = None  # short side before the centre crop in sizes; None: the trainer's own
 
 
 @dataclass(frozen=True)

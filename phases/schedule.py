@@ -139,7 +139,7 @@ def scaled(border: float, epochs: int, total: int) -> float:
 
 def data_dict(phase: DataPhase) -> dict:
     keys = {key: getattr(phase, key) for key in ("sz", "bs", *LOADER_KEYS[1:], "keep_dl")}
-    return {"ep": phase.epoch, **keys}
+    return {"ep": phase.epoch, **{key: value for key, value in keys.items() if value is not None}}
 
 
 def ramp_dict(ramp: Ramp, key: str) -> dict:

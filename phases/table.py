@@ -8,7 +8,9 @@ from phases.ramps import ramp_at
 from phases.records import DataPhase, PhaseError
 from phases.schedule import Schedule
 
-COLUMNS = ("epochs", "size", "batch", "global", "lr", "momentum", "train dir", "val", "steps/epoch", "steps", "images")
+COLUMNS = (
+    "epochs", "size", "batch", "global", "lr", "momentum", "train dir", "val", "aug", "steps/epoch", "steps", "images",
+)  # fmt: skip
 LEFT = ("lr", "momentum", "train dir", "val")  # aligned left, the numbers right
 ABSENT = "-"
 
@@ -70,8 +72,10 @@ def schedule_table(schedule: Schedule, world_size: int, images: int | None = Non
     """The table and a line of totals, ready to print."""
     found = segments(schedule, world_size, images)
     rows = [COLUMNS] + [row(item, world_size) for item in found]
-    widths = [max(len(cells[i]) for cells in rows) for i in range(len(COLUMNS))]
-    lines = ["  ".join(aligned(*item) for item in zip(COLUMNS, cells, widths, strict=True)).rstrip() for cells in rows]
+    if all(item.data.aug == 1 for item in found):  # most schedules do not name it
+        rows = [cells[: COLUMNS.index("aug")] + cells[COLUMNS.index("aug") + 1 :] for cells in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(aligned(*item) for item in zip(rows[0], cells, widths, strict=True)).rstrip() for cells in rows]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], "", totals(schedule, found)])
 
 
@@ -89,7 +93,8 @@ def row(item: Segment, world_size: int) -> tuple[str, ...]:
         span(item.lr),
         span(item.momentum),
         f"DATA{data.trndir}",
-        f"{data.val_sz}{' rect' if data.rect_val else ''}",
+        f"{data.val_sz}{' rect' if data.rect_val else ''}{f' x{data.val_resize:.6g}' if data.val_resize else ''}",
+        f"{data.aug:g}",
         number(item.steps_per_epoch),
         number(item.steps),
         number(item.images),

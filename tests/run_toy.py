@@ -179,6 +179,9 @@ PARTS = [
     *("--loss", "bce", "--bce-threshold", "0.2", "--label-smoothing", "0.1"),
     *("--mixup", "0.2", "--cutmix", "1.0", "--mix-prob", "0.9", "--mix-off-epoch", "2"),
 ]
+STRONGER = [{**phase, "aug": 0.5, "val_resize": 1.25} if phase.get("ep") == 1 else phase for phase in LARGE]
+DRAWN = ["--random-erasing", "0.4", "--repeated-augmentation", "2", "--interpolation", "bicubic"]
+TIMM = ["--policy", "timm-randaugment", "--policy-magnitude", "7", "--policy-magnitude-std", "0.5"]
 VARIANTS = {
     "muon": [],
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
@@ -189,6 +192,8 @@ VARIANTS = {
     "packed": ["--loader", "packed", *TREE, "--workers", "2", "--policy", "trivialaugment"],
     "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
     "parts": [*PARTS, "--phases", LARGER],
+    "drawn parts": ["--flip", "random", "--cutout", "8", *DRAWN],
+    "all parts": ["--loader", "packed", *TREE, "--phases", repr(STRONGER), "--workers", "2", *DRAWN, *TIMM, *PARTS],
     "long": ["--phases", LONGER],
     "slow validation": ["--phases", SLOW_VALIDATION],
 }

@@ -41,6 +41,14 @@ def test_show_prints_the_steps_that_will_run(capsys):
     assert total == f"total: 28 epochs, 16,377 steps, {images:,} images, as costly as 21.2 epochs at 224 px"
 
 
+def test_strength_and_resize_are_shown_where_a_schedule_names_them(capsys):
+    data = "{'ep': 0, 'sz': 24, 'bs': 50, 'aug': 0.25}, {'ep': 1, 'sz': 32, 'bs': 50, 'val_resize': 1.125}"
+    rows, _ = shown(capsys, f"[{data}, {{'ep': (0, 3), 'lr': 0.1}}]")
+    assert [row[7:] for row in rows] == [["24", "0.25", "-", "-", "-"], ["32 x1.125", "1", "-", "-", "-"]]
+    assert main(["show", "toy"]) == 0
+    assert " aug" not in capsys.readouterr().out
+
+
 def test_without_images_steps_are_left_out(capsys):
     rows, total = shown(capsys, "alibaba-1")
     assert all(row[8:] == ["-", "-", "-"] for row in rows)

@@ -103,11 +103,19 @@ def test_validation_keys_override_the_defaults():
     assert (data.valdir, data.val_sz, data.val_bs) == ("-b", 40, 77)
 
 
+def test_strength_and_resize_of_a_phase_and_their_defaults():
+    phases = [DATA, {**DATA, "ep": 1, "aug": 0, "val_resize": 2}, {"ep": 2, "bs": 9, "keep_dl": True}]
+    schedule = Schedule.parse([*phases, {"ep": (0, 3), "lr": 1}])
+    assert [(phase.aug, phase.val_resize) for phase in schedule.data] == [(1.0, None), (0.0, 2.0), (0.0, 2.0)]
+    assert Schedule.parse(schedule.phases) == schedule
+    assert ["val_resize" in phase for phase in schedule.phases[:3]] == [False, True, True]
+
+
 def test_keep_dl_changes_only_the_batch_size():
     schedule = Schedule.parse("imagenet18-8")
     before, after = schedule.data_at(16), schedule.data_at(17)
     assert (before.bs, after.bs, after.keep_dl, after.epoch) == (128, 224, True, 17)
-    for key in ("sz", "trndir", "valdir", "min_scale", "rect_val", "val_sz", "val_bs"):
+    for key in ("sz", "trndir", "valdir", "min_scale", "rect_val", "val_sz", "val_bs", "aug", "val_resize"):
         assert getattr(before, key) == getattr(after, key)
     repeated = [DATA, {"ep": 1, "sz": 32, "bs": 200, "keep_dl": True}, {"ep": (0, 2), "lr": 1}]
     assert Schedule.parse(repeated).data_at(1).keep_dl

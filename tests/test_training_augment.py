@@ -82,10 +82,12 @@ def test_resize_is_the_antialiased_filter_within_one_level(size):
 
 
 @pytest.mark.parametrize("size", [12, 16, 24, 28])
-def test_resize_agrees_with_pillow(size):
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_resize_agrees_with_pillow(size, mode):
     images = smooth(8, 32)
-    pillow = [Image.fromarray(i.numpy()).resize((size, size), Image.Resampling.BILINEAR) for i in images]
-    assert psnr(resize(images, (size, size)), torch.from_numpy(np.stack([np.asarray(p) for p in pillow]))) > 50  # dB
+    pillow = [Image.fromarray(i.numpy()).resize((size, size), Image.Resampling[mode.upper()]) for i in images]
+    pillow = torch.from_numpy(np.stack([np.asarray(p) for p in pillow]))
+    assert psnr(resize(images, (size, size), mode), pillow) > 50  # dB
 
 
 def test_resize_is_not_a_plain_bilinear_one():

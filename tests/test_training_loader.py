@@ -121,6 +121,44 @@ def test_cutout_hides_pixels_of_the_training_images_only(toy):
     assert torch.equal(next(plain.validation()).images, next(cut.validation()).images)
 
 
+@pytest.mark.parametrize(("aug", "shift", "side"), [(1.0, 4, 8), (0.5, 2, 4), (0.3, 1, 2), (0.0, 0, 0)])
+def test_aug_scales_shift_and_hole_rounded(toy, aug, shift, side):
+    ours = loader_for(toy, replace(PHASE, sz=32, aug=aug), config=replace(CONFIG, shift=4, cutout=8))
+    theirs = loader_for(toy, replace(PHASE, sz=32), config=replace(CONFIG, shift=shift, cutout=side))
+    assert equal(list(ours.train(1)), list(theirs.train(1)))
+
+
+def test_aug_scales_the_share_of_erased_images(toy):
+    loader, seen = loader_for(toy, config=replace(CONFIG, cutout=0, random_erasing=0.8)), []
+    for aug in (1.0, 0.5, 0.0):
+        loader.set_phase(replace(PHASE, aug=aug))
+        images = torch.cat([batch.images for batch in loader.train(0)])
+        seen.append(float((images == 0).all(1).any((1, 2)).float().mean()))
+    assert abs(seen[0] - 0.8) < 0.12 and abs(seen[1] - 0.4) < 0.12 and seen[2] == 0
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_repeated_images_and_their_rest_after_a_resume(toy, world_size):
+    config = replace(CONFIG, flip="random", repeated_augmentation=3, random_erasing=0.5)
+    ranks = [loader_for(toy, world_size=world_size, rank=rank, config=config) for rank in range(world_size)]
+    shares = [list(loader.train(2)) for loader in ranks]
+    for loader, share in zip(ranks, shares, strict=True):
+        assert len(share) == 6 and equal(list(loader.train(2, 4)), share[4:])
+    whole = list(loader_for(toy, config=config).train(2))
+    for step, batch in enumerate(whole):
+        for rank, share in enumerate(shares):
+            assert torch.equal(batch.images[rank::world_size], share[step].images)
+            assert torch.equal(batch.targets[rank::world_size], share[step].targets)
+
+
+@pytest.mark.parametrize("part", ["interpolation", "val_interpolation"])
+def test_bicubic_is_for_training_or_validation(toy, part):
+    loader, plain = loader_for(toy, config=replace(CONFIG, **{part: "bicubic"})), loader_for(toy)
+    changed = [not equal(list(one), list(other)) for one, other in (
+        (loader.train(0), plain.train(0)), (loader.validation(), plain.validation()))]
+    assert changed == [part == "interpolation", part == "val_interpolation"]
+
+
 def test_first_images_are_the_stored_ones_in_order(toy):
     loader, packed = loader_for(toy), open_packed(toy)["train"]
     first = loader.first_images(10)

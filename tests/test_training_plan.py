@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from timm.data.distributed_sampler import RepeatAugSampler
 
 from training.plan import SamplePlan
 
@@ -38,6 +39,51 @@ def test_epochs_and_seeds_differ_in_every_part():
         SamplePlan(N, 2**63 - 1, 2, "random").epoch(1),
     ):
         assert not any(np.array_equal(a, b) for a, b in zip(plan, other, strict=True))
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4, 7, N + 5])
+def test_chosen_images_come_so_many_times_and_every_draw_once(repeats):
+    plan = SamplePlan(N, seed=3, flip="random", repeats=repeats).epoch(2)
+    numbers, counts = np.unique(plan.index, return_counts=True)
+    assert len(plan.index) == N and len(numbers) == -(-N // repeats)
+    assert sorted(counts)[1:] == [min(repeats, N)] * (len(numbers) - 1) and counts.sum() == N
+    assert np.array_equal(np.sort(plan.slot), np.arange(N))
+    assert np.array_equal(plan.index, SamplePlan(N, seed=3).epoch(2).index.repeat(repeats)[:N])
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_shares_of_the_ranks_make_up_the_epoch(repeats, world_size):
+    plan = SamplePlan(N, seed=3, repeats=repeats)
+    steps, batch = N // 40, 40 // world_size
+    shares = [plan.places(step, batch, rank, world_size) for step in range(steps) for rank in range(world_size)]
+    places = [np.arange(N)[share] for share in shares]
+    assert {len(share) for share in places} == {batch}
+    assert np.array_equal(np.sort(np.concatenate(places)), np.arange(40 * steps))
+
+
+@pytest.mark.parametrize(("repeats", "world_size"), [(3, 1), (3, 4), (4, 8), (2, 2), (4, 4)])
+def test_repeats_go_to_the_ranks_as_in_timms_sampler(repeats, world_size):
+    """The same permutation in, the same images at the same rank and step out."""
+    plan = SamplePlan(1024, seed=1, repeats=repeats)
+    order = plan.epoch(0)
+    for rank in range(world_size):
+        theirs = RepeatAugSampler(range(1024), world_size, rank, shuffle=False, num_repeats=repeats)
+        theirs = order.slot[list(theirs)]
+        batch = 32 // world_size
+        ours = np.concatenate([order.index[plan.places(step, batch, rank, world_size)] for step in range(1024 // 32)])
+        assert len(theirs) == len(ours) == 1024 // world_size and np.array_equal(ours, theirs)
+
+
+def test_as_many_ranks_as_can_be_see_a_repeated_image():
+    plan, order = SamplePlan(N, seed=3, repeats=4), SamplePlan(N, seed=3, repeats=4).epoch(0)
+    seen = [set(order.index[plan.places(0, 16, rank, 4)]) for rank in range(4)]
+    assert seen[0] == seen[1] == seen[2] == seen[3] and len(seen[0]) == 16
+
+
+def test_flips_of_a_repeated_image_differ():
+    plan = SamplePlan(20_000, seed=3, flip="random", repeats=2).epoch(0)
+    assert abs((plan.flip[::2] == plan.flip[1::2]).mean() - 0.5) < 0.03
 
 
 def test_order_does_not_change_with_the_augmentation():

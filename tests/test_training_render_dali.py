@@ -14,7 +14,8 @@ from data_prep.image_index import ImageIndex
 from data_prep.pictures import read_rgb
 from data_prep.toy_images import CLASSES, draw_jpeg
 from training.dali_files import DaliFiles
-from training.policy import apply_torchvision, draw
+from training.policy import apply_torchvision
+from training.policy_draw import Policy, draw
 from training.render_dali import DaliRenderer
 from training.requests import Request
 
@@ -73,7 +74,8 @@ def by_pillow(tree, request):
         path = root / os.fsdecode(indices[request.split].paths[row])
         top, left, height, width = request.windows[place].tolist()
         image = read_rgb(path).crop((left, top, left + width, top + height))
-        image = image.resize(request.resized[place][::-1].tolist(), Image.Resampling.BILINEAR)
+        method = Image.Resampling.BICUBIC if request.cubic else Image.Resampling.BILINEAR
+        image = image.resize(request.resized[place][::-1].tolist(), method)
         (top, left), (height, width) = request.corners[place].tolist(), request.size
         image = image.crop((left, top, left + width, top + height))  # black outside
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if request.flips[place] else image
@@ -173,11 +175,13 @@ def test_half_is_the_normalised_picture(tree, renderer):
     torch.testing.assert_close(half.float(), (plain - mean) / std, atol=2e-3, rtol=2e-3)
 
 
-def test_policies_are_those_of_the_request(tree):
+@pytest.mark.parametrize("name", ["randaugment", "timm-randaugment"])
+def test_policies_are_those_of_the_request(tree, name):
     root, indices = tree
-    policy = draw("randaugment", np.random.default_rng(1), 32)
+    kind = Policy(name)
+    policy = draw(kind, np.random.default_rng(1), 32, (32, 32))
     request = wanted(tree, range(32), policy=policy)
-    other = DaliRenderer(DaliFiles({str(root): indices}, 0), CPU, 64, 1, operations=2)
+    other = DaliRenderer(DaliFiles({str(root): indices}, 0), CPU, 64, 1, policy=kind)
     images, plain = other.batches(iter([request, request._replace(policy=None)]))
     other.close()
     assert psnr(plain, by_pillow(tree, request)).min() > 40
@@ -185,6 +189,15 @@ def test_policies_are_those_of_the_request(tree):
     expected = torch.stack([apply_torchvision(one, rows) for one, rows in zip(planes, policy, strict=True)])
     quality = psnr(images, expected.permute(0, 2, 3, 1))
     assert np.median(quality) > 30 and quality.min() > 15
+
+
+def test_the_filter_changes_between_two_batches(tree, renderer):
+    requests = [wanted(tree, range(20), side)._replace(cubic=cubic) for cubic in (False, True) for side in (24, 150)]
+    images = list(renderer.batches(iter(requests)))
+    for batch, request in zip(images, requests, strict=True):
+        other = request._replace(cubic=not request.cubic)
+        right, wrong = (psnr(batch, by_pillow(tree, each)) for each in (request, other))
+        assert right.min() > 38 and (right > wrong).all()
 
 
 def odd_files(folder):

@@ -54,6 +54,13 @@ def test_a_run_goes_through_copies_and_the_full_tree(data):
     assert events(folder, "start")[0]["loader"] == "torchvision"
 
 
+def test_strength_and_resize_of_a_phase_are_in_its_line(data):
+    phases = [{**PHASES[0], "aug": 0.5}, {**PHASES[1], "val_resize": 1.25}, PHASES[2]]
+    assert main(arguments(data, "--phases", repr(phases), "--policy", "autoaugment", "--random-erasing", "0.2")) == 0
+    found = [(e["aug"], e["val_resize"]) for e in events(data.parent / "run", "phase")]
+    assert found == [(0.5, None), (1.0, 1.25)]
+
+
 def test_a_folder_missing_for_one_phase_only(data, capsys):
     shutil.rmtree(data.parent / "data-sz")
     refused(capsys, arguments(data), "data-sz/32", "python -m data_prep resize", "--sizes 32")
@@ -112,6 +119,8 @@ def test_d11_no_pickle_beside_a_dataset_is_opened(data, tmp_path):
         (("--loader", "packed"), ("data-sz/32", "python -m data_prep pack")),
         (("--shift", "2"), ("--shift", "memory loader")),
         (("--cutout", "2"), ("--cutout", "memory loader")),
+        (("--policy", "timm-randaugment", "--policy-magnitude", "12"), ("--policy-magnitude 12", "end at 10")),
+        (("--repeated-augmentation", "3", "--flip", "alternating"), ("--repeated-augmentation 3", "--flip random")),
     ],
 )
 def test_a_loader_that_the_data_or_the_flags_do_not_fit(data, capsys, more, words):

@@ -1,11 +1,20 @@
 """Random and centred windows against torchvision's own transforms."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
-from training.windows import centred_corners, largest_windows, random_windows, resized_sizes, whole_windows
+from training.windows import (
+    centred_corners,
+    largest_windows,
+    random_windows,
+    resized_sizes,
+    short_side,
+    whole_windows,
+)
 
 SIZES = [(375, 500), (500, 375), (1, 1), (7, 900), (900, 7), (64, 64), (333, 499), (2, 3)]
 
@@ -84,6 +93,21 @@ def test_the_centre_is_torchvisions(resized, size):
     top, left = centred_corners(np.array([resized]), size)[0]
     expected = v2.functional.center_crop(picture, list(size))
     assert torch.equal(picture[:, top : top + size[0], left : left + size[1]], expected)
+
+
+@pytest.mark.parametrize("size", [*range(32, 400, 8), 299, 331])
+@pytest.mark.parametrize("ratio", [0.875, 0.9, 0.94, 0.95, 0.965, 1.0])
+def test_the_short_side_is_timms_for_its_crop_ratios(size, ratio):
+    """timm's eval transform resizes to floor(size / crop_pct); a quotient that is whole but for rounding is whole
+    here."""
+    exact = size * 1000 / round(1000 * ratio)
+    assert short_side(1 / ratio, size) == math.floor(exact) and abs(math.floor(size / ratio) - math.floor(exact)) <= 1
+
+
+def test_the_short_side_of_published_sizes():
+    assert [short_side(1.14, size) for size in (128, 224, 288)] == [145, 255, 328]  # int(size * 1.14), imagenet18
+    assert short_side(1 / 0.95, 224) == math.floor(224 / 0.95) == 235
+    assert {short_side(value, 224) for value in (232 / 224, 1.035715, 1.0358)} == {232}
 
 
 def test_whole_windows():

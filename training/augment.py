@@ -36,18 +36,16 @@ def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
     return torch.where(hole[..., None], fill, images)
 
 
-def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, *size, 3) uint8, size = height, width, by torch's antialiased bilinear filter. On a
-    GPU, which has no uint8 kernel, through float."""
+def resize(images: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, *size, 3) uint8, size = height, width, by torch's antialiased filter, bilinear or
+    bicubic. On a GPU, which has no uint8 kernel, through float."""
     if images.shape[1:3] == size:
         return images
     planes = images.permute(0, 3, 1, 2)  # a channels_last view: no copy
     if planes.is_cuda:
-        planes = (
-            F.interpolate(planes.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).byte()
-        )
+        planes = F.interpolate(planes.float(), size, mode=mode, antialias=True).round().clamp(0, 255).byte()
     else:
-        planes = F.interpolate(planes, size, mode="bilinear", antialias=True)
+        planes = F.interpolate(planes, size, mode=mode, antialias=True)
     return planes.permute(0, 2, 3, 1)
 
 

@@ -33,6 +33,7 @@ def option(
 
 
 BACKENDS = ("auto", "nccl", "gloo")
+INTERPOLATIONS = ("bilinear", "bicubic")
 LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
@@ -114,8 +115,20 @@ class Config:
     policy: str = option(
         "none",
         "augmentation policy per image of a tree (arXiv:2103.10158, 1909.13719)",
-        choices=("none", "trivialaugment", "randaugment"),
+        choices=("none", "trivialaugment", "randaugment", "autoaugment", "timm-randaugment"),
     )
+    policy_magnitude: float = option(
+        9.0, "strength of randaugment in torchvision's bins 0..30, of timm-randaugment in timm's levels 0..10"
+    )
+    policy_magnitude_std: float = option(0.0, "deviation of that strength from one operation to the next")
+    policy_ops: int = option(2, "operations per image of randaugment and timm-randaugment")
+    random_erasing: float = option(
+        0.0, "share of the images that have a random box erased (torchvision's RandomErasing); 0: off"
+    )
+    repeated_augmentation: int = option(
+        1, "times that an image comes in an epoch, each time augmented anew; the epoch stays as long as it is"
+    )
+    interpolation: str = option("bilinear", "resizing of training images", choices=INTERPOLATIONS)
     mixup: float = option(0.0, "alpha of mixup (arXiv:1710.09412), on the device; 0: off")
     cutmix: float = option(0.0, "alpha of cutmix (arXiv:1905.04899); with mixup too: one of both at random per batch")
     mix_prob: float = option(1.0, "share of the batches that are mixed")
@@ -126,7 +139,10 @@ class Config:
         "test-time augmentation: flip = logits of an image and its mirror image are added",
         choices=("none", "flip"),
     )
-    val_resize: float = option(1.14, "image trees: short side before the centre crop, in validation sizes")
+    val_resize: float = option(
+        1.14, "image trees: short side before the centre crop, in validation sizes; a phase may say otherwise"
+    )
+    val_interpolation: str = option("bilinear", "resizing of validation images", choices=INTERPOLATIONS)
     rect_rule: str = option(
         "bucketed",
         "shapes of rectangular validation; 2018: of the imagenet18 code, where the batch size changes the result",

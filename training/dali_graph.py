@@ -8,23 +8,25 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
 from training.augment import MEAN, STD
-from training.policy import NAMES, strengths
+from training.policy import NAMES
 from training.policy_dali import apply_policies
+from training.policy_draw import Policy, numbers
 from training.requests import Request
 
 PREFETCH = 2  # batches in the pipeline
-INPUTS = 5  # names, windows, sizes, cuts, flips; a policy adds operations and strengths
+INPUTS = 6  # names, windows, sizes, cuts, flips, filters; a policy adds operations and strengths
+FILTERS = (int(types.INTERP_LINEAR), int(types.INTERP_CUBIC))  # by Request.cubic
 
 
 @pipeline_def(enable_conditionals=True, prefetch_queue_depth=PREFETCH)
-def pictures(source: Callable, mixed: bool, operations: int, half: bool):
-    """`source` returns the inputs of one batch; `operations` per picture, 0 without a policy.
+def pictures(source: Callable, mixed: bool, policy: Policy, half: bool):
+    """`source` returns the inputs of one batch.
 
     Resizing, cutting and mirroring in one operator takes about a tenth less processor time than in three (files of
     160 px, measured).
     """
-    inputs = fn.external_source(source, num_outputs=INPUTS + 2 * bool(operations), batch=True)
-    name, window, size, cut, flip = inputs[:INPUTS]
+    inputs = fn.external_source(source, num_outputs=INPUTS + 2 * bool(policy.count), batch=True)
+    name, window, size, cut, flip, kernel = inputs[:INPUTS]
     images = fn.resize_crop_mirror(
         windows_of(fn.io.file.read(name), window[:2], window[2:], mixed),
         size=size,
@@ -32,11 +34,11 @@ def pictures(source: Callable, mixed: bool, operations: int, half: bool):
         crop_pos_y=cut[2],
         crop_pos_x=cut[3],
         mirror=flip,
-        interp_type=types.INTERP_LINEAR,
+        interp_type=fn.reinterpret(kernel, dtype=types.INTERP_TYPE),
         antialias=True,
     )
-    if operations:
-        images = apply_policies(images, *inputs[INPUTS:], operations)
+    if policy.count:
+        images = apply_policies(images, *inputs[INPUTS:], policy)
     if half:
         statistics = {"mean": list(MEAN), "std": list(STD)}
         images = fn.crop_mirror_normalize(images, dtype=types.FLOAT16, output_layout="HWC", **statistics)
@@ -55,17 +57,26 @@ def windows_of(files: DataNode, start: DataNode, shape: DataNode, mixed: bool) -
     return fn.decoders.image_slice(files, start=start, shape=shape, axes=(0, 1), **options)
 
 
-def inputs_of(request: Request, names: list[np.ndarray], operations: int) -> tuple[list[np.ndarray] | np.ndarray, ...]:
+def inputs_of(request: Request, names: list[np.ndarray], policy: Policy) -> tuple[list[np.ndarray] | np.ndarray, ...]:
     """What `pictures` takes, in its order."""
     start, extent = inside(request)
     places = start / np.maximum(request.resized - extent, 1)  # 0: at the top or left end, 1: at the other
     cuts = np.concatenate([extent, places], 1).astype(np.float32)
-    inputs = (names, request.windows, request.resized.astype(np.float32), cuts, request.flips.astype(np.int32))
-    if not operations:
+    kernels = np.full(len(names), FILTERS[request.cubic], np.int32)
+    flips, resized = request.flips.astype(np.int32), request.resized.astype(np.float32)
+    inputs = (names, request.windows, resized, cuts, flips, kernels)
+    if not policy.count:
         return inputs
-    policy = request.policy
-    policy = np.zeros((len(names), operations, 3), np.int32) if policy is None else policy  # zeros: nothing happens
-    return (*inputs, policy[..., 0] % len(NAMES), strengths(policy, request.size))
+    rows = request.policy
+    rows = np.zeros((len(names), policy.count, 2), np.float32) if rows is None else rows  # zeros: nothing happens
+    return (*inputs, places_of(policy)[rows[..., 0].astype(np.int32)], rows[..., 1].copy())
+
+
+def places_of(policy: Policy) -> np.ndarray:
+    """(operations,) int32: the place in policy.names of each operation that it has."""
+    places = np.zeros(len(NAMES), np.int32)
+    places[numbers(policy.names)] = np.arange(len(policy.names))
+    return places
 
 
 def inside(request: Request) -> tuple[np.ndarray, np.ndarray]:

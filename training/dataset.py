@@ -120,6 +120,15 @@ def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
             f"--{flag} {getattr(config, flag)}{origin(config, flag)}: for the memory loader; image trees are cut at "
             f"random (min_scale in the phases). Leave it off: --{flag} 0"
         )
+    if config.policy == "timm-randaugment" and config.policy_magnitude > 10:
+        raise ConfigError(
+            f"--policy-magnitude {config.policy_magnitude:g}: the levels of --policy timm-randaugment end at 10"
+        )
+    if config.repeated_augmentation > 1 and config.flip == "alternating":
+        raise ConfigError(
+            f"--repeated-augmentation {config.repeated_augmentation}: an image does not come in every epoch, so "
+            f"--flip alternating{origin(config, 'flip')} has no turns. Use --flip random"
+        )
     if name == "dali" and not has_dali():
         raise ConfigError(
             "--loader dali: DALI is not installed. pip install nvidia-dali-cuda130, or --loader torchvision"

@@ -10,59 +10,76 @@ import numpy as np
 
 from data_prep.image_index import ImageIndex
 from phases import DataPhase
-from training.plan import SamplePlan
-from training.policy import draw
+from training.erasing import random_boxes
+from training.plan import ERASING, SamplePlan
+from training.policy_draw import NO_POLICY, Policy, draw
 from training.rectangles import batches_by_shape, bucketed_shapes, shapes_2018
 from training.requests import Request
-from training.windows import TRIES, centred_corners, random_windows, resized_sizes, whole_windows
+from training.windows import TRIES, centred_corners, random_windows, resized_sizes, short_side, whole_windows
 
 WINDOW, POLICY = 4, 5  # random streams beside those of training.plan
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """`policy` none | trivialaugment | randaugment; `val_resize`: short side before the centre crop, in sizes;
-    `rect_rule` bucketed | 2018."""
+    """`val_resize`: short side before the centre crop, in sizes, where the phase names none; `rect_rule` bucketed |
+    2018; `erasing`: probability of a box; `cubic`, `val_cubic`: resizing."""
 
     samples: SamplePlan
-    policy: str = "none"
+    policy: Policy = NO_POLICY
     val_resize: float = 1.14
     rect_rule: str = "bucketed"
+    erasing: float = 0.0
+    cubic: bool = False
+    val_cubic: bool = False
 
     def train(
         self, folder: str, index: ImageIndex, phase: DataPhase, epoch: int, places: Iterator[slice]
     ) -> Iterator[Request]:
         """The batches at `places` of the epoch's order."""
         order = self.samples.epoch(epoch)
-        windows = self.windows(index, phase.min_scale, epoch)
-        policy = self.policies(len(index.labels), epoch)
+        by_slot = np.empty_like(order.index)
+        by_slot[order.slot] = order.index
+        windows, size = self.windows(index, phase.min_scale, epoch, by_slot), (phase.sz, phase.sz)
+        policy, boxes = self.policies(len(by_slot), phase, epoch), self.boxes(len(by_slot), phase, epoch)
         for place in places:
-            rows = order.index[place]
+            rows, slots = order.index[place], order.slot[place]
             resized = np.full((len(rows), 2), phase.sz, np.int32)
-            corners, size = np.zeros_like(resized), (phase.sz, phase.sz)
-            chosen = policy[rows] if policy is not None else None
             yield Request(
                 folder,
                 "train",
                 rows,
                 index.labels[rows],
-                windows[rows],
+                windows[slots],
                 resized,
-                corners,
+                np.zeros_like(resized),
                 size,
                 order.flip[place],
-                chosen,
+                policy[slots] if policy is not None else None,
+                boxes[slots] if boxes is not None else None,
+                self.cubic,
             )
 
-    def windows(self, index: ImageIndex, min_scale: float, epoch: int) -> np.ndarray:
-        """(N, 4) int32 by picture number. A copy of the dataset at another size gets the same draws."""
+    def windows(self, index: ImageIndex, min_scale: float, epoch: int, by_slot: np.ndarray | None = None) -> np.ndarray:
+        """(N, 4) int32 by slot, whose picture numbers are `by_slot` (default: the slots themselves). A copy of the
+        dataset at another size gets the same draws."""
         generator = self.samples.generator(WINDOW, epoch)
         draws = (generator.random((len(index.labels), 4)) for _ in range(TRIES))
-        return random_windows(index.heights, index.widths, min_scale, draws)
+        sizes = (index.heights, index.widths)
+        heights, widths = sizes if by_slot is None else (side[by_slot] for side in sizes)
+        return random_windows(heights, widths, min_scale, draws)
 
-    def policies(self, images: int, epoch: int) -> np.ndarray | None:
-        """(N, K, 3) int32 by picture number."""
-        return None if self.policy == "none" else draw(self.policy, self.samples.generator(POLICY, epoch), images)
+    def policies(self, images: int, phase: DataPhase, epoch: int) -> np.ndarray | None:
+        """(N, K, 2) float32 by slot."""
+        if self.policy.name == "none" or not phase.aug:
+            return None
+        return draw(self.policy, self.samples.generator(POLICY, epoch), images, (phase.sz, phase.sz), phase.aug)
+
+    def boxes(self, images: int, phase: DataPhase, epoch: int) -> np.ndarray | None:
+        """(N, 4) int32 by slot."""
+        probability = self.erasing * phase.aug
+        generator = self.samples.generator(ERASING, epoch)
+        return random_boxes(probability, generator, images, (phase.sz, phase.sz)) if probability else None
 
     def validation(self, folder: str, index: ImageIndex, phase: DataPhase) -> list[Request]:
         """Every picture once, in batches of one shape, whatever the number of ranks."""
@@ -76,14 +93,20 @@ class ImagePlan:
         else:
             order, shapes = shapes_2018(index.heights, index.widths, phase.val_sz, phase.val_bs)
             batches = [order[first : first + phase.val_bs] for first in range(0, len(order), phase.val_bs)]
-        return [self.centred(folder, "validation", index, rows, phase.val_sz, shapes[rows[0]]) for rows in batches]
+        short = short_side(phase.val_resize or self.val_resize, phase.val_sz)
+        return [self.centred(folder, "validation", index, rows, short, shapes[rows[0]]) for rows in batches]
+
+    def first_images(self, folder: str, index: ImageIndex, phase: DataPhase, rows: np.ndarray) -> Request:
+        """Training pictures as validation would show them."""
+        short = short_side(phase.val_resize or self.val_resize, phase.sz)
+        return self.centred(folder, "train", index, rows, short, np.array([phase.sz, phase.sz]))
 
     def centred(
         self, folder: str, split: str, index: ImageIndex, rows: np.ndarray, short: int, shape: np.ndarray
     ) -> Request:
-        """Short side to int(val_resize * short), then the centre of `shape` (height, width): the 2018 rule."""
+        """Resized to the short side `short` in pixels, then the centre of `shape` (height, width)."""
         heights, widths = index.heights[rows], index.widths[rows]
-        resized = resized_sizes(heights, widths, int(self.val_resize * short))
+        resized = resized_sizes(heights, widths, short)
         size = (int(shape[0]), int(shape[1]))
         return Request(
             folder,
@@ -95,4 +118,5 @@ class ImagePlan:
             centred_corners(resized, size),
             size,
             np.zeros(len(rows), bool),
+            cubic=self.val_cubic,
         )

@@ -1,6 +1,7 @@
 """The packed uint8 dataset in RAM or on the GPU, cut into batches and augmented there: no worker processes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from data_prep import Packed, open_packed
 from phases import DataPhase, Schedule
 from training.augment import crop_and_flip, cut_out, normalise, resize
+from training.erasing import erase, random_boxes
 from training.loaders import Batch
-from training.plan import SamplePlan
+from training.plan import ERASING, SamplePlan
 
 STATISTICS_IMAGES = 10_000  # enough for the channels' mean and deviation to three digits
 
@@ -28,10 +30,13 @@ class MemoryLoader:
         env,
         dtype: torch.dtype,
         statistics_from: str = "",
+        erasing: float = 0.0,
+        modes: tuple[str, str] = ("bilinear", "bilinear"),
     ) -> None:
-        """`statistics_from`: suffix of the folder whose mean and deviation normalise every phase."""
+        """`statistics_from`: suffix of the folder whose mean and deviation normalise every phase. `erasing`:
+        probability of a box. `modes` of resizing, for training and validation."""
         self.root, self.plan, self.cutout, self.env, self.dtype = root.rstrip("/"), plan, cutout, env, dtype
-        self.statistics_from = statistics_from
+        self.statistics_from, self.erasing, (self.mode, self.val_mode) = statistics_from, erasing, modes
         self.train_images, self.validation_images = train_images, validation_images
         self.folders: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}  # by split and suffix
 
@@ -55,31 +60,37 @@ class MemoryLoader:
         return self.folders[split, suffix]
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        images, labels = self.train_data
-        plan = [torch.from_numpy(part).to(self.env.device) for part in self.plan.epoch(epoch)]
+        """The phase's `aug` scales the shift and the side of the hole, both rounded, and the share of erased images."""
+        (images, labels), aug, size = self.train_data, self.phase.aug, self.phase.sz
+        order = replace(self.plan, shift=round(self.plan.shift * aug)).epoch(epoch)
+        plan = [torch.from_numpy(part).to(self.env.device) for part in order[:4]]
+        boxes = self.boxes(order.slot, self.erasing * aug, epoch) if self.erasing * aug else None
+        cutout = round(self.cutout * aug)
         for step in range(start, self.steps):
-            index, shift, flip, hole = (part[self.places(step)] for part in plan)
+            place = self.plan.places(step, self.phase.bs, self.env.rank, self.env.world_size)
+            index, shift, flip, hole = (part[place] for part in plan)
             batch = crop_and_flip(images, index, shift, flip)
-            if self.cutout:
-                batch = cut_out(batch, hole, self.cutout, self.mean.round().byte())
-            yield Batch(self.to_input(batch, self.phase.sz), labels[index])
+            if cutout:
+                batch = cut_out(batch, hole, cutout, self.mean.round().byte())
+            batch = self.to_input(batch, size, self.mode)
+            yield Batch(erase(batch, boxes[place] if boxes is not None else None), labels[index])
 
-    def places(self, step: int) -> slice:
-        """Where this rank's share of a global batch lies in the epoch."""
-        first = (step * self.env.world_size + self.env.rank) * self.phase.bs
-        return slice(first, first + self.phase.bs)
+    def boxes(self, slot: np.ndarray, probability: float, epoch: int) -> np.ndarray:
+        """(N, 4) int32 by place, in the training size."""
+        size = (self.phase.sz, self.phase.sz)
+        return random_boxes(probability, self.plan.generator(ERASING, epoch), len(slot), size)[slot]
 
     def validation(self) -> Iterator[Batch]:
         images, labels = (part[self.env.rank :: self.env.world_size] for part in self.validation_data)
         for first in range(0, len(labels), self.phase.val_bs):
             part = slice(first, first + self.phase.val_bs)
-            yield Batch(self.to_input(images[part], self.phase.val_sz), labels[part])
+            yield Batch(self.to_input(images[part], self.phase.val_sz, self.val_mode), labels[part])
 
     def first_images(self, count: int) -> Tensor:
         return normalise(self.train_data[0][:count], self.mean, self.std, torch.float32)
 
-    def to_input(self, images: Tensor, size: int) -> Tensor:
-        return normalise(resize(images, (size, size)), self.mean, self.std, self.dtype)
+    def to_input(self, images: Tensor, size: int, mode: str) -> Tensor:
+        return normalise(resize(images, (size, size), mode), self.mean, self.std, self.dtype)
 
     def close(self) -> None:
         self.folders = {}
@@ -94,6 +105,8 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> MemoryLoader:
     train, validation = dataset.splits["train"].images, dataset.splits["validation"].images
-    plan = SamplePlan(train, config.seed, config.shift, config.flip)
-    first = schedule.data[0].trndir
-    return MemoryLoader(config.data, train, validation, plan, config.cutout, env, dtype, first)
+    plan = SamplePlan(train, config.seed, config.shift, config.flip, config.repeated_augmentation)
+    first, modes = schedule.data[0].trndir, (config.interpolation, config.val_interpolation)
+    return MemoryLoader(
+        config.data, train, validation, plan, config.cutout, env, dtype, first, config.random_erasing, modes
+    )

@@ -13,9 +13,11 @@ from data_prep.image_index import ImageIndex
 from phases import DataPhase, Schedule
 from training.augment import MEAN, STD, normalise
 from training.dataset import folders_of, index_of, loader_name
+from training.erasing import erase
 from training.image_plan import ImagePlan
 from training.loaders import Batch
 from training.plan import SamplePlan
+from training.policy_draw import policy_of
 from training.requests import Request
 
 RENDERERS = {name: f"training.render_{name}" for name in ("dali", "threads", "torchvision", "packed", "synthetic")}
@@ -54,9 +56,7 @@ class TreeLoader:
         yield from self.batches(self.plan.train(folder, self.indices[folder]["train"], self.phase, epoch, places))
 
     def places(self, step: int) -> slice:
-        """Where this rank's share of a global batch lies in the epoch."""
-        first = (step * self.env.world_size + self.env.rank) * self.phase.bs
-        return slice(first, first + self.phase.bs)
+        return self.plan.samples.places(step, self.phase.bs, self.env.rank, self.env.world_size)
 
     def validation(self) -> Iterator[Batch]:
         folder = self.root + self.phase.valdir
@@ -64,17 +64,18 @@ class TreeLoader:
         yield from self.batches(iter(requests[self.env.rank :: self.env.world_size]))
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
-        """Targets wait in line beside the renderer, which is some batches ahead."""
-        targets: deque[np.ndarray] = deque()
+        """Targets and boxes wait in line beside the renderer, which is some batches ahead."""
+        waiting: deque[tuple[np.ndarray, np.ndarray | None]] = deque()
 
         def noted() -> Iterator[Request]:
             for request in requests:
-                targets.append(request.labels)
+                waiting.append((request.labels, request.boxes))
                 yield request
 
         for images in self.renderer.batches(noted()):
-            labels = torch.from_numpy(targets.popleft()).to(self.env.device, non_blocking=True)
-            yield Batch(self.to_input(images, self.dtype), labels)
+            targets, boxes = waiting.popleft()
+            labels = torch.from_numpy(targets).to(self.env.device, non_blocking=True)
+            yield Batch(erase(self.to_input(images, self.dtype), boxes), labels)
 
     def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """(B, H, W, 3) -> (B, 3, H, W) normalised, channels_last."""
@@ -86,10 +87,9 @@ class TreeLoader:
         """Centre crops at the phase's size."""
         folder, index = self.root + self.phase.trndir, self.indices[self.root + self.phase.trndir]["train"]
         rows = np.arange(min(count, len(index.labels)))
-        size = np.array([self.phase.sz, self.phase.sz])
         batch = self.phase.val_bs
         parts = [rows[first : first + batch] for first in range(0, len(rows), batch)]
-        requests = (self.plan.centred(folder, "train", index, part, self.phase.sz, size) for part in parts)
+        requests = (self.plan.first_images(folder, index, self.phase, part) for part in parts)
         return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
 
     def close(self) -> None:
@@ -98,10 +98,19 @@ class TreeLoader:
 
 def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> TreeLoader:
     indices = {folder: index_of(folder) for folder in folders_of(config, schedule)}
-    samples = SamplePlan(dataset.splits["train"].images, config.seed, 0, config.flip)
-    plan = ImagePlan(samples, config.policy, config.val_resize, config.rect_rule)
+    name = loader_name(config, schedule)
+    samples = SamplePlan(dataset.splits["train"].images, config.seed, 0, config.flip, config.repeated_augmentation)
+    plan = ImagePlan(
+        samples,
+        policy_of(config),
+        config.val_resize,
+        config.rect_rule,
+        config.random_erasing if name != "synthetic" else 0.0,  # it shows the same tensor again and again
+        config.interpolation == "bicubic",
+        config.val_interpolation == "bicubic",
+    )
     largest = max(max(phase.bs, phase.val_bs) for phase in schedule.data)
-    module = import_module(RENDERERS[loader_name(config, schedule)])
+    module = import_module(RENDERERS[name])
     return TreeLoader(
         config.data, indices, plan, module.open_renderer(config, indices, env, dtype, largest), env, dtype
     )

@@ -24,7 +24,7 @@ class Loader(Protocol):
     steps: int  # training batches per epoch in the current phase; the last partial batch is dropped
 
     def set_phase(self, phase: DataPhase) -> None:
-        """Size, batch and directories from now on."""
+        """Size, batch, directories and strength of the augmentation (`phase.aug`) from now on."""
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of an epoch, from step `start` (0-based) on."""

@@ -150,4 +150,6 @@ def fields_of(phase: DataPhase) -> dict[str, Any]:
         "val_size": phase.val_sz,
         "val_batch_size": phase.val_bs,
         "min_scale": phase.min_scale,
+        "aug": phase.aug,
+        "val_resize": phase.val_resize,
     }

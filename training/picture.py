@@ -14,7 +14,9 @@ from data_prep.image_index import ImageIndex
 from training.policy import apply_torchvision
 from training.requests import Request
 
-RESIZE = torch.ops.aten._upsample_bilinear2d_aa  # of F.interpolate(antialias=True), which cannot write into a batch
+# of F.interpolate(antialias=True), which cannot write into a batch; by Request.cubic
+RESIZE = (torch.ops.aten._upsample_bilinear2d_aa, torch.ops.aten._upsample_bicubic2d_aa)
+MODES = ("bilinear", "bicubic")
 
 
 def path_of(request: Request, index: ImageIndex, row: int) -> bytes:
@@ -47,11 +49,12 @@ def put_picture(window: np.ndarray, request: Request, place: int, planes: Tensor
     if request.policy is not None or tuple(request.resized[place].tolist()) != request.size:
         planes[place] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
         return
+    resize = RESIZE[request.cubic]
     stored, here = torch.from_numpy(window)[None].permute(0, 3, 1, 2), planes[place : place + 1]
     if request.flips[place]:
-        here.copy_(RESIZE(stored, request.size, False).flip(3))
+        here.copy_(resize(stored, request.size, False).flip(3))
     else:
-        RESIZE.out(stored, request.size, False, None, None, out=here)
+        resize.out(stored, request.size, False, None, None, out=here)
 
 
 def cut_picture(window: np.ndarray, request: Request, place: int) -> np.ndarray:
@@ -60,7 +63,7 @@ def cut_picture(window: np.ndarray, request: Request, place: int) -> np.ndarray:
     height, width = request.resized[place].tolist()
     planes = torch.from_numpy(window)[None].permute(0, 3, 1, 2)  # torch's own [None]: numpy's hides "channels last"
     if (height, width) != window.shape[:2]:
-        planes = F.interpolate(planes, (height, width), mode="bilinear", antialias=True)
+        planes = F.interpolate(planes, (height, width), mode=MODES[request.cubic], antialias=True)
     image = cut(planes.numpy()[0].transpose(1, 2, 0), request.corners[place], request.size)
     if request.flips[place]:
         image = torch.from_numpy(image).flip(1).numpy()

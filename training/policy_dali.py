@@ -11,18 +11,20 @@ from nvidia.dali.auto_aug.core import select
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
-from training.policy import NAMES
+from training.policy import GREY, NAMES
+from training.policy_draw import Policy
 
 BORDER = {"fill_value": 0, "interp_type": types.INTERP_NN}
 KEPT_BITS = np.array([256 - (1 << (8 - bits)) for bits in range(9)], np.uint8)  # masks by number of bits
 SHARP = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32) / 13  # picture minus its blur
+BILINEAR = {"fill_value": 0, "interp_type": types.INTERP_LINEAR}
 SAME = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
 
 
-def apply_policies(images: DataNode, operations: DataNode, strengths: DataNode, count: int) -> DataNode:
-    """`operations` (K,) int32, places in NAMES, and `strengths` (K,) float32 of each picture, on the CPU; K = count."""
-    for place in range(count):
-        images = select([OPERATIONS[name] for name in NAMES], operations[place], images, strengths[place])
+def apply_policies(images: DataNode, operations: DataNode, strengths: DataNode, policy: Policy) -> DataNode:
+    """`operations` (K,) int32, places in policy.names, and `strengths` (K,) float32 of each picture, on the CPU."""
+    for place in range(policy.count):
+        images = select([OPERATIONS[name] for name in policy.names], operations[place], images, strengths[place])
     return images
 
 
@@ -37,28 +39,28 @@ def identity(images, strength):
 
 
 @do_not_convert
-def shear_x(images, strength):
-    return augmentations.shear_x.op(images, fn.stack(-strength, 0 * strength), **BORDER)
+def shear_x(images, strength, border=BORDER):
+    return augmentations.shear_x.op(images, fn.stack(-strength, 0 * strength), **border)
 
 
 @do_not_convert
-def shear_y(images, strength):
-    return augmentations.shear_y.op(images, fn.stack(0 * strength, -strength), **BORDER)
+def shear_y(images, strength, border=BORDER):
+    return augmentations.shear_y.op(images, fn.stack(0 * strength, -strength), **border)
 
 
 @do_not_convert
-def translate_x(images, strength):
-    return augmentations.translate_x_no_shape.op(images, fn.stack(strength, 0 * strength), **BORDER)
+def translate_x(images, strength, border=BORDER):
+    return augmentations.translate_x_no_shape.op(images, fn.stack(strength, 0 * strength), **border)
 
 
 @do_not_convert
-def translate_y(images, strength):
-    return augmentations.translate_y_no_shape.op(images, fn.stack(0 * strength, strength), **BORDER)
+def translate_y(images, strength, border=BORDER):
+    return augmentations.translate_y_no_shape.op(images, fn.stack(0 * strength, strength), **border)
 
 
 @do_not_convert
-def rotate(images, strength):
-    return augmentations.rotate.op(images, strength, **BORDER)
+def rotate(images, strength, border=BORDER):
+    return augmentations.rotate.op(images, strength, **border)
 
 
 @do_not_convert
@@ -103,8 +105,31 @@ def equalize(images, strength):
     return fn.equalize(images)
 
 
+@do_not_convert
+def invert(images, strength):
+    return augmentations.invert.op(images, None)
+
+
+@do_not_convert
+def solarize_add(images, strength):
+    added = fn.cast(beside(images, strength), dtype=types.UINT8)
+    return fn.cast_like(augmentations.solarize_add.op(images, added), images)
+
+
+def smoothly(warp):
+    """`warp` on pictures less GREY, so that the zero outside is grey; rounded as training.policy.smoothly does."""
+
+    @do_not_convert
+    def smooth(images, strength):
+        grey = types.Constant(np.array(GREY, np.float32), device=images.device)
+        return fn.cast_like(warp(images - grey, strength, BILINEAR) + grey, images)
+
+    return smooth
+
+
 FUNCTIONS = (
     identity, shear_x, shear_y, translate_x, translate_y, rotate, brightness, color, contrast, sharpness, posterize,
-    solarize, auto_contrast, equalize,
+    solarize, auto_contrast, equalize, invert, solarize_add,
+    *map(smoothly, (shear_x, shear_y, translate_x, translate_y, rotate)),
 )  # fmt: skip
 OPERATIONS = dict(zip(NAMES, FUNCTIONS, strict=True))

@@ -19,9 +19,8 @@ from training.augment import MEAN, STD
 from training.dali_files import DaliFiles
 from training.dali_graph import inputs_of, pictures
 from training.device import worker_count
+from training.policy_draw import NO_POLICY, Policy, policy_of
 from training.requests import Request
-
-OPERATIONS = {"none": 0, "trivialaugment": 1, "randaugment": 2}  # of a policy, per picture
 
 
 class DaliRenderer:
@@ -33,15 +32,15 @@ class DaliRenderer:
         device: torch.device,
         largest_batch: int,
         threads: int,
-        operations: int = 0,
+        policy: Policy = NO_POLICY,
         half: bool = False,
     ) -> None:
-        """`operations` per picture in the requests' policies; `half`: normalised float16 instead of uint8."""
-        self.files, self.device, self.operations = files, device, operations
+        """`policy` of the requests; `half`: normalised float16 instead of uint8."""
+        self.files, self.device, self.policy = files, device, policy
         self.black = torch.tensor([-mean / std for mean, std in zip(MEAN, STD, strict=True)] if half else [0, 0, 0])
         self.black = self.black.to(device, torch.float16 if half else torch.uint8)
         cuda = device.type == "cuda"
-        self.settings = {"mixed": cuda, "operations": operations, "half": half}
+        self.settings = {"mixed": cuda, "policy": policy, "half": half}
         self.settings |= {"batch_size": largest_batch, "num_threads": threads}
         self.settings |= {"device_id": (device.index or 0) if cuda else None}
         self.pipeline = None
@@ -84,7 +83,7 @@ class DaliRenderer:
         """Called by the pipeline when it begins a batch. StopIteration ends the pass."""
         request = next(self.requests)
         self.begun.append(request)
-        return inputs_of(request, self.files.names(request), self.operations)
+        return inputs_of(request, self.files.names(request), self.policy)
 
     def finished(self) -> Tensor:
         """The oldest batch, copied out of DALI's memory; on a GPU in the order of torch's stream."""
@@ -150,5 +149,5 @@ def open_renderer(config, folders, env, dtype: torch.dtype, largest_batch: int) 
     half = config.dali_output == "half" or (config.dali_output == "auto" and coarse)
     threads = max(1, worker_count(config))
     return DaliRenderer(
-        DaliFiles(folders, env.rank), env.device, largest_batch, threads, OPERATIONS[config.policy], half
+        DaliFiles(folders, env.rank), env.device, largest_batch, threads, policy_of(config), half
     )

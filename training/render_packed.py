@@ -100,7 +100,7 @@ def on_device(windows: Tensor, request: Request) -> Tensor:
         torch.from_numpy(part).to(device, non_blocking=True)
         for part in (request.windows[:, 2:].copy(), request.resized, request.corners, request.flips)
     )
-    images = resampled(windows, lengths, request.size, resized, corners)
+    images = resampled(windows, lengths, request.size, resized, corners, request.cubic)
     images = torch.where(flips[:, None, None, None], images.flip(2), images)
     if request.policy is None:
         return images

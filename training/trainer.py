@@ -127,7 +127,7 @@ def train_epoch(job: Job, epoch: int) -> None:
             batch = next(batches)
         position = epoch + (number + 1) / job.loader.steps
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
-        strength = getattr(job.loader.phase, "aug", 1.0)
+        strength = job.loader.phase.aug
         logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength)
         state.step, state.images_seen = number + 1, state.images_seen + job.global_batch
         if meter.is_due(number):

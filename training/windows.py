@@ -55,6 +55,13 @@ def whole_windows(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     return np.stack([zero, zero, heights, widths], axis=1).astype(np.int32)
 
 
+def short_side(resize: float, size: int) -> int:
+    """Pixels of the short side before the centre crop of `size`: `resize` sizes, rounded down, as in 2018 (1.14 of 224:
+    255) and in timm (crop ratio 0.95 of 224: 235). A thousandth of a pixel is forgiven, so that 232/224 gives 232
+    however it was rounded."""
+    return int(resize * size + 1e-3)
+
+
 def resized_sizes(heights: np.ndarray, widths: np.ndarray, short: int) -> np.ndarray:
     """(N, 2) int32 height, width with the short side `short`; the long one rounds down, as torchvision's Resize."""
     smaller = np.minimum(heights, widths).astype(np.int64)
