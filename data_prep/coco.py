@@ -47,6 +47,11 @@ class CocoSplit:
     def of_image(self, image: int) -> slice:
         return slice(int(self.first[image]), int(self.first[image + 1]))
 
+    @property
+    def owners(self) -> np.ndarray:
+        """(M,) the place of each box's picture."""
+        return np.repeat(np.arange(len(self.names)), np.diff(self.first))
+
     def targets(self) -> np.ndarray:
         """(M,) bool: the boxes to train on; not crowds, and not those thinner than a pixel."""
         return ~self.crowd & (self.boxes[:, 2:] >= THIN).all(1)

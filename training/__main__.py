@@ -59,6 +59,10 @@ def dispatch(arguments: list[str]) -> int:
         from training.export import export
 
         return export(arguments[1:])
+    if arguments[:1] == ["detect"]:
+        from training.detect import detect
+
+        return detect(arguments[1:])
     if any(word == "--seeds" or word.startswith("--seeds=") for word in arguments):
         from training.seeds import train_seeds
 

@@ -24,7 +24,7 @@ def export_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m training export", description=__doc__, allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     parser.add_argument("--format", required=True, choices=tuple(SUFFIXES), help="who shall load the weights")
-    parser.add_argument("--out", default="", metavar="FILE", help="default: a name after the model and the format, in RUN")
+    parser.add_argument("--out", default="", metavar="FILE", help="default: in RUN, named after the model")
     parser.add_argument(
         "--weights", default="", choices=("model", "ema"), help="default: the average where the run evaluates it"
     )
