@@ -12,6 +12,7 @@ MAY_IMPORT = {"training": {"phases", "data_prep", "dawn"}, "phases": set(), "dat
 TRAINING_ONLY = {"torch", "torchvision", "timm", "nvidia"}
 DEPENDENCIES = TRAINING_ONLY | {"numpy", "PIL", "simplejpeg", "cykooz_resizer", "matplotlib", "rich", "pytest", "ruff"}
 DEPENDENCIES |= {"setuptools", "tensorboard", "google", "pynvml", "scipy"}  # google.protobuf comes with tensorboard
+DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 250  # lines
 
