@@ -349,15 +349,15 @@ def test_a_backbone_that_knows_the_shapes_beats_a_random_one(tmp_path):
     """The same steps, seed and pictures; ResNet-18 trained on the toy set of single shapes or not at all."""
     from data_prep.toy import prepare_toy
 
-    prepare_toy(tmp_path / "toy", 600)
-    prepare_coco_toy(tmp_path / "coco", 120)
-    phases = "[{'ep': 0, 'sz': 48, 'bs': 30}, {'ep': (0, 8), 'lr': (0.05, 0.0)}]"
+    prepare_toy(tmp_path / "toy", 600)  # the commands of the README, section "A detection backbone"
+    prepare_coco_toy(tmp_path / "coco", 240)
+    phases = "[{'ep': 0, 'sz': 48, 'bs': 30}, {'ep': (0, 6), 'lr': (0.05, 0.0)}]"
     flags = ["--model", "resnet18", "--nesterov", "--flip", "random", "--precision", "fp32", "--no-tensorboard"]
     assert main([str(tmp_path / "toy"), "--phases", phases, "--logdir", str(tmp_path / "run"), *flags]) == 0
     scores = {}
     for name, more in ((str(tmp_path / "run"), []), ("random", ["--model", "resnet18"])):
         folder = tmp_path / f"detect-{len(scores)}"
-        size = ["--size", "128", "--max-size", "160", "--batch-size", "4", "--steps", "60", "--eval-every", "99"]
+        size = ["--size", "128", "--max-size", "160", "--batch-size", "4", "--steps", "40"]
         assert detect(tmp_path / "coco", "--weights", name, *more, *size, "--workers", "0", "--logdir", folder) == 0
         scores[name] = json.loads((folder / "detect.json").read_text())["AP50"]
     pretrained, random = scores.values()
