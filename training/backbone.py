@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from training.augment import MEAN, STD
-from training.config import Config
 from training.networks import home_library, library_network
 from training.outcome import ConfigError
 from training.state import fingerprint
@@ -69,7 +68,7 @@ def refuse_model(model: str, why: str) -> None:
 
 def named(name: str, classes: int) -> nn.Module:
     """A ResNet by its name, with random weights."""
-    found = library_network(home_library(Config(model=name)), name, classes)
+    found = library_network(home_library(name), name, classes)
     if found is None:
         raise ConfigError(f"--model {name}: neither torchvision nor timm has it. Use a ResNet, such as resnet50")
     return found.module

@@ -115,6 +115,7 @@ def identity_of(settings: DetectSettings, dataset: CocoSet, backbone: Backbone, 
     commit, dirty = source_commit()
     return {
         "settings": settings.experiment(),
+        "optimizer": {name: getattr(settings.chosen, name) for name in ("optimizer", "lr", "weight_decay")},
         "backbone": {"origin": backbone.origin, "sha256": backbone.sha256},
         "dataset": {
             "path": str(Path(settings.data).resolve()),

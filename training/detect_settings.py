@@ -22,7 +22,8 @@ PRESETS = {
     "sgd": Preset("sgd", 0.04, 1e-5, "momentum 0.9"),
     "rsb": Preset("adamw", 2e-4, 0.05, "for backbones of the ResNet Strikes Back recipes (arXiv:2110.00476)"),
 }
-MACHINE = ("data", "device", "workers", "logdir", "resume", "checkpoint_minutes")  # may change in a resumed run
+# What may change in a resumed run; of data and weights the place, not the content (training/detect.py).
+MACHINE = ("data", "weights", "device", "workers", "logdir", "resume", "checkpoint_minutes")
 RANGES = (
     ("lr", 0, 100),
     ("weight_decay", -1, 100),

@@ -23,20 +23,29 @@ class Network(NamedTuple):
     make: str
 
 
-def library_network(library: str, name: str, classes: int) -> Network | None:
-    """The network `name` of a library, with random weights; None when it has none of that name."""
-    name = name.rsplit("/", 1)[-1]
+def has_network(library: str, name: str) -> bool:
+    """Whether a library has a network of this name, `timm/NAME` being timm's NAME."""
     if library == "timm":
         import timm
 
-        if not timm.is_model(name):
-            return None
+        return timm.is_model(name.removeprefix("timm/"))
+    from torchvision import models
+
+    return name in models.list_models(module=models)
+
+
+def library_network(library: str, name: str, classes: int) -> Network | None:
+    """The network `name` of a library, with random weights; None when it has none of that name."""
+    name = name.removeprefix("timm/")
+    if not has_network(library, name):
+        return None
+    if library == "timm":
+        import timm
+
         make = f'timm.create_model("{name}", num_classes={classes})'
         return Network(timm.create_model(name, num_classes=classes).eval(), "timm", "import timm", make)
     from torchvision import models
 
-    if name not in models.list_models(module=models):
-        return None
     plain = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
     more = "".join(f", {key}={value}" for key, value in plain.items())
     make = f'torchvision.models.get_model("{name}", num_classes={classes}{more})'
@@ -53,11 +62,9 @@ def own_network(config: Config, classes: int) -> Network:
     return Network(build_model(config, classes).eval(), "dawn-harness", imports, make)
 
 
-def home_library(config: Config) -> str:
-    """Where the run's network came from, as its name is understood when it trains."""
-    if config.model.startswith("timm/"):
-        return "timm"
-    return next((name for name in LIBRARIES[:1] if library_network(name, config.model, 2)), "timm")
+def home_library(name: str) -> str:
+    """Where the network of a run comes from: a name that both libraries know is torchvision's."""
+    return "torchvision" if has_network("torchvision", name) else "timm"
 
 
 def receiver(format: str, config: Config, trained: nn.Module, classes: int, images: Tensor) -> tuple[Network, float]:
@@ -70,13 +77,14 @@ def receiver(format: str, config: Config, trained: nn.Module, classes: int, imag
     if config.model == "cifarnet" and format in LIBRARIES:
         raise ConfigError(f"--format {format}: cifarnet is this harness's own. Use --format torch or safetensors")
     if format not in LIBRARIES:
-        found = None if config.model == "cifarnet" else library_network(home_library(config), config.model, classes)
+        home = home_library(config.model)
+        found = None if config.model == "cifarnet" else library_network(home, config.model, classes)
         if found and (difference := loaded_difference(found.module, trained, images)) is not None:
             return found, difference
         found = own_network(config, classes)
     elif (found := library_network(format, config.model, classes)) is None:
         raise ConfigError(
-            f"--format {format}: {format} has no network {config.model.rsplit('/', 1)[-1]}. Use another format"
+            f"--format {format}: {format} has no network {config.model.removeprefix('timm/')}. Use another format"
         )
     difference = loaded_difference(found.module, trained, images)
     if difference is None:

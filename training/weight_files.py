@@ -63,17 +63,20 @@ def onnx_bytes(network: nn.Module, images: Tensor, metadata: dict[str, str]) -> 
     the output `logits`; and how it was checked: by onnx's checker, by its logits where onnxruntime is installed."""
     import onnx
 
-    batch = {0: torch.export.Dim("batch")}
-    program = torch.onnx.export(
-        network,
-        (images,),
-        dynamo=True,
-        opset_version=OPSET,
-        dynamic_shapes=(batch,),
-        input_names=["images"],
-        output_names=["logits"],
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            network,
+            (images,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ConfigError(f"--format onnx: torch cannot export this network ({reason}). Use another format") from error
     model = program.model_proto
     onnx.helper.set_model_props(model, metadata)
     data = model.SerializeToString()
