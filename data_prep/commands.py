@@ -56,6 +56,19 @@ def _toy(arguments: argparse.Namespace) -> int:
     return _done(prepare_toy(arguments.root, arguments.images, arguments.classes), arguments.root)
 
 
+def _coco_toy_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument("--images", type=int, default=240, help="training pictures; a quarter more for validation")
+
+
+def _coco_toy(arguments: argparse.Namespace) -> int:
+    from data_prep.coco_toy import prepare_coco_toy
+
+    train, val = prepare_coco_toy(arguments.root, arguments.images)
+    print(f"coco-toy is in place at {arguments.root}: {train} training and {val} validation pictures")
+    return 0
+
+
 def _adopt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)")
     parser.add_argument("--name", default="", help="name of the dataset; default: from the folder's")
@@ -161,6 +174,8 @@ def _check(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "cifar10": Command("CIFAR-10, packed (0.5 GB while it works, 184 MB afterwards)", _cifar10_options, _cifar10),
     "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
+    "coco-toy": Command("small generated set in COCO's format, for `python -m training detect`", _coco_toy_options,
+                        _coco_toy),
     "imagenet": Command("ImageNet from its two official archives (300 GB with them)", _imagenet_options, _imagenet),
     "imagenette": Command("ten easy classes of ImageNet, 0.1 to 1.6 GB", _imagenette_options, _imagenette),
     "imagewoof": Command("ten breeds of dogs of ImageNet, 0.1 to 1.4 GB", _imagenette_options, _imagenette),

@@ -40,13 +40,10 @@ def _draw(label: int, width: int, height: int, generator: np.random.Generator) -
 
     Returns (height, width, 3) uint8.
     """
-    ground = 0.3 + 0.4 * generator.random(3)
-    contrast = 0.6 * TINTS[label] + generator.random(3) - 0.3
-    contrast *= (0.4 + 0.3 * generator.random()) / (1e-3 + np.sqrt((contrast * contrast).sum()))
+    colour = 0.3 + 0.4 * generator.random(3)
+    contrast = contrast_of(label, generator)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    slope = (generator.random(2) - 0.5) * 0.3
-    shade = slope[0] * (x / width - 0.5) + slope[1] * (y / height - 0.5)
-    pixels = ground + shade[..., None]
+    pixels = ground(colour, x, y, generator)
     pixels = pixels + _shape_mask(label, x, y, min(width, height), generator)[..., None] * contrast
     for _ in range(int(generator.integers(0, 3))):
         pixels = pixels + _blot_mask(x, y, generator)[..., None] * (generator.random(3) - 0.5)
@@ -54,10 +51,32 @@ def _draw(label: int, width: int, height: int, generator: np.random.Generator) -
     return (255 * np.clip(pixels + 0.1 * noise, 0, 1)).astype(np.uint8)
 
 
+def contrast_of(label: int, generator: np.random.Generator) -> np.ndarray:
+    """What a shape adds to its ground (3,): any colour, a little in the tint of its class."""
+    contrast = 0.6 * TINTS[label] + generator.random(3) - 0.3
+    contrast *= (0.4 + 0.3 * generator.random()) / (1e-3 + np.sqrt((contrast * contrast).sum()))
+    return contrast
+
+
+def ground(colour: np.ndarray, x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A colour (3,) that gets lighter to one side, (height, width, 3) 0 to 1; x and y (height, width) in pixels."""
+    height, width = x.shape
+    slope = (generator.random(2) - 0.5) * 0.3
+    shade = slope[0] * (x / width - 0.5) + slope[1] * (y / height - 0.5)
+    return colour + shade[..., None]
+
+
 def _shape_mask(label: int, x: np.ndarray, y: np.ndarray, short: int, generator: np.random.Generator) -> np.ndarray:
-    """How much of each pixel the shape of a class covers, 0 to 1, turned and moved at random."""
+    """A shape near the middle, of a size that fits a picture of this short side."""
     radius = short * (0.3 + 0.12 * generator.random())
     centre = (0.42 + 0.16 * generator.random(2)) * (x.shape[1], x.shape[0])
+    return shape_mask(label, x, y, centre, radius, generator)
+
+
+def shape_mask(
+    label: int, x: np.ndarray, y: np.ndarray, centre: np.ndarray, radius: float, generator: np.random.Generator
+) -> np.ndarray:
+    """How much of each pixel the shape of a class covers, 0 to 1, turned at random."""
     turn = np.array([1, 0.8 * (generator.random() - 0.5)])
     turn = turn / np.sqrt((turn * turn).sum())
     dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius

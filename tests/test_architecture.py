@@ -20,6 +20,7 @@ DEPENDENCIES |= {
     "plotly",
     "mlperf_logging",
 }  # google.protobuf comes with tensorboard
+DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 250  # lines
 

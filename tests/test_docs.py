@@ -14,6 +14,8 @@ from phases import PRESETS
 from phases.__main__ import parser as phases_parser
 from phases.language import KEYS
 from training.config import Config
+from training.detect_settings import detect_parser
+from training.export import export_parser
 from training.flags import build_parser
 from training.outcome import EXIT_CODES
 from training.recipes import RECIPES
@@ -39,6 +41,7 @@ def prepare_parser() -> argparse.ArgumentParser:
 
 
 PARSERS = [build_parser, legacy_parser, data_prep_parser, dawn_parser, phases_parser, prepare_parser]
+PARSERS += [export_parser, detect_parser]
 
 
 @pytest.mark.parametrize("parser", PARSERS)

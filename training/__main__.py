@@ -1,4 +1,4 @@
-"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, demo and probe."""
+"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, demo, probe, export and detect."""
 
 import os
 import sys
@@ -55,6 +55,14 @@ def dispatch(arguments: list[str]) -> int:
         return demo(arguments[1:])
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
+    if arguments[:1] == ["export"]:
+        from training.export import export
+
+        return export(arguments[1:])
+    if arguments[:1] == ["detect"]:
+        from training.detect import detect
+
+        return detect(arguments[1:])
     if any(word == "--seeds" or word.startswith("--seeds=") for word in arguments):
         from training.seeds import train_seeds
 

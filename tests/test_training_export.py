@@ -1,0 +1,282 @@
+"""Weights handed over: they load strictly where they are meant for, give the same logits, and the card says how."""
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dawn import read_run
+from training.__main__ import main
+from training.augment import MEAN, STD
+from training.checkpoint import Saver
+from training.config import Config
+from training.networks import loaded_difference, receiver
+from training.trained import load_trained, plain
+from training.weight_files import onnx_bytes, safetensors_bytes, torch_bytes
+
+PHASES = "[{'ep': 0, 'sz': 32, 'bs': 60}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"
+MACHINE = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard"]
+IMAGES = torch.randn(2, 3, 40, 56, generator=torch.Generator().manual_seed(3))
+
+
+def trained_run(toy: Path, folder: Path, *more: str) -> Path:
+    code = main([str(toy), "--phases", PHASES, "--flip", "random", "--logdir", str(folder), *MACHINE, *more])
+    assert code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def resnet_run(toy, tmp_path_factory):
+    """A ResNet-18 in channels_last that is evaluated by its average. Read only."""
+    folder = tmp_path_factory.mktemp("runs") / "resnet18"
+    return trained_run(toy, folder, "--model", "resnet18", "--ema-decay", "0.5", "--ema-every", "2", "--init-bn0")
+
+
+@pytest.fixture(scope="module")
+def cifarnet_run(toy, tmp_path_factory):
+    return trained_run(toy, tmp_path_factory.mktemp("runs") / "cifarnet", "--width", "0.125")
+
+
+def export(*arguments) -> int:
+    return main(["export", *map(str, arguments)])
+
+
+def loading_code(card: Path) -> str:
+    return re.search(r"```python\n(.*?)\n```", card.read_text(), re.DOTALL)[1]
+
+
+def loaded_as_the_card_says(file: Path, monkeypatch) -> dict:
+    """The names that the card's three lines make, executed in the folder of the file."""
+    code, names = loading_code(file.with_name(f"{file.name}.md")), {}
+    assert len(code.splitlines()) == 3
+    monkeypatch.chdir(file.parent)
+    exec(code, names)
+    return names
+
+
+def logits(network: torch.nn.Module) -> list:
+    torch.manual_seed(5)
+    with torch.no_grad():
+        return network(torch.randn(1, 3, 32, 32)).tolist()
+
+
+@pytest.mark.parametrize("format", ["torchvision", "timm", "safetensors"])
+def test_the_cards_three_lines_load_the_evaluated_weights(resnet_run, tmp_path, monkeypatch, format):
+    file = tmp_path / f"w.{'safetensors' if format == 'safetensors' else 'pt'}"
+    assert export(resnet_run, "--format", format, "--out", file) == 0
+    expected = torch.tensor(logits(load_trained(resnet_run, "ema", pytest.fail).network))
+    found = torch.tensor(logits(loaded_as_the_card_says(file, monkeypatch)["model"]))
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_has_a_free_batch_and_the_same_logits(resnet_run, tmp_path, monkeypatch):
+    import onnx
+
+    file = tmp_path / "w.onnx"
+    assert export(resnet_run, "--format", "onnx", "--out", file) == 0
+    model = onnx.load(file)
+    (entry,) = model.graph.input
+    shape = [d.dim_param or d.dim_value for d in entry.type.tensor_type.shape.dim]
+    assert entry.name == "images" and isinstance(shape[0], str) and shape[1:] == [3, 32, 32]
+    assert {p.key: p.value for p in model.metadata_props}["weights"] == "ema"
+    images = torch.randn(3, 3, 32, 32)
+    found = torch.from_numpy(loaded_as_the_card_says(file, monkeypatch)["logits"](images))
+    with torch.no_grad():
+        expected = load_trained(resnet_run, "ema", pytest.fail).network(images)
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["torch", "safetensors"])
+def test_cifarnet_is_handed_over_for_this_harness(cifarnet_run, tmp_path, monkeypatch, format):
+    file = tmp_path / f"w.{'safetensors' if format == 'safetensors' else 'pt'}"
+    assert export(cifarnet_run, "--format", format, "--out", file) == 0
+    expected = logits(load_trained(cifarnet_run, "model", pytest.fail).network)
+    assert logits(loaded_as_the_card_says(file, monkeypatch)["model"]) == expected
+
+
+def test_both_kinds_of_weights_can_be_had_and_differ(resnet_run, tmp_path):
+    files = [tmp_path / f"{kind}.pt" for kind in ("model", "ema")]
+    for file in files:
+        assert export(resnet_run, "--format", "torchvision", "--out", file, "--weights", file.stem) == 0
+    model, average = (torch.load(file, weights_only=True) for file in files)
+    assert model.keys() == average.keys() and not torch.equal(model["fc.weight"], average["fc.weight"])
+    assert all(value.is_contiguous() and value.dtype in (torch.float32, torch.int64) for value in model.values())
+
+
+QUICK = ["resnet18", "resnet34", "resnet50"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "wide_resnet50_2", "densenet121")]
+
+
+@pytest.mark.parametrize("name", QUICK + SLOW)
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_a_network_of_both_libraries_goes_to_either(name, library):
+    from torchvision import models
+
+    torch.manual_seed(1)
+    network = models.get_model(name, num_classes=7).to(memory_format=torch.channels_last)
+    for module in network.modules():  # statistics and scales that a mistake would not survive
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.2, 0.6)
+    found, difference = receiver(library, Config(model=name), network.eval(), 7, IMAGES)
+    assert found.library == library and difference <= 1e-4
+
+
+def test_a_network_of_timms_alone_goes_to_timm_only(tmp_path):
+    import timm
+
+    from training.outcome import ConfigError
+
+    network = timm.create_model("resnet50d", num_classes=5).eval()
+    found, _ = receiver("timm", Config(model="timm/resnet50d"), network, 5, IMAGES)
+    assert found.make == 'timm.create_model("resnet50d", num_classes=5)'
+    assert receiver("safetensors", Config(model="resnet50d"), network, 5, IMAGES)[0].library == "timm"
+    with pytest.raises(ConfigError, match="torchvision has no network resnet50d"):
+        receiver("torchvision", Config(model="resnet50d"), network, 5, IMAGES)
+
+
+def test_a_network_that_only_has_the_name_is_refused():
+    """Equal tensors and other arithmetic (anti-aliasing has no weights): only the logits tell."""
+    import timm
+
+    from training.outcome import ConfigError
+
+    blurred = timm.create_model("resnet18", num_classes=4, aa_layer=timm.layers.BlurPool2d).eval()
+    with pytest.raises(ConfigError, match="not the network that torchvision has"):
+        receiver("torchvision", Config(model="resnet18"), blurred, 4, IMAGES)
+
+
+def test_names_of_wrappers_are_taken_off():
+    state = {"module._orig_mod.a.weight": torch.ones(2, 3), "module.b": torch.tensor(3), "n_averaged": torch.tensor(1)}
+    found = plain(state | {"module.module.c": torch.ones(2, dtype=torch.bfloat16)})
+    assert {name: value.dtype for name, value in found.items()} == {
+        "a.weight": torch.float32,
+        "b": torch.int64,
+        "c": torch.float32,
+    }
+
+
+def test_a_weight_that_changed_is_noticed(resnet_run):
+    network = load_trained(resnet_run, "model", pytest.fail).network
+    other = load_trained(resnet_run, "ema", pytest.fail).network
+    assert loaded_difference(load_trained(resnet_run, "model", pytest.fail).network, network, IMAGES) == 0
+    broken = {name: value + 0.1 for name, value in network.state_dict().items() if name.startswith("fc")}
+    other.load_state_dict(network.state_dict() | broken)
+    assert loaded_difference(network, other, IMAGES) == 0  # loads them: the weights are those that are handed over
+    assert loaded_difference(torch.nn.Linear(2, 2), other, IMAGES) is None
+
+
+def test_files_are_made_from_a_network_alone(cifarnet_run):
+    network = load_trained(cifarnet_run, "model", pytest.fail).network
+    assert torch_bytes(network) == torch_bytes(network)
+    assert len(safetensors_bytes(network, {"a": "b"})) < len(torch_bytes(network)) + 4096
+    data, how = onnx_bytes(network, torch.randn(2, 3, 20, 20), {"a": "b"})
+    assert len(data) > 1000 and ("onnxruntime, whose" in how) == bool(importlib.util.find_spec("onnxruntime"))
+
+
+def test_safetensors_tells_recipe_accuracy_and_input(cifarnet_run, tmp_path):
+    from safetensors import safe_open
+
+    file = tmp_path / "w.safetensors"
+    assert export(cifarnet_run, "--format", "safetensors", "--out", file) == 0
+    with safe_open(file, "pt") as opened:
+        told = opened.metadata()
+    start, row = read_run(cifarnet_run).start, read_run(cifarnet_run).rows[-1]
+    assert told["top1_percent"] == f"{row.validation.percent('top1'):.3f}" and told["classes"] == "6"
+    assert (told["commit"].split()[0], told["dataset_sha256"]) == (start.commit or "unknown", start.dataset["sha256"])
+    assert len(told["mean_0_to_255"].split()) == 3
+
+
+def test_the_card_measures_again_as_the_run_did(cifarnet_run, toy, tmp_path, capsys):
+    file = tmp_path / "w.pt"
+    assert export(cifarnet_run, "--format", "torch", "--out", file, "--evaluate", toy) == 0
+    rows = [line for line in (tmp_path / "w.pt.md").read_text().splitlines() if line.startswith("| square")]
+    logged, again, flipped = (row.split("|") for row in rows)
+    assert logged[4:6] == again[4:6] and "these weights" in logged[6] and "mirror" in flipped[3]
+    assert not capsys.readouterr().err
+
+
+def test_the_card_has_clocks_hardware_versions_and_dataset(cifarnet_run, tmp_path):
+    assert export(cifarnet_run, "--format", "torch", "--out", tmp_path / "w.pt") == 0
+    text, run = (tmp_path / "w.pt.md").read_text(), read_run(cifarnet_run)
+    for clock, seconds in run.stop.clock.items():
+        assert f"| `T_{clock}` | {seconds:.1f} s |" in text
+    for fact in (run.start.dataset["sha256"], run.start.versions["torch"], run.start.hardware["name"], "Apache-2.0"):
+        assert str(fact) in text
+    assert "| `width` | 0.125 |" in text and "cross, disc, ring" in text
+
+
+def test_trees_are_measured_in_every_shape(toy, tmp_path):
+    settings = ["--loader", "packed", "--workers", "1", "--width", "0.125"]
+    folder = trained_run(toy, tmp_path / "tree", *settings)
+    assert export(folder, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", toy) == 0
+    text = (tmp_path / "w.pt.md").read_text()
+    assert [text.count(f"\n| {shape} |") for shape in ("square", "rectangular")] == [3, 2]
+    mean = ", ".join(f"{value / 255:.5f}" for value in MEAN)
+    assert f"minus ({mean})" in text and f"{STD[0] / 255:.5f}" in text
+
+
+def test_without_the_dataset_the_card_says_what_is_missing(cifarnet_run, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(cifarnet_run, folder)
+    settings = json.loads((folder / "config.json").read_text()) | {"data": str(tmp_path / "gone")}
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert export(folder, "--format", "torch") == 0
+    assert "the numbers are missing" in (folder / "cifarnet.torch.pt.md").read_text()
+
+
+def test_an_older_checkpoint_serves_when_the_newest_is_damaged(resnet_run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(resnet_run, folder)
+    newest = json.loads((folder / "checkpoints" / "checkpoints.json").read_text())[0]["file"]
+    saver = Saver(folder)
+    content = torch.load(folder / "checkpoints" / newest, weights_only=True)
+    content["state"]["counters"]["step"] = 1
+    damaged = saver.save(content)
+    damaged.write_bytes(b"x")
+    assert export(folder, "--format", "torchvision", "--out", tmp_path / "w.pt") == 0
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bad(capsys):
+    """The only line on standard error of an export that is refused."""
+
+    def refused(*arguments) -> str:
+        capsys.readouterr()
+        assert export(*arguments) == 2
+        out, err = capsys.readouterr()
+        assert not out and err.startswith("error: ") and err.count("\n") == 1
+        return err
+
+    return refused
+
+
+def test_bad_input_is_one_line(resnet_run, cifarnet_run, tmp_path, bad):
+    assert "no run there" in bad(tmp_path, "--format", "torch")
+    assert "invalid choice" in bad(resnet_run, "--format", "keras")
+    assert "cifarnet is this harness's own" in bad(cifarnet_run, "--format", "timm")
+    assert "kept no average" in bad(cifarnet_run, "--format", "torch", "--weights", "ema")
+    assert "ends in .onnx" in bad(cifarnet_run, "--format", "onnx", "--out", tmp_path / "w.pt")
+    assert "no folder" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "none" / "w.pt")
+    assert "no dataset" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", tmp_path)
+    (tmp_path / "w.pt.md").write_text("# My notes")
+    assert "is no model card" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "w.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt.md"]
+
+
+def test_a_run_without_a_checkpoint_is_one_line(cifarnet_run, tmp_path, bad):
+    shutil.copytree(cifarnet_run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    assert "no whole checkpoint" in bad(tmp_path / "run", "--format", "torch")
+
+
+def test_a_missing_package_is_named_with_its_extra(cifarnet_run, bad, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)  # as Python marks what cannot be imported
+    line = bad(cifarnet_run, "--format", "safetensors")
+    assert "safetensors not installed" in line and "[handover]" in line
