@@ -12,7 +12,8 @@ from dawn.tasks import target_text
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c2430;"
     "background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "th,td{text-align:left;padding:.25rem .7rem;border-bottom:1px solid #d5dae1;overflow-wrap:anywhere}"
+    "th,td{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid #d5dae1;white-space:nowrap}"
+    "td:nth-child(2):last-child{white-space:normal;min-width:14rem}.scroll{overflow-x:auto}"
     "h2{font-size:1.1rem;margin-top:2rem}p{max-width:50rem}"
     "@media(prefers-color-scheme:dark){body{color:#e4e8ee;background:#14181f}th,td{border-color:#39414d}}"
 )
@@ -88,9 +89,10 @@ def board_table(board: Board) -> Table:
         )
         for rank, entry in board.ranked
     ]
-    metric = BOARDS[board.task][0]
-    title = f"{board.task}, {board.by} to {target_text(metric, board.target)}: {len(rows)} entries"
-    return Table(title, header, tuple(rows))
+    metric, many = BOARDS[board.task][0], f"{len(rows)} entr{'y' if len(rows) == 1 else 'ies'}"
+    filled = [i for i in range(len(header)) if any(row[i] not in ("", "-") for row in rows)]  # historical: no model
+    cut = [tuple(line[i] for i in filled) for line in (header, *rows)] if rows else [header]
+    return Table(f"{board.task}, {board.by} to {target_text(metric, board.target)}: {many}", cut[0], tuple(cut[1:]))
 
 
 def duration(seconds: float) -> str:

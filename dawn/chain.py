@@ -33,6 +33,11 @@ def link_after(line: bytes) -> str:
     return digest("", line) if line else ""
 
 
+def is_sealed(line: bytes) -> bool:
+    """Whether the line ends in a link, byte for byte as it is written."""
+    return END.fullmatch(line[-END_BYTES:]) is not None
+
+
 @dataclass
 class Follower:
     """Takes the lines of a log in order and says what is wrong with the chain at each."""

@@ -12,6 +12,7 @@ from dawn.records import CLOCKS
 from dawn.report import TSV_NAME
 from dawn.run import LOG_NAME, Run, log_path, read_run
 from dawn.runlog import RunError
+from dawn.tables import counted
 from dawn.tasks import TASKS, Task, target_text, task_of
 from dawn.tsv import tsv
 
@@ -57,7 +58,7 @@ def _must_open(path: Path) -> None:
 
 
 def _log_notes(run: Run) -> list[str]:
-    notes = [f"{len(run.rows)} epochs in {len(run.attempts)} attempt{'s' * (len(run.attempts) > 1)}"]
+    notes = [f"{counted(len(run.rows), 'epoch')} in {counted(len(run.attempts), 'attempt')}"]
     if run.stop is None:
         torn = "; its last line is torn off" if run.torn else ""
         notes.append(f"unfinished: there is no stop line, as after a kill; what is there keeps the rules{torn}")
@@ -91,7 +92,7 @@ def _reached(run: Run, metric: str, target: float) -> str:
 
 def margin_text(correct: int, images: int, target: float) -> str:
     above, error = margin_images(correct, images, target), standard_error_images(correct, images)
-    return f"{correct} of {images}, {above} images above the line (standard error {error:.0f} images)"
+    return f"{correct} of {images}, {counted(above, 'image')} above the line (standard error {error:.0f} images)"
 
 
 def _check_beside(run: Run, verdict: Verdict) -> None:
@@ -109,13 +110,17 @@ def _check_beside(run: Run, verdict: Verdict) -> None:
             verdict.notes += [f"{name} is what the log says"] * (not wrong)
 
 
+def _misc(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields["misc"] if isinstance(fields.get("misc"), dict) else {}
+
+
 def entry_differences(fields: dict[str, Any], run: Run, clock: str = "dawn") -> list[str]:
     """Where an entry says something else than the log; what the log cannot know is not compared."""
     made = entry(run, "author", "address", clock=clock)
     if not fields:
         return ["no JSON object"]
     wrong = [name for name in ("framework", "model", "hardware", "timestamp") if fields.get(name) != made[name]]
-    misc = fields.get("misc") if isinstance(fields.get("misc"), dict) else {}
+    misc = _misc(fields)
     wrong += [f"misc.{name}" for name in made["misc"] if name in misc and misc[name] != made["misc"][name]]
     return [f"{name!r} is not what the log says" for name in wrong]
 
@@ -129,11 +134,21 @@ def check_entry(path: Path, task_name: str, log: Path | None = None) -> Verdict:
         verdict.problems.append(f"TSV: there is no {table.name} beside it")
         return verdict
     rows = read_rows(read_bytes(table), task, verdict.problems)
-    if rows:
+    if other := _other_dataset(fields):
+        verdict.notes.append(f"the dataset is {other!r:.60}: nothing is known about its images and its target")
+    elif rows:
         _check_accuracy(rows, task, fields, verdict)
     if log is not None:
         _compare_with_log(table, fields, read_run(log), verdict)
     return verdict
+
+
+def _other_dataset(fields: dict[str, Any]) -> str | None:
+    """The dataset of a draft of ours that is about none of DAWNBench's tasks."""
+    misc = _misc(fields)
+    name = misc["dataset"].get("name") if isinstance(misc.get("dataset"), dict) else None
+    known = {task.casefold() for task in TASKS}
+    return name if "draft" in fields and isinstance(name, str) and name.casefold() not in known else None
 
 
 def _check_accuracy(rows: list[Progress], task: Task, fields: dict[str, Any], verdict: Verdict) -> None:
@@ -161,7 +176,7 @@ def _check_images(found: Audit, images: int, fields: dict[str, Any], verdict: Ve
     (verdict.notes if found.fits or left_out else verdict.problems).append(found.text())
     if fields.get("usedBlacklist") is True and found.fits and found.tells:
         verdict.notes.append(f"'usedBlacklist' is true, but the digits are those of all {found.claimed} images")
-    misc = fields.get("misc") if isinstance(fields.get("misc"), dict) else {}
+    misc = _misc(fields)
     said = misc.get("validationImages", [found.claimed])
     if said != [found.claimed]:
         verdict.problems.append(f"JSON: misc.validationImages is {said!r:.60}, the task has {found.claimed}")

@@ -5,6 +5,7 @@ import argparse
 from dawn.command import Command
 from dawn.command_study import add_output_flags, show
 from dawn.runlog import RunError
+from dawn.tables import counted
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,7 +22,8 @@ def run_compare(args: argparse.Namespace) -> None:
     a, b = args.a, args.b
     if b is None:
         if len(a) != 2:
-            raise RunError(f"compare has {len(a)} names and no --with. Give two folders, or A... --with B...")
+            many = counted(len(a), "name")
+            raise RunError(f"compare has {many} and no --with. Give two folders, or A... --with B...")
         a, b = a[:1], a[1:]
     result = compare(read_recipe(a), read_recipe(b), args.clock)
     show(compare_tables(result), compare_json(result), args)

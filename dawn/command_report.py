@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dawn.command import Command
 from dawn.command_reports import add_entry_details, print_draft_reasons
-from dawn.run import LOG_NAME
+from dawn.recipe_runs import run_paths
 from dawn.runlog import RunError
 
 
@@ -20,7 +20,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def report_command(args: argparse.Namespace) -> None:
     """Prints what was written. RunError for runs that cannot be read and places that cannot be written."""
-    runs = [path for name in args.runs for path in _runs_in(Path(name))]
+    runs = [path for name in args.runs for path in run_paths(name)]
     page = _page_path(runs, args.out)
     if page is None:
         if args.beside:
@@ -40,12 +40,6 @@ def report_command(args: argparse.Namespace) -> None:
         if getattr(args, flag) is not None:
             raise RunError(f"--{flag.replace('_', '-')}: a page has no entry. Leave it out, or report one run.")
     print(write_atomic(page, page_of(runs, args.cost_per_hour, args.beside)))
-
-
-def _runs_in(place: Path) -> list[Path]:
-    """The run itself, or the runs in the subfolders of a folder that is none, by name."""
-    inside = [] if (place / LOG_NAME).exists() else sorted(log.parent for log in place.glob(f"*/{LOG_NAME}"))
-    return inside or [place]
 
 
 def _page_path(runs: list[Path], wanted: str | None) -> Path | None:

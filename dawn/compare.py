@@ -17,6 +17,7 @@ from dawn.recipe_runs import NOTED, SAME, circumstances, recipe_hash
 from dawn.run import Run
 from dawn.runlog import RunError
 from dawn.survival import logrank, median
+from dawn.tables import counted
 from dawn.tasks import METRIC_NAMES, target_text
 from dawn.trial import CENSORED, DIVERGED, MISS, Trial, times_of, trial
 
@@ -41,8 +42,9 @@ class Comparison:
 def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], clock: str = "total") -> Comparison:
     """Paired by seed where at least two seeds are in both: a seed fixes weights, order and augmentation.
 
-    RunError where the two do not have the same target on the same dataset.
+    RunError where the two do not have the same target on the same dataset, and for a run that is on both sides.
     """
+    _check_apart(runs_a, runs_b)
     _check_comparable(runs_a[0], runs_b[0])
     start = runs_a[0].start
     a, b = ([trial(run, clock) for run in runs] for runs in (runs_a, runs_b))
@@ -59,7 +61,7 @@ def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], clock: str = "total") 
     design = (
         f"paired by seed, {len(shared)} pairs: t interval of the differences"
         if paired
-        else f"not paired ({len(shared)} seeds in both): Welch's t interval"
+        else f"not paired ({counted(len(shared), 'seed')} in both): Welch's t interval"
     )
     samples = _samples(a, b, start.metric)
     differences, needed = _differences(samples, paired, f"T_{clock}")
@@ -73,6 +75,12 @@ def compare(runs_a: Sequence[Run], runs_b: Sequence[Run], clock: str = "total") 
         needed=needed,
         notes=notes,
     )
+
+
+def _check_apart(runs_a: Sequence[Run], runs_b: Sequence[Run]) -> None:
+    there = {run.path.resolve() for run in runs_a}
+    if twice := next((run for run in runs_b if run.path.resolve() in there), None):
+        raise RunError(f"{twice.path}: is in A and in B. Give every run on one side.")
 
 
 def _check_comparable(a: Run, b: Run) -> None:

@@ -12,12 +12,13 @@ def compare_tables(comparison: Comparison) -> list[Table]:
     a, b = (plain(name, 40) for name in comparison.names)
     rows = tuple((name, _text(one), _text(other)) for name, (one, other) in comparison.sides.items())
     needed = tuple((name, _needed(count, comparison.paired)) for name, count in comparison.needed.items())
-    return [
+    tables = [
         Table(f"A: {a}, B: {b}; {plain(comparison.title)}", ("", "A", "B"), rows),
         estimate_table(comparison.design, comparison.differences),
         Table("to tell them apart at these differences and spreads (5 %, power 80 %)", ("", "needed"), needed),
-        *([Table("notes", (), tuple((plain(note, 300),) for note in comparison.notes))] if comparison.notes else []),
+        Table("notes", (), tuple((plain(note, 300),) for note in comparison.notes)),
     ]
+    return [table for table in tables if table.rows]
 
 
 def _text(estimate: Estimate) -> str:

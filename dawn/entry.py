@@ -27,7 +27,8 @@ def entry(
 ) -> dict[str, Any]:
     """The fields in the order of the file; `draft` comes first, and only where there is a reason for it.
 
-    clock: which one the hours of the TSV are of (records.CLOCKS). RunError for an impossible cost.
+    clock: which one the hours of the TSV are of (records.CLOCKS). RunError for an impossible cost, and for a run
+    without an evaluation.
     """
     if cost_per_hour is not None and not (math.isfinite(cost_per_hour) and cost_per_hour >= 0):
         raise RunError(f"cost per hour is {cost_per_hour}. Give US dollars per hour, 0 or more.")
@@ -96,7 +97,8 @@ def _hardware_text(hardware: dict[str, Any]) -> str:
 
 
 def _misc(run: Run, clock: str) -> dict[str, Any]:
-    return _executed(run) | _results(run) | _circumstances(run, clock)
+    results = _results(run)  # first: it refuses a run without an evaluation, which may have no epoch either
+    return _executed(run) | results | _circumstances(run, clock)
 
 
 def _executed(run: Run) -> dict[str, Any]:

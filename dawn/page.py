@@ -16,6 +16,7 @@ from dawn import page_result, page_sections, page_setup, page_statistics
 from dawn.curve import Curve
 from dawn.page_data import MOST_STEPS, Shown, curve_data, named, page_data
 from dawn.page_html import script_json, text
+from dawn.recipe_runs import recipe_key
 from dawn.run import Run, read_run_and_events
 from dawn.runlog import RunError
 from dawn.steps import Step, logged_steps
@@ -35,7 +36,7 @@ def read_shown(paths: Sequence[str | Path]) -> list[Shown]:
             raise RunError(f"{path}: given twice. Name every run once.")
         runs.append((run, logged_steps(run, events)))
     if not any(row.validation for run, _ in runs for row in run.rows):
-        raise RunError(f"{runs[0][0].path}: no evaluation yet. Reports need at least one; let the run go on.")
+        raise RunError(f"{runs[0][0].path}: {runs[0][0].lack}")
     return named(in_order(runs), folders=len(runs) > 1)
 
 
@@ -56,8 +57,8 @@ def page_of(paths: Sequence[str | Path], price: float | None = None, beside: Seq
 
 def in_order(runs: list[tuple[Run, tuple[Step, ...]]]) -> list[tuple[Run, tuple[Step, ...]]]:
     """Recipes as they come first, the seeds of each by number: a shell puts seed 10 before seed 2."""
-    recipes = list(dict.fromkeys(run.start.recipe for run, _ in runs))
-    return sorted(runs, key=lambda item: (recipes.index(item[0].start.recipe), item[0].start.seed))
+    recipes = list(dict.fromkeys(recipe_key(run) for run, _ in runs))
+    return sorted(runs, key=lambda item: (recipes.index(recipe_key(item[0])), item[0].start.seed))
 
 
 def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve] = ()) -> bytes:

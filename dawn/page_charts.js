@@ -148,17 +148,17 @@ function timeChart(view, data, state) {
   const all = runsShown(data, state).flatMap(({ run }) => xOf(run)).filter((x) => x > 0);
   const end = all.reduce((a, b) => Math.max(a, b), 1e-9), least = all.reduce((a, b) => Math.min(a, b), end) / 1.5;
   const borders = (phase, before) => [before ? before.stop[unit.clock] / unit.divide : (state.logTime ? least : 0), phase.stop[unit.clock] / unit.divide];
-  Object.assign(borders, { time: true, least });
-  const layout = layoutOf(view, view.narrow ? 360 : 440, phaseBands(view, data, state, borders, end, (phase) => `${phase.size} px`));
+  const old = state.history ? historyTrace(view, data, state, unit) : null;
+  const others = [...(old ? old.x : []), ...(state.clock === "cost" ? [] : curvesEnds(data, state, unit))].filter((x) => x > 0);
+  const spread = [...others, end, least], right = Math.max(...spread), left = Math.min(...spread);
+  Object.assign(borders, { time: true, least: left });
+  const layout = layoutOf(view, view.narrow ? 360 : 440, phaseBands(view, data, state, borders, right, (phase) => `${phase.size} px`));
   const targets = targetLines(view, data, state, layout);
   if (state.clock !== "cost") { // nobody knows what they cost
     const hours = unit.hover.replace(/T_\w+/, "time");
     traces.unshift(...curveLines(view, data, state, (curve) => curve.seconds.map((s) => s / unit.divide), `${hours}: %{meta[1]}`));
   }
-  const old = state.history ? historyTrace(view, data, state, unit) : null;
   if (old) traces.unshift(old);
-  const others = [...(old ? old.x : []), ...(state.clock === "cost" ? [] : curvesEnds(data, state, unit))].filter((x) => x > 0);
-  const spread = [...others, end, least], right = Math.max(...spread), left = Math.min(...spread);
   const range = state.logTime ? [Math.log10(left) - 0.05, Math.log10(right) + 0.05] : [0, right * 1.03];
   layout.xaxis = axis(view, unit.title, { type: state.logTime ? "log" : "linear", range, showgrid: false });
   if (state.logTime) layout.xaxis.dtick = Math.log10(right / left) > 2 ? 1 : "D2";

@@ -1,7 +1,9 @@
 """The numbers of the page: what its script draws from and its tables show, all taken from the run logs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dawn.chart import UNITS
@@ -24,17 +26,27 @@ class Shown:
     name: str
     run: Run
     steps: tuple[Step, ...]
-    folder: str = ""  # last part of its path, where the page shows several
+    folder: str = ""  # end of its path, where the page shows several
 
 
 def named(runs: list[tuple[Run, tuple[Step, ...]]], folders: bool) -> list[Shown]:
-    """Recipe and seed; the beginning of the run id behind names that would be the same, then a count."""
+    """Recipe and seed; the folder behind names that would be the same, then a count."""
     names = [plain(f"{run.start.recipe}, seed {run.start.seed}", 60) for run, _ in runs]
-    for more in (lambda i: plain(runs[i][0].start.run_id, 8), lambda i: f"no. {i + 1}"):
+    path = folder_tails([run.path for run, _ in runs]) if folders else [""] * len(runs)
+    for more in (lambda i: plain(path[i], 40), lambda i: f"no. {i + 1}"):
         often = Counter(names)
         names = [name if often[name] == 1 else f"{name} ({more(i)})" for i, name in enumerate(names)]
-    path = [run.path.absolute().parent.name if folders else "" for run, _ in runs]
     return [Shown(names[i], run, steps, plain(path[i], 60)) for i, (run, steps) in enumerate(runs)]
+
+
+def folder_tails(logs: Sequence[Path]) -> list[str]:
+    """The ends of the folders of these logs, only as long as it takes to tell them apart: `a/seed-0`, `b/seed-0`."""
+    folders = [log.absolute().parent.parts for log in logs]
+    for parts in range(1, max(map(len, folders)) + 1):
+        tails = ["/".join(folder[-parts:]) for folder in folders]
+        if len(set(tails)) == len(tails):
+            return tails
+    return [folder[-1] for folder in folders]
 
 
 def page_data(shown: list[Shown], price: float | None) -> dict[str, Any]:

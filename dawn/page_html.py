@@ -32,7 +32,7 @@ def table(
     """
     groups = list(groups)
     right = _right(len(header), groups)
-    classes = ["" if right[i] else " class=w" if i == wrapped else " class=l" for i in range(len(header))]
+    classes = [" class=w" if i == wrapped else "" if right[i] else " class=l" for i in range(len(header))]
     lines = [f'<div class=scroll tabindex=0 role=region aria-label="{text(about)}"><table><thead><tr>']
     lines += [f"<th scope=col{classes[i]}>{text(name)}" for i, name in enumerate(header)]
     for name, rows in groups:

@@ -2,10 +2,11 @@
 
 from dawn.page_data import Shown
 from dawn.page_html import note, section, table, text
-from dawn.recipe_runs import SAME, recipe_hash
+from dawn.recipe_runs import recipe_key
 from dawn.run import Run
 from dawn.study import study
 from dawn.study_report import study_tables
+from dawn.tables import counted
 from dawn.tasks import target_text
 
 
@@ -22,13 +23,12 @@ def groups(runs: list[Run]) -> list[list[Run]]:
     """Runs of one recipe each, in the order of their first run."""
     found: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        key = (recipe_hash(run), run.start.recipe, run.start.model, *(str(get(run)) for get in SAME.values()))
-        found.setdefault(key, []).append(run)
+        found.setdefault(recipe_key(run), []).append(run)
     return list(found.values())
 
 
 def _part(runs: list[Run]) -> str:
-    start, many = runs[0].start, f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    start, many = runs[0].start, counted(len(runs), "run")
     wanted = "no target" if start.target is None else f"target {target_text(start.metric, start.target)}"
     heading = f"<h3>{text(f'{start.recipe} on {start.task}, {start.model}: {many}, {wanted}')}</h3>\n"
     reason = _no_study(runs)

@@ -10,6 +10,7 @@ from typing import Any
 from dawn.run import LOG_NAME, Run, read_run
 from dawn.runlog import RunError
 
+MOST_DIFFERENCES = 5  # named when two runs are not of one recipe
 SAME: dict[str, Callable[[Run], Any]] = {
     "task": lambda run: run.start.task,
     "metric": lambda run: run.start.metric,
@@ -63,8 +64,9 @@ def _check_same(first: Run, run: Run) -> None:
     texts += [f"{name} {get(first)!r:.40} there, {get(run)!r:.40} here" for name, get in SAME.items()
               if get(first) != get(run) and name not in changed]  # fmt: skip
     if texts:
+        more = f"; and {len(texts) - MOST_DIFFERENCES} more" if len(texts) > MOST_DIFFERENCES else ""
         raise RunError(
-            f"{run.path}: not the same recipe as {first.path}: {'; '.join(texts)}. "
+            f"{run.path}: not the same recipe as {first.path}: {'; '.join(texts[:MOST_DIFFERENCES])}{more}. "
             "Give runs that differ in the seed only; `compare` sets two recipes side by side."
         )
 
@@ -86,6 +88,11 @@ def recipe_settings(run: Run) -> dict[str, Any]:
 def recipe_hash(run: Run) -> str:
     """SHA-256 of the settings without the seed: equal for the runs of a recipe."""
     return hashlib.sha256(json.dumps(recipe_settings(run), sort_keys=True).encode()).hexdigest()
+
+
+def recipe_key(run: Run) -> tuple[str, ...]:
+    """Equal for runs that read_recipe would take together, and unequal for others."""
+    return recipe_hash(run), run.start.recipe, run.start.model, *(str(get(run)) for get in SAME.values())
 
 
 def circumstances(runs: Sequence[Run]) -> list[str]:

@@ -46,8 +46,15 @@ class Run:
         """The rows with a validation; RunError if there is none."""
         rows = tuple(row for row in self.rows if row.validation is not None)
         if not rows:
-            raise RunError(f"{self.path}: no evaluation yet. Reports need at least one; let the run go on.")
+            raise RunError(f"{self.path}: {self.lack}")
         return rows
+
+    @property
+    def lack(self) -> str:
+        """Why there is no report of a run without an evaluation, and what to do about it."""
+        if self.stop is None or self.stop.outcome == "preempted":
+            return "no evaluation yet. Reports need at least one; let the run go on."
+        return f"no evaluation, the run has ended ({self.stop.outcome}). Reports need one; `study` counts such runs."
 
     def hit(self, metric: str | None = None, target: float | None = None) -> Row | None:
         """The first row whose validation is at or above the target (default: the run's own), None if there is none."""

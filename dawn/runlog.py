@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from dawn.chain import NAME, Follower, link_after, sealed
+from dawn.chain import NAME, Follower, is_sealed, link_after, sealed
 
 MAX_FILE_BYTES = 1_000_000_000
 MAX_LINE_BYTES = 16_000_000
@@ -116,9 +116,12 @@ def _parse_lines(path: Path, file: BinaryIO) -> tuple[list[dict[str, Any]], bool
             raise RunError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes. This is not a run log.")
         if not line.endswith(b"\n"):
             return events, True
-        events.append(_event(path, number, line))
-        if problem := chain.problem(line, number):
+        event, problem = _event(path, number, line), chain.problem(line, number)
+        if event.pop(NAME, None) is not None and not is_sealed(line):
+            problem = f"line {number}: its 'chain' is not as it was written: the line was changed"
+        if problem:
             raise RunError(f"{path}, {problem}. Restore the log.")
+        events.append(event)
     return events, False
 
 
@@ -135,7 +138,6 @@ def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
         raise RunError(f"{path}, line {number}: not JSON ({reason}). Restore this line of the log.") from None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise RunError(f"{path}, line {number}: not an object with an 'event'. Restore this line of the log.")
-    event.pop(NAME, None)
     return event
 
 

@@ -18,6 +18,7 @@ from dawn.estimates import (
 from dawn.recipe_runs import circumstances, recipe_hash
 from dawn.run import Run
 from dawn.survival import Times, median, restricted_mean
+from dawn.tables import counted
 from dawn.tasks import target_text
 from dawn.trial import CENSORED, DIVERGED, HIT, MISS, Trial, times_of, trial
 
@@ -102,11 +103,12 @@ def mean_claim(trials: list[Trial], metric: str, target: float, wanted: str) -> 
     if diverged:
         return Claim(text, NOT_SHOWN, f"{len(diverged)} of {len(trials)} runs diverged and have no final accuracy")
     if stopped:
-        return Claim(text, NOT_TESTED, f"{len(stopped)} runs ended at the target: their last accuracy was chosen by it")
+        many = counted(len(stopped), "run")
+        return Claim(text, NOT_TESTED, f"{many} ended at the target: the last accuracy was chosen by it")
     finals = [t.final.percent(metric) for t in trials if t.final]
     least = least_mean(finals)
     if least is None:
-        return Claim(text, NOT_TESTED, f"{len(finals)} run trained to the end; a spread needs two")
+        return Claim(text, NOT_TESTED, f"{counted(len(finals), 'run')} trained to the end; a spread needs two")
     average = math.fsum(finals) / len(finals)
     spread = f"mean {average:.4f}, standard deviation {deviation(finals):.4f}, n = {len(finals)}"
     return Claim(text, SHOWN if least >= target else NOT_SHOWN, f"{spread}; one-sided 95 % lower bound {least:.4f}")
@@ -131,7 +133,7 @@ def _notes(trials: list[Trial]) -> list[str]:
         notes.append(f"cut off before the end, censored in the median, left out of rates: seed {', '.join(cut)}")
     ended = [t for t in trials if t.outcome != CENSORED]
     if 0 < len(ended) < 6:
-        notes.append(f"{len(ended)} runs give no 95 % interval of the median; 6 are the least")
+        notes.append(f"{counted(len(ended), 'run')} cannot give a 95 % interval of the median; 6 are the least")
     looks = sorted({t.evaluations for t in ended})
     if looks and looks[-1] > 1:
         late = [t for t in ended if t.reached_at_end is not None]

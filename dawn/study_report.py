@@ -6,7 +6,7 @@ from typing import Any
 
 from dawn.estimates import Estimate
 from dawn.study import Study
-from dawn.tables import Table, plain
+from dawn.tables import Table, counted, plain
 from dawn.tasks import METRIC_NAMES
 from dawn.trial import HIT, Trial
 
@@ -14,7 +14,7 @@ from dawn.trial import HIT, Trial
 def study_tables(study: Study) -> list[Table]:
     clock, metric = study.clock, study.metric
     header = ("run", "seed", "outcome", f"{clock}, s", "epochs", f"{METRIC_NAMES[metric]} at the end")
-    title = plain(f"{study.title}: {len(study.trials)} seeds, target {study.target}", 200)
+    title = plain(f"{study.title}: {counted(len(study.trials), 'seed')}, target {study.target}", 200)
     return [
         Table(title, header, tuple(_trial_row(trial, metric) for trial in study.trials)),
         estimate_table("statistics", study.estimates),

@@ -83,6 +83,8 @@ def median(times: Times) -> Estimate:
         steps = curve(times)
         low, high = (next((s.time for s in steps if getattr(s, end) <= 0.5), math.inf) for end in ("low", "high"))
         return Estimate(value, low, high, CONFIDENCE, note)
+    if len(times.hits) + times.misses == 1:
+        return Estimate(value, note=note or "one run has no interval")
     low, high, confidence = _order_statistics(times)
     return Estimate(value, low, high, confidence, note)
 
@@ -104,17 +106,15 @@ def _median_value(times: Times) -> tuple[float | None, str]:
     return math.inf, "not reached: at least half of the runs miss"
 
 
-def _order_statistics(times: Times) -> tuple[float, float, float | None]:
+def _order_statistics(times: Times) -> tuple[float, float, float]:
     """The narrowest (low, high) of equal ranks from both ends that covers the median with 95 %, and what it covers.
 
-    Fewer than 6 runs do not give 95 %; then the smallest and the largest.
+    Of two runs or more; fewer than 6 do not give 95 %: then the smallest and the largest.
     """
     from scipy import stats
 
     ordered = [*sorted(times.hits), *[math.inf] * times.misses]
     n = len(ordered)
-    if n == 1:
-        return ordered[0], ordered[0], None
     outside = [2 * float(stats.binom.cdf(rank - 1, n, 0.5)) for rank in range(1, n // 2 + 1)]
     rank = max([1, *(i for i, share in enumerate(outside, start=1) if share <= 1 - CONFIDENCE)])
     return ordered[rank - 1], ordered[n - rank], 1 - outside[rank - 1]

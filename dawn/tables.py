@@ -20,6 +20,11 @@ def plain(text: str, most: int = 100) -> str:
     return clean if len(clean) <= most else clean[: most - 3] + "..."
 
 
+def counted(number: int, noun: str) -> str:
+    """As in `1 run`, `2 runs`; for nouns that take an s."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def plain_table(table: Table) -> str:
     lines = [*([table.header] if table.header else []), *table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))] if lines else []
@@ -53,13 +58,14 @@ def markdown_table(table: Table) -> str:
 
 
 def html_table(table: Table) -> str:
-    """A section with a heading and a table; everything in it is escaped."""
+    """A heading and a table that scrolls in a frame of class `scroll`; everything in it is escaped."""
     head = "".join(f"<th>{html.escape(plain(cell))}</th>" for cell in table.header)
     rows = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(plain(cell, 1000))}</td>" for cell in row) + "</tr>" for row in table.rows
     )
     title = html.escape(plain(table.title, 1000))
-    return f"<h2>{title}</h2>\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n"
+    inside = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+    return f'<h2>{title}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{title}">\n{inside}\n</div>\n'
 
 
 def _rich_table(table: Table) -> object:

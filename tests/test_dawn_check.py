@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dawn_script import Script, resumed_run, scripted_run
+from dawn_script import START, Script, resumed_run, scripted_run
 from tiny_run import train
 
 from dawn import RunLog
@@ -131,6 +131,16 @@ def test_older_log_that_is_gone_on_with_is_chained_from_there(tmp_path):
     assert check_log(tmp_path).problems == [] and b"chain" in lines[-1] and b"chain" not in lines[-3]
     assert names_line(problems(tmp_path, [*lines[:-3], *lines[-2:]]), len(lines) - 2)
     assert names_line(problems(tmp_path, [*lines[:-2], lines[-1]]), len(lines) - 1)
+
+
+@pytest.mark.parametrize("change", [
+    lambda line: line.replace(b"\n", b"\r\n"),
+    lambda line: json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n",
+    lambda line: json.dumps(json.loads(line), sort_keys=True).encode() + b"\n",
+])  # fmt: skip
+def test_a_log_that_was_written_anew_is_not_taken_for_an_older_one(logs, tmp_path, change):
+    """Digests that are there but not as they were written: another program has had the log, line ends or all."""
+    assert names_line(problems(tmp_path, [change(line) for line in lines_of(logs["trained"])]), 1)
 
 
 def test_digest_removed_from_the_first_line_is_named(logs, tmp_path):
@@ -318,6 +328,16 @@ def test_clone_of_dawn_bench_entries_as_it_is(tmp_path, capsys):
     published(train, "bad", "1\t0.1\t70\t92.9\n")
     code, out = checked(capsys, train)
     assert code == 1 and "4 keep the rules, 1 refused" in out and "not reached, the best is 92.9 %" in out
+
+
+def test_a_draft_about_another_dataset_is_not_counted_in_images_of_imagenet(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    scripted_run(tmp_path / "run", ((270, 299), (295, 300)), images=300, task="toy", dataset=START["dataset"] | {
+        "name": "toy", "validation_images": 300})  # fmt: skip
+    assert main(["entry", str(tmp_path / "run"), "--out", str(tmp_path / "out"), *AUTHOR]) == 0
+    code, out = checked(capsys, capsys.readouterr().out.splitlines()[0], "--log", tmp_path / "run")
+    assert code == 1 and "'toy' is no DAWNBench task" in out and "the dataset is 'toy'" in out
+    assert "50000" not in out and "hours are T_dawn" in out
 
 
 def test_folder_of_runs(tmp_path, capsys):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dawn_script import CORRECT, scripted_run
+from dawn_script import CORRECT, Script, scripted_run
 
 from dawn.__main__ import COMMANDS, main
 from dawn.files import write_atomic
@@ -57,11 +57,19 @@ def test_bad_run_is_one_line(tmp_path, capsys, command):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.jsonl").write_text("{}\n")
     assert "No such file" in refused(capsys, command, tmp_path / "none")
-    assert "No such file" in refused(capsys, command, tmp_path / "no log")
+    no_log = refused(capsys, command, tmp_path / "no log")
+    assert ("no run.jsonl in it" if command == "report" else "No such file") in no_log  # report takes folders of runs
     assert "the log is empty" in refused(capsys, command, tmp_path / "empty")
     assert "line 1: not an object with an 'event'" in refused(capsys, command, tmp_path / "bad")
-    scripted_run(tmp_path / "early", (None,))
-    assert "no evaluation yet" in refused(capsys, command, tmp_path / "early")
+    Script(tmp_path / "early").epoch(0, None)
+    assert "no evaluation yet. Reports need at least one; let" in refused(capsys, command, tmp_path / "early")
+
+
+@pytest.mark.parametrize("command", (*OF_ONE_RUN, "cost"))
+def test_a_run_that_diverged_in_its_first_epoch_is_one_line(tmp_path, capsys, command):
+    """It has no epoch line at all, and nothing to go on with."""
+    Script(tmp_path).stop("diverged")
+    assert "no evaluation, the run has ended (diverged)" in refused(capsys, command, tmp_path)
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense", "x"], ["tsv"], ["entry", "x", "--cost-per-hour", "free"]])

@@ -12,6 +12,7 @@ from test_dawn_cli import refused
 
 from dawn.__main__ import main
 from dawn.compare import compare
+from dawn.compare_report import compare_tables
 from dawn.recipe_runs import read_recipe
 
 A, B = {"config": {"ema": 0.9}, "recipe": "quick"}, {"config": {"ema": 0.5}, "recipe": "slow"}
@@ -82,7 +83,8 @@ def test_runs_that_were_cut_off_are_left_out_and_named(tmp_path):
 
 def test_the_same_recipe_twice_is_said(tmp_path):
     seed_runs(tmp_path / "a", "hh")
-    result = compare(read_recipe([tmp_path / "a"]), read_recipe([tmp_path / "a"]))
+    seed_runs(tmp_path / "b", "hh")
+    result = compare(read_recipe([tmp_path / "a"]), read_recipe([tmp_path / "b"]))
     assert "A and B are the same recipe" in result.notes
     assert set(result.needed.values()) == {None} and estimates(result)["T_total"].value == 1
 
@@ -91,6 +93,14 @@ def test_one_run_each(tmp_path):
     result = compared(tmp_path, "h", "l")
     time = estimates(result)["T_total"]
     assert time.value == pytest.approx(HIT_SECONDS / LATE_SECONDS) and time.low is None and result.needed == {}
+    assert not any("to tell them apart" in table.title for table in compare_tables(result))
+    assert "(1 seed in both)" in result.design
+
+
+def test_a_run_on_both_sides_is_refused(tmp_path, capsys):
+    seed_runs(tmp_path / "a", "hl")
+    error = refused(capsys, "compare", tmp_path / "a", "--with", tmp_path / "a" / "seed-1")
+    assert f"{tmp_path / 'a' / 'seed-1' / 'run.jsonl'}: is in A and in B" in error
 
 
 def test_command(tmp_path, capsys):

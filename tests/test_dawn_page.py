@@ -174,11 +174,24 @@ def test_runs_that_look_the_same_are_told_apart(tmp_path):
     folders = [scripted_run(tmp_path / name, **start) for name, start in
                {"a": {}, "b": {"run_id": "decaf"}, "c": {}, "d": {"seed": 1}}.items()]  # fmt: skip
     names = [run["name"] for run in data_of(made(*folders))["runs"]]
-    assert names == [f"cifar10-94, seed 0 ({more})" for more in ("c0ffee) (no. 1", "decaf", "c0ffee) (no. 3")] + [
-        "cifar10-94, seed 1"
-    ]
+    assert names == [*(f"cifar10-94, seed 0 ({name})" for name in "abc"), "cifar10-94, seed 1"]
     words = Reader(made(*folders)).words
     assert "No statistics: a seed occurs twice." in words and all(f"\t{name}\t" in words for name in "abcd")
+
+
+def test_two_sets_of_the_same_seeds_are_told_apart_by_their_folders(tmp_path):
+    """`--seeds` calls the folders of every set alike; runs of one set stand together."""
+    folders = [scripted_run(tmp_path / name / f"seed-{seed}", seed=seed, config={"ema": ema})
+               for seed in (0, 1) for name, ema in (("slow", 0.99), ("fast", 0.5))]  # fmt: skip
+    page = made(*folders)
+    places = ["slow/seed-0", "slow/seed-1", "fast/seed-0", "fast/seed-1"]
+    assert [run["name"] for run in data_of(page)["runs"]] == [f"cifar10-94, seed {p[-1]} ({p})" for p in places]
+    assert all(f"\t{place}\t" in Reader(page).words for place in places)
+
+
+def test_sentences_that_begin_with_a_number_stand_on_the_left(tmp_path):
+    sentences = table(("run", "what"), [("", [["a", "1.05% of the time has no name"]])], "Checks", wrapped=1)
+    assert "<th scope=col class=w>what" in sentences and "<td class=w>1.05%" in sentences
 
 
 def test_a_run_that_failed_stays_in_the_page(tmp_path):
@@ -190,7 +203,7 @@ def test_a_run_that_failed_stays_in_the_page(tmp_path):
     words = Reader(page).words
     assert "cifar10-94, seed 7\tbad\tdiverged" in words and "hit rate\t0.5\t" in words
     assert data_of(page)["runs"][1]["epochs"]["total"] == []
-    with pytest.raises(RunError, match="no evaluation yet"):
+    with pytest.raises(RunError, match="no evaluation, the run has ended"):
         page_of([tmp_path / "bad"])
 
 

@@ -8,6 +8,7 @@ from dawn_script import Script, scripted_run
 from long_run import long_run
 
 from dawn import read_run
+from dawn.__main__ import main
 from dawn.page import page_of
 
 pytestmark = pytest.mark.skipif(chromium_path() is None, reason="no chromium here: apt install chromium")
@@ -130,6 +131,28 @@ def test_hostile_names_are_inert(tab, tmp_path):
     assert tab.value("typeof window.hacked") == "undefined"
     assert tab.value("document.querySelectorAll('img, a[href], b').length") == 0
     assert tab.errors == [] and tab.requests == [path.as_uri()]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_leaderboard_scrolls_its_tables_and_breaks_no_word(tab, tmp_path, width):
+    path = tmp_path / "board.html"
+    assert main(["board", "--historical", "--out", str(path)]) == 0
+    tab.look(width)
+    tab.call("Page.navigate", url=path.as_uri())
+    tab.wait_for("document.readyState === 'complete' && document.querySelectorAll('table').length === 2")
+    lines = "[...document.querySelectorAll('td, th')].map(cell => cell.getClientRects()[0].height)"
+    heights = tab.value(lines)
+    assert max(heights) < 40 and tab.value("document.documentElement.scrollWidth") <= width
+
+
+def test_names_of_phases_that_slower_results_make_narrow_are_left_out(tab, tmp_path, folders):
+    """Beside a result of hours the phases of a run of minutes are a few pixels, and their names would overlap."""
+    (tmp_path / "slow.tsv").write_text("epoch\thours\ttop1Accuracy\n2\t9.0\t94.25\n")
+    opened(tab, tmp_path, folders[:1], price=None, beside=[tmp_path / "slow.tsv"])
+    words = "document.getElementById('chart-time').layout.annotations.filter(a => a.text.endsWith('px')).length"
+    assert tab.value(words) == 0 and len(columns(tab, "time", "x")) > 1
+    tab.value("[...document.querySelectorAll('#runs input')].at(-1).click()")
+    tab.wait_for(f"{words} > 0")
 
 
 def test_odd_runs_are_drawn(tab, tmp_path):

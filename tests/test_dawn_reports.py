@@ -225,7 +225,7 @@ def test_hostile_names_break_nothing(tmp_path):
 
 def test_no_reports_without_an_evaluation(tmp_path):
     scripted_run(tmp_path, (None, None))
-    with pytest.raises(RunError, match="no evaluation yet"):
+    with pytest.raises(RunError, match="no evaluation"):
         write_reports(tmp_path)
 
 

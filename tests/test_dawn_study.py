@@ -142,6 +142,13 @@ def test_what_is_not_one_recipe_is_refused(tmp_path, changed, text):
     assert text in str(refusal.value) and str(tmp_path / "b") in str(refusal.value)
 
 
+def test_the_differences_of_two_recipes_do_not_fill_the_screen(tmp_path):
+    seed_run(tmp_path / "a", 0)
+    seed_run(tmp_path / "b", 1, config={f"setting_{i:02}": i for i in range(40)})
+    with pytest.raises(RunError, match=r"ema .*; setting_00 .*; setting_03 None there, 3 here; and 36 more"):
+        read_recipe([tmp_path])
+
+
 def test_different_machines_are_said(tmp_path):
     seed_run(tmp_path / "a", 0)
     seed_run(tmp_path / "b", 1, hardware={"name": "other"}, dirty=True)

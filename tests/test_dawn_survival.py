@@ -55,7 +55,9 @@ def test_median_of_none_and_one():
     assert median(Times()).value is None
     assert median(Times(censored=(3.0, 4.0))).value is None
     one = median(Times((7.0,)))
-    assert one.value == 7 and one.confidence is None
+    assert (one.value, one.low, one.high, one.note) == (7, None, None, "one run has no interval")
+    miss = median(Times((), misses=1))
+    assert miss.value == math.inf and miss.low is None and "runs miss" in miss.note
 
 
 @pytest.mark.parametrize("hits", range(8))
