@@ -9,8 +9,8 @@
 
     python benchmarks/gpu.py TREE [--batch 128] [--seconds 5] [--loaders dali packed threads] [--checks ...]
 
-`--device cpu` tries the script, with small --model, --batch, --sizes, --seconds and --rounds, on a machine without a GPU: its
-numbers mean nothing (the checks decoding and memory are left out).
+`--device cpu` tries the script, with small --model, --batch, --sizes, --seconds and --rounds, on a machine without a
+GPU: its numbers mean nothing (the checks decoding and memory are left out).
 """
 
 import argparse
@@ -135,7 +135,7 @@ def training(options: argparse.Namespace) -> Iterator[str]:
     device = torch.device(options.device)
     peak = matmul_flops(device, options.seconds, MATRIX[options.device])
     yield f"matrices, bf16: {peak / 1e12:,.1f} TFLOP/s"
-    names = [name for name, *_ in LOOPS if name in (options.loops or name)]
+    names = [name for name, *_ in LOOPS if not options.loops or name in options.loops]
     heads = " ".join(f"{name:>14}" for name in names)
     yield f"{'px':>4} {heads}  ours/best peer  of matrices  real data  of synthetic"
     for size in options.sizes:
@@ -150,7 +150,8 @@ def training(options: argparse.Namespace) -> Iterator[str]:
 def training_rates(options: argparse.Namespace, size: int, device: torch.device) -> tuple[dict[str, float], float]:
     """Images/s by loop on one batch, and of our faster one with real data."""
     batch = random_images(device, size, options.batch)
-    steps = {name: make(options.model, device, compiled) for name, make, compiled in LOOPS if name in (options.loops or name)}
+    wanted = [loop for loop in LOOPS if not options.loops or loop[0] in options.loops]
+    steps = {name: make(options.model, device, compiled) for name, make, compiled in wanted}
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(options.rounds):
         for name, step in steps.items():
