@@ -37,6 +37,6 @@ class StopSignal:
         self.requested, self.name = True, signal.Signals(number).name
 
     def __exit__(self, *error: object) -> None:
-        """After a wish to stop the process is about to end, with its own exit code and not by a second signal."""
-        for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_IGN if self.requested else handler)
+        """After a wish to stop the process is about to end: a second signal does not change its exit code."""
+        for number, handler in self.before.items() if not self.requested else ():
+            signal.signal(number, handler)
