@@ -313,7 +313,8 @@ def test_weights_that_cannot_be_used_are_said_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     for weights, model, reason in (
         ("random", "vgg11", "not a ResNet"),
-        ("random", "resnet1", "neither torchvision nor timm"),
+        ("random", "cifarnet", "not a ResNet"),
+        ("random", "resnet1", "unknown model"),
         ("ResNet18_Weights.NONE", "", "none of this name"),
         ("ResNet18_Weights.IMAGENET1K_V1", "resnet18", "Leave it out"),
     ):

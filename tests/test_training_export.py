@@ -15,6 +15,7 @@ from training.__main__ import main
 from training.augment import MEAN, STD
 from training.checkpoint import Saver
 from training.config import Config
+from training.models import build_model
 from training.networks import loaded_difference, receiver
 from training.trained import load_trained, plain
 from training.weight_files import onnx_bytes, safetensors_bytes, torch_bytes
@@ -150,6 +151,23 @@ def test_a_network_that_only_has_the_name_is_refused():
     blurred = timm.create_model("resnet18", num_classes=4, aa_layer=timm.layers.BlurPool2d).eval()
     with pytest.raises(ConfigError, match="not the network that torchvision has"):
         receiver("torchvision", Config(model="resnet18"), blurred, 4, IMAGES)
+
+
+def test_settings_that_change_the_network_are_in_the_line_that_makes_it():
+    from training.outcome import ConfigError
+
+    config = Config(model="resnet18", blurpool=True, seed=9)
+    blurred = build_model(config, 4).eval()
+    found, difference = receiver("safetensors", config, blurred, 4, IMAGES)
+    assert found.make == "build_model(Config(model='resnet18', blurpool=True), 4)" and difference == 0
+    with pytest.raises(ConfigError, match="not the network that timm has"):
+        receiver("timm", config, blurred, 4, IMAGES)
+
+
+def test_stochastic_depth_leaves_nothing_in_the_weights():
+    config = Config(model="timm/resnet18", drop_path=0.5)
+    found, _ = receiver("torchvision", config, build_model(config, 4).eval(), 4, IMAGES)
+    assert found.make == 'torchvision.models.get_model("resnet18", num_classes=4)'
 
 
 def test_names_of_wrappers_are_taken_off():

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from training.augment import MEAN, STD
-from training.networks import home_library, library_network
+from training.models import library_of
+from training.networks import library_network
 from training.outcome import ConfigError
 from training.state import fingerprint
 from training.trained import load_trained
@@ -67,10 +68,10 @@ def refuse_model(model: str, why: str) -> None:
 
 
 def named(name: str, classes: int) -> nn.Module:
-    """A ResNet by its name, with random weights."""
-    found = library_network(home_library(name), name, classes)
-    if found is None:
-        raise ConfigError(f"--model {name}: neither torchvision nor timm has it. Use a ResNet, such as resnet50")
+    """A ResNet by its name, with random weights. Raises: ConfigError for a name that no library knows."""
+    found = library_network(library_of(name)[0], name, classes)
+    if found is None:  # cifarnet
+        raise ConfigError(f"--model {name}: not a ResNet. Use one of torchvision's or timm's, such as resnet50")
     return found.module
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Config
-from training.models import AUXILIARY, build_model
+from training.models import AUXILIARY, build_model, library_of
 from training.outcome import ConfigError
 
 LIBRARIES = ("torchvision", "timm")
@@ -62,11 +62,6 @@ def own_network(config: Config, classes: int) -> Network:
     return Network(build_model(config, classes).eval(), "dawn-harness", imports, make)
 
 
-def home_library(name: str) -> str:
-    """Where the network of a run comes from: a name that both libraries know is torchvision's."""
-    return "torchvision" if has_network("torchvision", name) else "timm"
-
-
 def receiver(format: str, config: Config, trained: nn.Module, classes: int, images: Tensor) -> tuple[Network, float]:
     """The network that the weights of `trained` are handed to, loaded with them, and the largest difference of the
     logits of `images` relative to the largest logit.
@@ -77,8 +72,8 @@ def receiver(format: str, config: Config, trained: nn.Module, classes: int, imag
     if config.model == "cifarnet" and format in LIBRARIES:
         raise ConfigError(f"--format {format}: cifarnet is this harness's own. Use --format torch or safetensors")
     if format not in LIBRARIES:
-        home = home_library(config.model)
-        found = None if config.model == "cifarnet" else library_network(home, config.model, classes)
+        home = library_of(config.model)[0]
+        found = library_network(home, config.model, classes) if home in LIBRARIES else None
         if found and (difference := loaded_difference(found.module, trained, images)) is not None:
             return found, difference
         found = own_network(config, classes)
