@@ -129,7 +129,9 @@ def reopened(data: list[DataPhase]) -> tuple[DataPhase, ...]:
 
 
 def stretched(ramp: Ramp, epochs: int, total: int) -> Ramp:
-    return replace(ramp, start=scaled(ramp.start, epochs, total), end=scaled(ramp.end, epochs, total))
+    borders = {"start": ramp.start, "end": ramp.end}
+    over = tuple(scaled(border, epochs, total) for border in ramp.over) if ramp.over else None
+    return replace(ramp, over=over, **{key: scaled(border, epochs, total) for key, border in borders.items()})
 
 
 def scaled(border: float, epochs: int, total: int) -> float:
@@ -145,7 +147,8 @@ def data_dict(phase: DataPhase) -> dict:
 def ramp_dict(ramp: Ramp, key: str) -> dict:
     ep = ramp.start if ramp.start == ramp.end else [ramp.start, ramp.end]
     value = ramp.first if ramp.first == ramp.last else [ramp.first, ramp.last]
-    return {"ep": ep, key: value, "curve": ramp.curve, "epoch_step": ramp.epoch_step}
+    over = {"over": list(ramp.over)} if ramp.over else {}
+    return {"ep": ep, key: value, "curve": ramp.curve, "epoch_step": ramp.epoch_step, **over}
 
 
 def batch_warning(schedule: Schedule, world_size: int) -> str | None:
