@@ -41,7 +41,7 @@ def cosine_restarts() -> Config:
     Command: torchrun --nproc-per-node=8 -m training DATA --recipe cosine-restarts
     Hardware: 8 GPUs, 1 machine
     Expected: nothing published for these settings; not trained here
-    Differs: the paper has no warm-up; here it covers the first half of the first cycle.
+    Differs: the paper has no warm-up; here five epochs of it come before the first cycle.
     """
     return replace(bag_of_tricks(), recipe="cosine-restarts", phases="cosine-restarts")
 
