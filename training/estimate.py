@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from phases import Schedule
 from phases.table import segments
 from training.config import Config
-from training.models import build_model
+from training.models import build_model, check_model
 from training.optimizers import build_optimizers
 
 FLOPS_PER_MULTIPLY_ADD = 2
@@ -35,8 +35,9 @@ class Cost(NamedTuple):
 
 
 def model_report(config: Config, schedule: Schedule, world_size: int, images: int | None, classes: int) -> str:
-    """Tables of the parameter groups and of the arithmetic, ready to print. Raises: ConfigError for an unknown
-    model."""
+    """Tables of the parameter groups and of the arithmetic, ready to print. Raises: ConfigError for an unknown model or
+    sizes that it cannot take."""
+    check_model(config, classes, {phase.sz for phase in schedule.data})
     model = build_model(config, classes)
     found = costs(model, schedule, world_size, images)
     groups = table(GROUP_COLUMNS, group_rows(config, model))

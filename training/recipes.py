@@ -11,11 +11,11 @@ from training import recipes_2018, recipes_fast, recipes_long, recipes_small, re
 from training.config import Config
 
 RECIPES: dict[str, Callable[[], Config]] = {
+    **recipes_small.RECIPES,
     **recipes_2018.RECIPES,
     **recipes_fast.RECIPES,
     **recipes_long.RECIPES,
     **recipes_tricks.RECIPES,
-    **recipes_small.RECIPES,
 }
 
 FACTS = ("Source", "Command", "Hardware", "Expected", "Differs")
