@@ -80,7 +80,7 @@ def test_recipes_and_bad_input_need_no_torch():
 
 
 @pytest.mark.parametrize(
-    "command", ["training recipes", "training {toy} --recipe toy --dry-run", "phases list", "phases show toy"]
+    "command", ["training recipes", "training recipes --markdown", "phases list", "phases show toy"]
 )
 @pytest.mark.parametrize("buffered", ["", "1"])
 def test_output_that_nobody_reads_is_no_traceback(toy, command, buffered):
