@@ -10,13 +10,14 @@ from tiny_run import events
 
 from data_prep.pack import pack_tree
 from data_prep.toy import prepare_toy
+from phases import Schedule
 from training.__main__ import main
 from training.recipes import RECIPES, recipe_config
 
 COPIES = (160, 320, 352)  # what the schedules read smaller images from
 SMALL = ["--epochs", "2", "--size-factor", "0.25", "--scale-lr", "--target", "100", "--width", "0.125"]
 QUIET = ["--no-tensorboard", "--threads", "1", "--workers", "1", "--device", "cpu", "--precision", "fp32"]
-QUICK = ("torchvision-v2", "rsb-a1", "alibaba-1")  # not slow: these three have nearly every part
+QUICK = ("torchvision-v2",)  # not slow: it has nearly every part
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,13 @@ def two_ranks():
         yield pair
 
 
-@pytest.mark.parametrize("name", marked(RECIPES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 def test_twenty_steps_on_two_ranks(name, tree, tmp_path, two_ranks):
-    ends = two_ranks.call(trained, arguments(name, tree, tmp_path / "run", "packed", 12))
+    schedule = Schedule.parse(name)
+    growth = max(phase.bs for phase in schedule.compressed(2).data) / schedule.data[0].bs
+    ends = two_ranks.call(trained, arguments(name, tree, tmp_path / "run", "packed", int(12 / growth)))
     assert [end.code for end in ends] == [3, 3], ends[0].err
     rows = events(tmp_path / "run")
     assert all(0 < row["train_loss"] < 1000 for row in rows)
-    steps = sum(row["images"] // row["global_batch_size"] for row in rows)
-    assert steps == 20 or len({row["global_batch_size"] for row in rows}) > 1  # a schedule may change its batch
+    assert sum(row["images"] // row["global_batch_size"] for row in rows) >= 20
