@@ -62,7 +62,7 @@ def rsb_a1() -> Config:
     Source: R. Wightman, H. Touvron, H. Jegou, arXiv:2110.00476, table 2, trained with timm; its values as in the
         configurations of mmpretrain and PaddleClas.
     Command: torchrun --nproc-per-node=4 -m training DATA --recipe rsb-a1
-    Hardware: 4 x V100 32 GB, 1 machine, 110 h
+    Hardware: 4 x V100 32 GB, 1 machine, 4.6 days
     Expected: 80.4 % top-1 (timm's validation of its weights: 80.382 %, 94.598 % top-5); not trained here
     Differs: timm's ten epochs of cool-down at the end are left out; the targets of mixed images stay soft
         (--bce-threshold 0.2 makes them 0 and 1, as some timm commands have it, and undoes the smoothing).
@@ -75,7 +75,7 @@ def rsb_a2() -> Config:
 
     Source: as rsb-a1.
     Command: torchrun --nproc-per-node=4 -m training DATA --recipe rsb-a2
-    Hardware: 4 x V100 32 GB, 1 machine, 55 h
+    Hardware: 4 x V100, 1 machine
     Expected: 79.8 % top-1 (timm's validation of its weights: 79.828 %, 94.560 % top-5); not trained here
     Differs: as rsb-a1.
     """
@@ -87,7 +87,7 @@ def rsb_a3() -> Config:
 
     Source: as rsb-a1.
     Command: torchrun --nproc-per-node=4 -m training DATA --recipe rsb-a3
-    Hardware: 4 x V100 16 GB, 1 machine, 15 h
+    Hardware: 4 x V100, 1 machine
     Expected: 78.1 % top-1 (timm's validation of its weights: 78.052 %, 93.780 % top-5); not trained here
     Differs: as rsb-a1.
     """
