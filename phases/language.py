@@ -6,17 +6,13 @@ from itertools import pairwise
 
 from phases.catalog import near_match
 from phases.records import DataPhase, LrPhase, PhaseError, default_val_bs, shown
+from phases.values import MAX_EPOCH, check_value, is_number, whole
 
 # what `keep_dl` keeps
 LOADER_KEYS = ("sz", "trndir", "valdir", "min_scale", "rect_val", "val_sz", "val_bs", "aug", "val_resize")
 DATA_KEYS = ("bs", "keep_dl", *LOADER_KEYS)
-RATE_KEYS = ("lr", "mom", "curve", "epoch_step")
+RATE_KEYS = ("lr", "mom", "curve", "epoch_step", "over")
 KEYS = ("ep", *DATA_KEYS, *RATE_KEYS)
-CURVES = ("linear", "cos")
-MAX_EPOCH = 100_000  # so that epoch + step/steps keeps 10 digits for the step
-MAX_SIZE = 8_192  # pixels
-MAX_BATCH = 1_000_000
-MAX_RESIZE = 4  # short side before the centre crop, in validation sizes
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def check_complete(place: str, phase: dict) -> None:
             f"{place}: 'sz' is missing. A phase that sets 'bs' also sets 'sz'; "
             "to change only the batch size use 'keep_dl': True."
         )
-    for key in ("curve", "epoch_step"):
+    for key in ("curve", "epoch_step", "over"):
         if key in phase and "lr" not in phase and "mom" not in phase:
             raise PhaseError(f"{place}: {key!r} needs 'lr' or 'mom' in the same phase. Move it there.")
 
@@ -104,42 +100,35 @@ def epochs(place: str, ep: object) -> tuple[int, int | None]:
     """`ep` as (start, end), end None for one epoch."""
     if not isinstance(ep, (list, tuple)):
         return whole(place, "ep", ep, 0, MAX_EPOCH), None
-    if len(ep) != 2:
-        raise PhaseError(f"{place}: 'ep' must be one epoch or (start, end), not {len(ep)} values.")
-    start, end = (whole(place, "ep", value, 0, MAX_EPOCH) for value in ep)
+    return span(place, "ep", ep, "one epoch or (start, end)")
+
+
+def span(place: str, key: str, value: list | tuple, what: str) -> tuple[int, int]:
+    """Two whole epochs, the second later."""
+    if len(value) != 2:
+        raise PhaseError(f"{place}: {key!r} must be {what}, not {len(value)} values.")
+    start, end = (whole(place, key, epoch, 0, MAX_EPOCH) for epoch in value)
     if start >= end:
-        raise PhaseError(f"{place}: the range begins at {start} and ends at {end}. Write 'ep' as (start, later end).")
+        raise PhaseError(
+            f"{place}: the range begins at {start} and ends at {end}. Write {key!r} as (start, later end)."
+        )
     return start, end
 
 
-def check_value(place: str, key: str, value: object) -> None:
-    if key in ("sz", "val_sz"):
-        whole(place, key, value, 8, MAX_SIZE)
-    elif key in ("bs", "val_bs"):
-        whole(place, key, value, 1, MAX_BATCH)
-    elif key in ("rect_val", "keep_dl", "epoch_step") and not isinstance(value, bool):
-        raise PhaseError(f"{place}: {key!r} must be True or False, not {shown(value, 30)}.")
-    elif key in ("trndir", "valdir") and not (isinstance(value, str) and value.isprintable()):
-        raise PhaseError(f"{place}: {key!r} must be a text such as '-sz/160', not {shown(value, 30)}.")
-    elif key == "min_scale" and not (is_number(value) and 0 < value < 1):
-        raise PhaseError(f"{place}: 'min_scale' must lie between 0 and 1, not {shown(value, 30)}. The default is 0.08.")
-    elif key == "aug" and not (is_number(value) and 0 <= value <= 1):
-        raise PhaseError(f"{place}: 'aug' must lie between 0 and 1, not {shown(value, 30)}. The default is 1.")
-    elif key == "val_resize" and not (is_number(value) and 1 <= value <= MAX_RESIZE):
-        raise PhaseError(f"{place}: 'val_resize' must lie between 1 and {MAX_RESIZE}, not {shown(value, 30)}.")
-    elif key == "curve" and value not in CURVES:
-        raise PhaseError(f"{place}: 'curve' must be 'linear' or 'cos', not {shown(value, 30)}.")
-
-
-def whole(place: str, key: str, value: object, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise PhaseError(f"{place}: {key!r} must be a whole number from {low} to {high}, not {shown(value, 30)}.")
-    return value
-
-
-def is_number(value: object) -> bool:
-    """A finite int or float; True and False are not numbers here."""
-    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 10**300)
+def drawn_over(entry: Entry) -> tuple[int, int] | None:
+    """`over`: the epochs of the whole curve, of which this phase shows the piece that `ep` cuts out."""
+    value = entry.keys.get("over")
+    if "over" not in entry.keys:
+        return None
+    what = "the (start, end) of the whole curve"
+    if not isinstance(value, (list, tuple)):
+        raise PhaseError(f"{entry.place}: 'over' must be {what}, not {shown(value, 30)}.")
+    start, end = span(entry.place, "over", value, what)
+    if not any(isinstance(entry.keys.get(key), (list, tuple)) for key in ("lr", "mom")):
+        raise PhaseError(f"{entry.place}: 'over' needs a curve, but no value is a range. Write 'lr': (from, to).")
+    if entry.end is None or not start <= entry.start < entry.end <= end:
+        raise PhaseError(f"{entry.place}: 'ep' must be a range inside 'over'. Widen 'over' or shorten 'ep'.")
+    return start, end
 
 
 # ---- lr and momentum
@@ -154,6 +143,7 @@ def lr_phase(entry: Entry) -> LrPhase:
         *numbers(entry, "mom", 1.0),
         curve=keys.get("curve", "linear"),
         epoch_step=keys.get("epoch_step", False),
+        over=drawn_over(entry),
         index=entry.index,
         text=entry.text,
     )

@@ -11,7 +11,10 @@ Written = tuple[LrPhase, float, float | None]  # the phase, its first value, its
 
 @dataclass(frozen=True)
 class Ramp:
-    """From `first` just after `start` to `last` at `end`, in epochs. Holds on (start, end]."""
+    """From `first` just after `start` to `last` at `end`, in epochs. Holds on (start, end].
+
+    With `over` the curve goes from `first` to `last` over those epochs, and this is its piece from `start` to `end`.
+    """
 
     start: float
     end: float
@@ -19,6 +22,7 @@ class Ramp:
     last: float
     curve: str = "linear"
     epoch_step: bool = False
+    over: tuple[float, float] | None = None
 
     def value(self, position: float) -> float:
         """The value at `position`, the end of a step in epochs. With `epoch_step` that of the epoch's beginning."""
@@ -26,9 +30,12 @@ class Ramp:
             return self.first
         if self.epoch_step:
             position = max(math.ceil(position) - 1, self.start)
-        part = (position - self.start) / (self.end - self.start)
+        start, end = self.over or (self.start, self.end)
+        part = (position - start) / (end - start)
         if self.curve == "cos":
             part = 0.5 - 0.5 * math.cos(math.pi * part)
+        elif self.curve == "pow2":
+            part = 1 - (1 - part) ** 2
         return self.first + (self.last - self.first) * part
 
 
@@ -66,7 +73,9 @@ def join(written: list[Written], what: str, total: int) -> tuple[Ramp, ...]:
 def ramp(item: Written, after: int) -> Ramp:
     phase, first, last = item
     end = after if last is None else phase.end  # one number holds until the next phase begins
-    return Ramp(phase.start, end, first, first if last is None else last, phase.curve, phase.epoch_step)
+    last = first if last is None else last
+    over = None if last == first else phase.over
+    return Ramp(phase.start, end, first, last, phase.curve, phase.epoch_step, over)
 
 
 def check_border(item: Written, after: LrPhase, what: str) -> None:

@@ -42,8 +42,9 @@ class LrPhase:
     lr1: float | None = None
     mom0: float | None = None
     mom1: float | None = None
-    curve: str = "linear"  # or 'cos'
+    curve: str = "linear"  # or 'cos', 'pow2'
     epoch_step: bool = False  # True: constant inside an epoch
+    over: tuple[int, int] | None = None  # epochs of the whole curve; None: those of this phase
     index: int = field(default=0, compare=False)  # place in the list as written, from 0
     text: str = field(default="", compare=False)  # the dict as written, shortened
 

@@ -13,6 +13,7 @@ from phases.language import LOADER_KEYS, last_epoch, parse_phases
 from phases.ramps import Ramp, lr_ramps, momentum_ramps, ramp_at
 from phases.records import DataPhase, PhaseError, shown
 from phases.source import read_source
+from phases.values import MAX_SIZE
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,14 @@ class Schedule:
         data = tuple(replace(phase, bs=max(1, round(phase.bs * factor))) for phase in self.data)
         return replace(self, data=data, batch_factor=self.batch_factor * factor)
 
+    def with_size_factor(self, factor: float) -> "Schedule":
+        """Image sizes times `factor`, to multiples of 8 and not below 32 pixels (a smaller size stays as it is)."""
+        check_factor("size", factor)
+        data = (
+            replace(phase, sz=resized(phase.sz, factor), val_sz=resized(phase.val_sz, factor)) for phase in self.data
+        )
+        return replace(self, data=tuple(data))
+
     def with_lr_factor(self, factor: float) -> "Schedule":
         """Every learning rate times `factor`."""
         check_factor("lr", factor)
@@ -112,6 +121,10 @@ class Schedule:
         if not all(math.isfinite(ramp.first) and math.isfinite(ramp.last) for ramp in lr):
             raise PhaseError(f"lr factor {factor}: the learning rates overflow. Use a smaller one.")
         return replace(self, lr=lr)
+
+
+def resized(size: int, factor: float) -> int:
+    return min(max(min(size, 32), round(size * factor / 8) * 8), MAX_SIZE)
 
 
 def check_factor(what: str, factor: float) -> None:
@@ -129,7 +142,9 @@ def reopened(data: list[DataPhase]) -> tuple[DataPhase, ...]:
 
 
 def stretched(ramp: Ramp, epochs: int, total: int) -> Ramp:
-    return replace(ramp, start=scaled(ramp.start, epochs, total), end=scaled(ramp.end, epochs, total))
+    borders = {"start": ramp.start, "end": ramp.end}
+    over = tuple(scaled(border, epochs, total) for border in ramp.over) if ramp.over else None
+    return replace(ramp, over=over, **{key: scaled(border, epochs, total) for key, border in borders.items()})
 
 
 def scaled(border: float, epochs: int, total: int) -> float:
@@ -145,7 +160,8 @@ def data_dict(phase: DataPhase) -> dict:
 def ramp_dict(ramp: Ramp, key: str) -> dict:
     ep = ramp.start if ramp.start == ramp.end else [ramp.start, ramp.end]
     value = ramp.first if ramp.first == ramp.last else [ramp.first, ramp.last]
-    return {"ep": ep, key: value, "curve": ramp.curve, "epoch_step": ramp.epoch_step}
+    over = {"over": list(ramp.over)} if ramp.over else {}
+    return {"ep": ep, key: value, "curve": ramp.curve, "epoch_step": ramp.epoch_step, **over}
 
 
 def batch_warning(schedule: Schedule, world_size: int) -> str | None:

@@ -124,7 +124,20 @@ BAD_PHASES = {
     "keep_dl": ([DATA, RATE, {**DATA, "ep": 3, "keep_dl": "yes"}], ["phase 2", "'keep_dl' must be True or False"]),
     "epoch_step": ([DATA, {**RATE, "epoch_step": 1}], ["phase 1", "'epoch_step' must be True or False"]),
     "epoch_step alone": ([{**DATA, "epoch_step": True}, RATE], ["phase 0", "'epoch_step' needs 'lr' or 'mom'"]),
-    "curve": ([DATA, {**RATE, "curve": "cosine"}], ["phase 1", "'curve' must be 'linear' or 'cos'", "'cosine'"]),
+    "curve": (
+        [DATA, {**RATE, "curve": "cosine"}],
+        ["phase 1", "'curve' must be 'linear', 'cos' or 'pow2'", "'cosine'"],
+    ),
+    "over alone": ([{**DATA, "over": (0, 9)}, RATE], ["phase 0", "'over' needs 'lr' or 'mom'"]),
+    "over one number": ([DATA, {**RATE, "over": 9}], ["phase 1", "'over' must be the (start, end)", "not 9"]),
+    "over three": ([DATA, {**RATE, "over": (0, 5, 9)}], ["phase 1", "'over' must be the (start, end)", "3 values"]),
+    "over backwards": ([DATA, {**RATE, "over": (9, 0)}], ["phase 1", "begins at 9 and ends at 0", "Write 'over'"]),
+    "over float": ([DATA, {**RATE, "over": (0, 9.5)}], ["phase 1", "'over' must be a whole number", "9.5"]),
+    "over too narrow": ([DATA, {**RATE, "over": (1, 9)}], ["phase 1", "'ep' must be a range inside 'over'"]),
+    "over of a constant": (
+        [DATA, {"ep": (0, 9), "lr": 1, "over": (0, 20)}],
+        ["phase 1", "'over' needs a curve, but no value is a range"],
+    ),
     "keep_dl first": ([{"ep": 0, "bs": 5, "keep_dl": True}, RATE], ["phase 0", "'keep_dl'", "here is none"]),
     "keep_dl other sz": (
         [DATA, RATE, {"ep": 3, "sz": 224, "bs": 5, "keep_dl": True}],

@@ -160,6 +160,35 @@ def test_cosine_curve():
     assert values == pytest.approx([1.0, 0.6 + 0.4 * half, 0.6, 0.6 - 0.4 * half, 0.2])
 
 
+def test_square_curve_is_steep_first():
+    schedule = Schedule.parse([DATA, {"ep": (0, 4), "lr": (1.0, 0.2), "curve": "pow2"}])
+    values = [schedule.lr_at(position) for position in (0, 1, 2, 3, 4)]
+    assert values == pytest.approx([0.2 + 0.8 * (1 - position / 4) ** 2 for position in range(5)])
+
+
+@pytest.mark.parametrize("curve", ["linear", "cos", "pow2"])
+def test_a_piece_of_a_curve_is_the_curve_there(curve):
+    whole = Schedule.parse([DATA, {"ep": (0, 8), "lr": (1.0, 0.1), "curve": curve}])
+    pieces = [{"ep": ep, "lr": (1.0, 0.1), "curve": curve, "over": (0, 8)} for ep in ((0, 3), (3, 5), (5, 8))]
+    cut = Schedule.parse([DATA, *pieces])
+    shown = Schedule.parse([DATA, {"ep": (0, 2), "lr": 7}, {**pieces[1], "ep": (2, 6)}])
+    for position in (0.5, 1, 2.5, 3, 4.25, 6, 8):
+        assert cut.lr_at(position) == pytest.approx(whole.lr_at(position), rel=1e-12)
+    assert shown.total_epochs == 6 and shown.lr_at(2) == 7
+    assert shown.lr_at(5.5) == whole.lr_at(5.5) and shown.lr_at(6) == whole.lr_at(6)
+    for schedule in (cut, shown):
+        assert Schedule.parse(json.loads(json.dumps(schedule.phases))) == schedule
+
+
+def test_compressed_keeps_the_piece_of_the_curve():
+    rates = [{"ep": (0, 5), "lr": (0.1, 1.0)}, {"ep": (5, 100), "lr": (1.0, 0.0), "curve": "cos", "over": (0, 100)}]
+    schedule = Schedule.parse([DATA, *rates])
+    short = schedule.compressed(20)
+    assert short.lr[1].over == (0, 20)
+    for epoch in range(1, 101):
+        assert short.lr_at(epoch / 5) == pytest.approx(schedule.lr_at(epoch), rel=1e-9, abs=1e-15)
+
+
 def test_momentum_has_its_own_phases():
     schedule = Schedule.parse("alibaba-1")
     assert [schedule.momentum_at(position) for position in (0, 5, 21)] == pytest.approx([0.96, 0.90, 0.96])
@@ -190,12 +219,13 @@ def random_phases(draw: random.Random) -> list[dict]:
     for key, limit in (("lr", 3.0), ("mom", 0.99)):
         cuts = borders(draw, total)
         for start, end in pairwise(cuts):
-            curve = {"curve": draw.choice(["linear", "cos"]), "epoch_step": draw.random() < 0.2}
+            curve = {"curve": draw.choice(["linear", "cos", "pow2"]), "epoch_step": draw.random() < 0.2}
             if end < total and draw.random() < 0.3:
                 phases.append({"ep": start, key: draw.random() * limit, **curve})
             else:
                 pair = (draw.choice([0, draw.random() * limit]), draw.choice([0.0, draw.random() * limit]))
-                phases.append({"ep": (start, end), key: pair, **curve})
+                over = {"over": (max(0, start - draw.randint(0, 3)), end + draw.randint(0, 3))}
+                phases.append({"ep": (start, end), key: pair, **curve, **(over if draw.random() < 0.3 else {})})
     draw.shuffle(phases)
     return phases
 

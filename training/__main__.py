@@ -71,7 +71,12 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def recipes(arguments: list[str]) -> int:
-    Parser(prog="python -m training recipes", description="List the recipes.").parse_args(arguments)
+    parser = Parser(prog="python -m training recipes", description="List the recipes.")
+    parser.add_argument("--markdown", action="store_true", help="as docs/recipes.md, with sources and differences")
+    if parser.parse_args(arguments).markdown:
+        from training.recipe_table import recipes_markdown
+
+        return show(recipes_markdown())
     return show("\n".join(recipe_lines()))
 
 

@@ -55,6 +55,7 @@ class Config:
     # schedule changes
     epochs: int = option(0, "compress the schedule proportionally to this many epochs; 0: as written")
     batch_size: int = option(0, "scale every phase's batch so that the first is this; 0: as written")
+    size_factor: float = option(1.0, "scale every image size, to multiples of 8 and at least 32: for a trial")
     start_epoch: int = option(0, "epoch (from 0) to begin at: those before are skipped")
     short_epoch: bool = option(False, "end every epoch after 11 steps: for a trial, not for a result")
     scale_lr: bool = option(False, "scale learning rates with the global batch against the preset's own")

@@ -35,16 +35,19 @@ def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {
+            "name": "weights",
             "params": [p for p in trained if id(p) not in small | head],
             "lr_factor": 1.0,
             "weight_decay": config.weight_decay,
         },
         {
+            "name": "norms and biases",
             "params": [p for p in trained if id(p) in small],
             "lr_factor": config.bias_lr,
             "weight_decay": 0.0 if config.no_bn_wd else config.weight_decay,
         },
         {
+            "name": "last linear layer",
             "params": [p for p in trained if id(p) in head],
             "lr_factor": config.head_lr,
             "weight_decay": config.weight_decay,
@@ -105,7 +108,7 @@ def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
     from timm.optim import Muon  # imports all of timm
 
     return Muon(
-        [{"params": filters, "lr_factor": 1.0, "normalise": True}],
+        [{"name": "convolutions", "params": filters, "lr_factor": 1.0, "normalise": True}],
         lr=0.0,
         momentum=config.muon_momentum,
         nesterov=True,

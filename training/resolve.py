@@ -1,4 +1,4 @@
-"""From the flags to the schedule that runs, and its dry run. No torch."""
+"""From the flags to the schedule that runs, and its dry run. No torch, but for the dry run's estimate."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -6,12 +6,14 @@ from pathlib import Path
 
 from data_prep import DataError, load_manifest
 from dawn import read_run
-from phases import Schedule, batch_warning
+from phases import Schedule, batch_warning, load_preset
 from phases.table import schedule_table
 from training.config import Config
 from training.dataset import folders_of
 from training.outcome import ConfigError, Ended, Outcome
 from training.run_folder import LOG, RESUMABLE, ending, interrupted_folder
+
+IMAGENET_CLASSES = 1000
 
 
 def gone_on(config: Config, restarts: int) -> Config:
@@ -38,7 +40,7 @@ def final_outcome(folder: Path) -> Outcome | None:
 
 
 def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], None]) -> Schedule:
-    """--phases with --batch-size, --scale-lr and --epochs applied. Raises: PhaseError.
+    """--phases with --batch-size, --size-factor, --scale-lr and --epochs applied. Raises: PhaseError.
 
     Another global batch than the schedule's own is warned about, or with --scale-lr answered by the linear rule
     (arXiv:1706.02677, 2.1).
@@ -48,6 +50,8 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
         schedule = schedule.with_batch_size(config.batch_size)
     if config.resume and config.allow_elastic:
         schedule = with_world_size(schedule, saved_world_size(config), world_size)
+    if config.size_factor != 1:
+        schedule = schedule.with_size_factor(config.size_factor)
     if config.scale_lr:
         schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or schedule.batch_factor)
     elif warning := batch_warning(schedule, world_size):
@@ -72,14 +76,21 @@ def with_world_size(schedule: Schedule, before: int, now: int) -> Schedule:
 
 
 def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
-    """The resolved configuration, the schedule's table (steps and images where the dataset is there), and a line for
-    every folder that is missing."""
+    """The resolved configuration, the schedule's table (steps and images where the dataset is there), parameter groups
+    and arithmetic, and a line for every folder that is missing. Without the dataset the estimate is for the images of
+    the preset and for 1,000 classes."""
+    from training.estimate import model_report  # imports torch
+
     folders, missing = {}, []
     for folder in folders_of(config, schedule):
         try:
             folders[folder] = load_manifest(folder)
         except DataError as error:
             missing.append(f"MISSING: {error}")
-    images = next((manifest.splits["train"].images for manifest in folders.values()), None)
+    found = next(iter(folders.values()), None)
+    images = found.splits["train"].images if found else None
+    classes = len(found.classes) if found else IMAGENET_CLASSES
+    expected = images if found or not schedule.preset else load_preset(schedule.preset)["images"]
+    model = model_report(config, schedule, world_size, expected, classes)
     settings = [f"{name:18} {value}" for name, value in asdict(config).items() if value not in ("", None)]
-    return "\n".join([*settings, "", schedule_table(schedule, world_size, images), *missing])
+    return "\n".join([*settings, "", schedule_table(schedule, world_size, images), "", model, *missing])

@@ -11,6 +11,7 @@ RANGES = (
     ("seed", 0, 2**63 - 1),
     ("epochs", 0, 100_000),
     ("batch_size", 0, 10**9),
+    ("size_factor", 0.01, 16),
     ("start_epoch", 0, 100_000),
     ("accumulate", 1, 10**6),
     ("loss_scale", 0, 2**24),
