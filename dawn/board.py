@@ -69,10 +69,11 @@ def ordinal(number: int) -> str:
 
 
 def board_table(board: Board) -> Table:
-    header = ("rank", "time", "cost", "entry", "model", "hardware", "date", "epoch", "accuracy, %", "")
+    header = ("rank", "", "time", "cost", "entry", "model", "hardware", "date", "epoch", "accuracy, %")
     rows = [
         (
             str(rank),
+            f"<- {MARK}" if entry is board.run else "",  # here, so that a narrow window shows it
             duration(entry.seconds),
             "-"
             if entry.dollars is None
@@ -85,7 +86,6 @@ def board_table(board: Board) -> Table:
             entry.day or "-",
             plain(entry.epoch, 8) or "-",
             "-" if entry.percent is None else f"{entry.percent:.3f}",
-            f"<- {MARK}" if entry is board.run else "",
         )
         for rank, entry in board.ranked
     ]
