@@ -285,7 +285,7 @@ def test_command_makes_one_page_of_one_or_more_runs(tmp_path, capsys, monkeypatc
     ("arguments", "words"),
     [
         (["--out", "x.html", "--author", "me"], "--author"),
-        (["--out", "none/x.html"], "--out"),
+        (["--out", "none/x.html"], "in a folder that is there"),
         (["RUN"], "given twice"),
         (["none"], "none"),
         (["--out", "x.html", "--cost-per-hour=-1"], "cost per hour"),
