@@ -1,6 +1,7 @@
 """The command `dawn-report`, also `python -m dawn`: reports of runs, made from their run.jsonl."""
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 
@@ -44,10 +45,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code of the command, or 2 with one line `error: ...` for bad input."""
+    """The exit code of the command, 2 with one line `error: ...` for bad input, 1 where the reader has gone (head)."""
     try:
         args = parser().parse_args(argv)
-        return COMMANDS[args.command].run(args) or 0
+        code = COMMANDS[args.command].run(args) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush at the end succeeds
+        return 1
     except RunError as error:
         print("error:", plain(" ".join(str(error).split()), MOST_TEXT), file=sys.stderr)
         return 2

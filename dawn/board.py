@@ -10,9 +10,9 @@ from dawn.tables import Table, html_table, markdown_table, markdown_text, plain
 from dawn.tasks import target_text
 
 STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#1c2430;"
+    "body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:86rem;padding:0 1rem;color:#1c2430;"
     "background:#fff}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "th,td{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid #d5dae1;white-space:nowrap}"
+    "th,td{text-align:left;padding:.25rem .7rem .25rem 0;border-bottom:1px solid #d5dae1;white-space:nowrap}"
     "td:nth-child(2):last-child{white-space:normal;min-width:14rem}.scroll{overflow-x:auto}"
     "h2{font-size:1.1rem;margin-top:2rem}p{max-width:50rem}"
     "@media(prefers-color-scheme:dark){body{color:#e4e8ee;background:#14181f}th,td{border-color:#39414d}}"
@@ -69,10 +69,11 @@ def ordinal(number: int) -> str:
 
 
 def board_table(board: Board) -> Table:
-    header = ("rank", "time", "cost", "entry", "model", "hardware", "date", "epoch", "accuracy, %", "")
+    header = ("rank", "", "time", "cost", "entry", "model", "hardware", "date", "epoch", "accuracy, %")
     rows = [
         (
             str(rank),
+            f"<- {MARK}" if entry is board.run else "",  # here, so that a narrow window shows it
             duration(entry.seconds),
             "-"
             if entry.dollars is None
@@ -85,7 +86,6 @@ def board_table(board: Board) -> Table:
             entry.day or "-",
             plain(entry.epoch, 8) or "-",
             "-" if entry.percent is None else f"{entry.percent:.3f}",
-            f"<- {MARK}" if entry is board.run else "",
         )
         for rank, entry in board.ranked
     ]

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from dawn.records import Row
+from dawn.records import Row, device_count
 from dawn.run import Run
 from dawn.runlog import RunError
 from dawn.spans import spans
@@ -89,8 +89,7 @@ def _hardware(run: Run) -> str:
 
 
 def _hardware_text(hardware: dict[str, Any]) -> str:
-    count = hardware.get("count")
-    many = f"{count} x " if type(count) is int and count > 1 else ""
+    many = f"{count} x " if (count := device_count(hardware)) > 1 else ""
     cores, memory = hardware.get("cores"), hardware.get("memory_gib")
     details = [f"{cores} CPU cores"] * (cores is not None) + [f"{memory} GiB memory"] * (memory is not None)
     return ", ".join([f"{many}{hardware['name']}", *details])

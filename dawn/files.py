@@ -6,6 +6,8 @@ from pathlib import Path
 
 from dawn.runlog import RunError
 
+REMEDY = "Choose another place, in a folder that is there."
+
 
 def write_atomic(path: Path, data: bytes) -> Path:
     """Replace `path` by `data` in one step; its folder must exist. RunError, one line, when the system refuses.
@@ -24,7 +26,7 @@ def write_atomic(path: Path, data: bytes) -> Path:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise RunError(f"{path}: cannot be written ({error.strerror}). Choose another place with --out.") from None
+        raise RunError(f"{path}: cannot be written ({error.strerror}). {REMEDY}") from None
     return path
 
 
@@ -32,7 +34,7 @@ def write_device(path: Path, data: bytes) -> Path:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}). Choose another place with --out.") from None
+        raise RunError(f"{path}: cannot be written ({error.strerror}). {REMEDY}") from None
     return path
 
 
@@ -41,4 +43,4 @@ def remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"{path}: cannot be removed ({error.strerror}). Choose another place with --out.") from None
+        raise RunError(f"{path}: cannot be removed ({error.strerror}). {REMEDY}") from None

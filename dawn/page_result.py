@@ -5,7 +5,7 @@ from dawn.page_data import Shown
 from dawn.page_html import Cell, facts, note, section, table, text
 from dawn.page_sections import CLOCK_MEANINGS
 from dawn.page_words import clock_text, result_in_words
-from dawn.records import CLOCKS, Row
+from dawn.records import CLOCKS, Row, device_count
 from dawn.run import Run
 from dawn.tables import plain
 from dawn.tasks import METRIC_NAMES, target_text
@@ -29,8 +29,7 @@ def header(shown: list[Shown]) -> str:
 
 def _kind(run: Run) -> str:
     hardware, start = run.latest.hardware, run.start
-    count = hardware.get("count")
-    many = f"{count} x " if type(count) is int and count > 1 else ""
+    many = f"{count} x " if (count := device_count(hardware)) > 1 else ""
     return f"{start.model}, {start.precision}, {many}{hardware['name']}, PyTorch {run.latest.versions['torch']}"
 
 

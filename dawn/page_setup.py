@@ -5,6 +5,8 @@ from dawn.page_data import Shown
 from dawn.page_html import details, facts, note, section, table
 from dawn.page_sections import grouped
 
+LONGEST_SETTING = 40  # characters of a value in the table of differences
+
 
 def setup_section(shown: list[Shown]) -> str:
     inside = _differences(shown) if len(shown) > 1 else ""
@@ -31,8 +33,17 @@ def _differences(shown: list[Shown]) -> str:
     unequal = [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
     if not unequal:
         return note("All runs have the same configuration.")
-    rows = [[item.name, *(str(item.run.start.config.get(name, "-")) for name in unequal)] for item in shown]
-    return note("Settings in which the runs differ:") + table(("run", *unequal), [("", rows)], "Settings that differ")
+    columns = [_short([str(config.get(name, "-")) for config in configs]) for name in unequal]
+    rows = [[item.name, *(column[i] for column in columns)] for i, item in enumerate(shown)]
+    words = "Settings in which the runs differ (long values are numbered and stand in full below):"
+    return note(words) + table(("run", *unequal), [("", rows)], "Settings that differ")
+
+
+def _short(values: list[str]) -> list[str]:
+    """Long values, such as schedules, differ where a table does not show it: their numbers, equal for equal ones."""
+    kinds = list(dict.fromkeys(values))
+    long = max(map(len, values)) > LONGEST_SETTING
+    return [f"no. {kinds.index(value) + 1}" if long else value for value in values]
 
 
 def checks_section(shown: list[Shown]) -> str:

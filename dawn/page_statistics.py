@@ -14,23 +14,27 @@ def statistics_section(shown: list[Shown]) -> str:
     """Empty for one run. Runs that differ in more than the seed are never thrown together."""
     if len(shown) == 1:
         return ""
-    parts = [_part(group) for group in groups([item.run for item in shown])]
+    found = groups(shown)
+    parts = [_part(group, len(found) > 1) for group in found]
     words = "Over the runs with the same settings but for the seed; a miss is an endless time, not one left out."
     return section("statistics", "Statistics", note(words) + "".join(parts))
 
 
-def groups(runs: list[Run]) -> list[list[Run]]:
+def groups(shown: list[Shown]) -> list[list[Shown]]:
     """Runs of one recipe each, in the order of their first run."""
-    found: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        found.setdefault(recipe_key(run), []).append(run)
+    found: dict[tuple[str, ...], list[Shown]] = {}
+    for item in shown:
+        found.setdefault(recipe_key(item.run), []).append(item)
     return list(found.values())
 
 
-def _part(runs: list[Run]) -> str:
+def _part(group: list[Shown], by_name: bool) -> str:
+    """by_name: say which runs these are; the headings of two settings of a recipe can be the same."""
+    runs = [item.run for item in group]
     start, many = runs[0].start, counted(len(runs), "run")
     wanted = "no target" if start.target is None else f"target {target_text(start.metric, start.target)}"
     heading = f"<h3>{text(f'{start.recipe} on {start.task}, {start.model}: {many}, {wanted}')}</h3>\n"
+    heading += note(f"Runs: {'; '.join(item.name for item in group)}.") if by_name else ""
     reason = _no_study(runs)
     if reason:
         return heading + note(f"No statistics: {reason}.")

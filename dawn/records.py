@@ -127,6 +127,12 @@ class Stop:
     seconds: dict[str, float]
 
 
+def device_count(hardware: dict[str, Any]) -> int:
+    """Of the logged hardware; 1 where the log holds no usable number."""
+    count = hardware.get("count")
+    return count if type(count) is int and count > 1 else 1
+
+
 def start_record(fields: Fields) -> Start:
     words = ("run_id", "task", "recipe", "model", "precision", "config_hash")
     notes = ("page_cache", "compile_cache", "clock_definition")

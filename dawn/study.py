@@ -133,7 +133,8 @@ def _notes(trials: list[Trial]) -> list[str]:
         notes.append(f"cut off before the end, censored in the median, left out of rates: seed {', '.join(cut)}")
     ended = [t for t in trials if t.outcome != CENSORED]
     if 0 < len(ended) < 6:
-        notes.append(f"{counted(len(ended), 'run')} cannot give a 95 % interval of the median; 6 are the least")
+        verb = "gives" if len(ended) == 1 else "give"
+        notes.append(f"{counted(len(ended), 'run')} {verb} no 95 % interval of the median; 6 are the least")
     looks = sorted({t.evaluations for t in ended})
     if looks and looks[-1] > 1:
         late = [t for t in ended if t.reached_at_end is not None]

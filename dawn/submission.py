@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from dawn.entry import entry, entry_text
 from dawn.files import write_atomic
+from dawn.records import device_count
 from dawn.run import Run
 from dawn.runlog import RunError
 from dawn.tasks import TASKS
@@ -64,9 +65,7 @@ def file_stem(run: Run, details: Details) -> str:
 
 def hardware_tag(hardware: dict[str, Any]) -> str:
     """As in `8xNVIDIA-H100`."""
-    count = hardware.get("count")
-    many = count if type(count) is int and count > 1 else 1
-    return f"{many}x{hardware['name']}"
+    return f"{device_count(hardware)}x{hardware['name']}"
 
 
 def safe(text: str) -> str:

@@ -273,7 +273,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "no such folder" in refused(capsys, "board", tmp_path / "none")
     assert "no entry found" in refused(capsys, "board", tmp_path)
     assert "--out" in refused(capsys, "board", "--historical", "--out", "x.pdf")
-    assert "--out" in refused(capsys, "board", "--historical", "--out", tmp_path / "none" / "x.md")
+    assert "cannot be written" in refused(capsys, "board", "--historical", "--out", tmp_path / "none" / "x.md")
     assert "--target" in refused(capsys, "board", "--historical", "--target", "90")
     assert "--target" in refused(capsys, "board", "--historical", "--task", "CIFAR10", "--target", "nan")
     assert "No such file" in refused(capsys, "board", "--historical", "--run", tmp_path / "none")

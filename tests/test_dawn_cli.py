@@ -43,6 +43,14 @@ def test_each_command_makes_the_same_file_again(tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
 
 
+def test_a_reader_that_has_gone_is_no_crash():
+    """As in `board --historical | head -1`."""
+    command = [sys.executable, "-m", "dawn", "board", "--historical"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1
+
+
 def test_default_place_is_beside_the_log(tmp_path, capsys):
     scripted_run(tmp_path)
     assert main(["tsv", str(tmp_path / "run.jsonl")]) == main(["chart", str(tmp_path)]) == 0
@@ -96,7 +104,7 @@ def test_bad_place_is_one_line(tmp_path, capsys):
         ("entry", "file"),
         ("report", "none"),
     ):
-        assert "--out" in refused(capsys, command, tmp_path, "--out", tmp_path / out)
+        assert str(tmp_path / out) in refused(capsys, command, tmp_path, "--out", tmp_path / out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "run.jsonl"]  # no temporary files
 
 

@@ -304,7 +304,7 @@ def test_import_prints_or_writes(tmp_path, capsys):
 def test_bad_place_is_one_line(tmp_path, capsys, out):
     (tmp_path / "log").write_text(TEXTS["tsv"])
     assert main(["import", str(tmp_path / "log"), "--out", str(tmp_path / out)]) == 2
-    assert "--out" in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert str(tmp_path / out) in capsys.readouterr().err and [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 def test_a_name_cannot_leave_the_folder(tmp_path, capsys):

@@ -186,7 +186,17 @@ def test_two_sets_of_the_same_seeds_are_told_apart_by_their_folders(tmp_path):
     page = made(*folders)
     places = ["slow/seed-0", "slow/seed-1", "fast/seed-0", "fast/seed-1"]
     assert [run["name"] for run in data_of(page)["runs"]] == [f"cifar10-94, seed {p[-1]} ({p})" for p in places]
-    assert all(f"\t{place}\t" in Reader(page).words for place in places)
+    words = Reader(page).words
+    assert all(f"\t{place}\t" in words for place in places)
+    assert "Runs: cifar10-94, seed 0 (fast/seed-0); cifar10-94, seed 1 (fast/seed-1)." in words
+
+
+def test_schedules_that_differ_at_their_end_are_numbered(tmp_path):
+    schedules = [[{"ep": 0, "sz": 24, "bs": 1000}, {"ep": [0, 5], "lr": [1.0, end]}] for end in (0.0, 0.1, 0.0)]
+    configs = [{"ema": i, "phases": phases} for i, phases in enumerate(schedules)]
+    folders = [scripted_run(tmp_path / str(i), config=config) for i, config in enumerate(configs)]
+    words = Reader(made(*folders)).words
+    assert all(f"({i})\t{i}\tno. {number}" in words for i, number in enumerate((1, 2, 1)))
 
 
 def test_sentences_that_begin_with_a_number_stand_on_the_left(tmp_path):
@@ -275,7 +285,7 @@ def test_command_makes_one_page_of_one_or_more_runs(tmp_path, capsys, monkeypatc
     ("arguments", "words"),
     [
         (["--out", "x.html", "--author", "me"], "--author"),
-        (["--out", "none/x.html"], "--out"),
+        (["--out", "none/x.html"], "in a folder that is there"),
         (["RUN"], "given twice"),
         (["none"], "none"),
         (["--out", "x.html", "--cost-per-hour=-1"], "cost per hour"),
