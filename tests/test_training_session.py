@@ -21,9 +21,11 @@ from phases import DataPhase, Schedule
 from training.__main__ import main
 from training.config import Config
 from training.device import Env
+from training.evaluate import Counts
 from training.flags import config_from
 from training.loaders import open_loader
 from training.resolve import resolved_schedule
+from training.trainer import warn_of_guessing
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TWO_FOLDERS = (
@@ -181,3 +183,12 @@ def test_short_epochs_are_eleven_steps_and_a_trial(toy, tmp_path, capsys):
     row = read_run(tmp_path / "run").rows[0]
     assert (row.steps, row.images) == (11, 220) and row.lr == pytest.approx((0.01, 0.11))  # of an epoch of 12 steps
     assert "its epochs were cut short" in capsys.readouterr().out
+
+
+def test_an_accuracy_of_guessing_is_told(toy, tmp_path, capsys):
+    """10 of 60 in 6 classes; an early epoch may look like that."""
+    with tiny_job(toy, tmp_path / "run") as job:
+        for epoch, correct in ((0, 10), (1, 11), (1, 10)):
+            warn_of_guessing(job, epoch, Counts(correct, 50, 60, 5))
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(told) == 1 and "16.67 % top-1 in epoch 2 is what guessing among 6 classes gives" in told[0]

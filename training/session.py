@@ -177,6 +177,7 @@ def start_job(
         stop,
         faults,
         EnergyMeter(env),
+        len(dataset.classes),
         saved_images=state.images_seen,
     )
 

@@ -11,7 +11,7 @@ from training.checkpoint import Saver
 from training.config import Config
 from training.device import Env
 from training.energy import EnergyMeter
-from training.environment import peak_memory_bytes
+from training.epoch_row import write_epoch
 from training.evaluate import Counts, evaluate
 from training.faults import Faults
 from training.interrupt import StopSignal
@@ -45,6 +45,7 @@ class Job:
     stop: StopSignal
     faults: Faults
     energy: EnergyMeter
+    classes: int
     history: list[tuple[int, float]] = field(
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
@@ -168,7 +169,17 @@ def validate(job: Job, epoch: int) -> Counts:
         job.env.group,
     )
     job.history.append((epoch, counts.percent(job.config.metric)))
+    warn_of_guessing(job, epoch, counts)
     return counts
+
+
+def warn_of_guessing(job: Job, epoch: int, counts: Counts) -> None:
+    """Wrong labels and a dead schedule look like this (a validation of few images may, too, in an early epoch)."""
+    if epoch and counts.correct1 * job.classes <= counts.images:
+        job.book.say(
+            f"warning: {counts.percent('top1'):.2f} % top-1 in epoch {epoch + 1} is what guessing among {job.classes} "
+            "classes gives. Are the labels right (data_prep check), and the learning rates?"
+        )
 
 
 def poll(job: Job) -> Iterator[Batch]:
@@ -211,36 +222,3 @@ def save_if_due(job: Job) -> None:
     if job.env.group.soon("save", late and job.env.rank == 0 and job.state.images_seen > job.saved_images):
         with job.state.clock.during("checkpoint"):
             save(job)
-
-
-def write_epoch(job: Job, epoch: int, counts: Counts | None) -> None:
-    """The epoch's line in run.jsonl and everything made from it."""
-    state, phase, steps = job.state, job.loader.phase, job.steps
-    ends = [epoch + 1 / job.loader.steps, epoch + steps / job.loader.steps]
-    validation = counts and {
-        **counts._asdict(),
-        "size": phase.val_sz,
-        "tta": job.config.tta,
-        "weights": "ema" if state.average is not None else "model",
-    }
-    row = {
-        "epoch": epoch,
-        "size": phase.sz,
-        "batch_size": phase.bs,
-        "global_batch_size": job.global_batch,
-        "steps": steps,
-        "images": steps * job.global_batch,
-        "images_seen": state.images_seen,
-        "lr": [job.schedule.lr_at(e) for e in ends],
-        "momentum": [
-            job.schedule.momentum_at(e) if job.schedule.momentum_at(e) is not None else job.config.momentum
-            for e in ends
-        ],
-        "train_loss": float(job.env.group.sum(state.loss_sum.clone())) / steps / job.env.world_size,
-        "skipped_steps": int(state.skipped),
-        "validation": validation,
-        **state.clock.lap(),
-        "peak_memory_bytes": peak_memory_bytes(job.env),
-        "energy_joules": job.energy.lap(),
-    }
-    job.book.epoch(row, counts)
