@@ -245,6 +245,16 @@ def test_twenty_runs_of_a_hundred_epochs_stay_small(tmp_path, monkeypatch):
     assert all(0 < len(numbers) <= MOST_STEPS / 20 and numbers[-1] > 4900 for numbers in steps)
 
 
+def test_historical_results_can_be_read_without_a_mouse(tmp_path):
+    """As every other number of a chart, and with the entry that each is from."""
+    words = Reader(made(scripted_run(tmp_path / "run"))).words
+    line = next(line for line in words.splitlines() if line.startswith("\tDavid Page"))
+    assert line.split("\t")[2:6] == ["2018-11-06", "1 V100 (p3.2xlarge)", "0.0206", "94 or more"]
+    assert "\tCIFAR10/train/" in line
+    other = scripted_run(tmp_path / "other", task="toy")
+    assert "Historical results" not in Reader(made(other)).words
+
+
 def test_historical_results_only_of_the_same_task(tmp_path):
     assert "David Page" in str(data_of(made(scripted_run(tmp_path / "cifar")))["history"])
     assert data_of(made(scripted_run(tmp_path / "toy", task="toy")))["history"] == []
