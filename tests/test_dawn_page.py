@@ -107,6 +107,18 @@ def test_energy_and_memory_are_told_where_the_log_has_them(tmp_path):
     assert "energy" not in Reader(made(plain)).words and "2.000000" in Reader(made(tmp_path / "metered", plain)).words
 
 
+def test_a_run_that_began_at_a_later_epoch_is_shown_from_there(tmp_path):
+    """--start-epoch: its first row is not epoch 1, so an epoch is no place among the rows."""
+    script = Metered(tmp_path, config={"start_epoch": 2})
+    for epoch in (2, 3, 4):
+        script.epoch(epoch, CORRECT[epoch])
+    script.stop()
+    page = made(tmp_path)
+    (shown,) = data_of(page)["runs"]
+    assert shown["epochs"]["epoch"] == [3, 4, 5] and shown["hit"] == 1
+    assert "reached in epoch 4" in Reader(page).words and "1.000000 kWh" in Reader(page).words  # two epochs of 0.5 kWh
+
+
 def test_every_chart_has_a_text_alternative_and_a_table(tmp_path):
     page = made(long_run(tmp_path, epochs=4))
     tags = Reader(page).tags
