@@ -63,12 +63,13 @@ def in_order(runs: list[tuple[Run, tuple[Step, ...]]]) -> list[tuple[Run, tuple[
 
 def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve] = ()) -> bytes:
     """price: US dollars per hour of the hardware; with it the page has costs. curves: drawn behind the runs."""
-    data = page_data(shown, price) | {"history": history(shown), "curves": [curve_data(curve) for curve in curves]}
+    old = history(shown)
+    data = page_data(shown, price) | {"history": old, "curves": [curve_data(curve) for curve in curves]}
     most = MOST_STEPS // len(shown)
     body = [
         page_result.header(shown), "<main>\n", page_result.result_section(shown, price),
         page_statistics.statistics_section(shown), controls(data),
-        page_sections.time_section(shown), page_sections.epochs_section(shown, curves),
+        page_sections.time_section(shown, old), page_sections.epochs_section(shown, curves),
         page_sections.ledger_section(shown), page_sections.speed_section(shown), page_sections.schedule_section(shown),
         page_sections.steps_section(shown, most), page_setup.checks_section(shown),
         page_setup.setup_section(shown), "</main>\n",
@@ -98,12 +99,14 @@ def _options(choices: list[tuple[str, str]]) -> str:
 
 
 def history(shown: list[Shown]) -> list[dict[str, Any]]:
-    """Historical results of the tasks of these runs, about the metric that the page shows first."""
+    """Historical results of the tasks of these runs, about the metric that the page shows first. `percent` is the
+    target where only the time is known (`measured` is false)."""
     tasks = {item.run.start.task for item in shown}
     known = json.loads(files("dawn").joinpath("historical.json").read_text(encoding="utf-8"))["results"]
     wanted = [old for old in known if old["task"] in tasks and old["metric"] == shown[0].run.start.metric]
-    names = ("name", "date", "hardware", "seconds", "cost_per_hour")
-    return [{n: old[n] for n in names} | {"percent": old["percent"] or old["target"]} for old in wanted]
+    names = ("name", "date", "hardware", "seconds", "cost_per_hour", "source")
+    points = [{"percent": old["percent"] or old["target"], "measured": old["percent"] is not None} for old in wanted]
+    return [{n: old[n] for n in names} | point for old, point in zip(wanted, points, strict=True)]
 
 
 def _document(title: str, body: str, data: dict[str, Any]) -> str:

@@ -126,12 +126,12 @@ function accuracyTraces(view, data, state, xOf, xName) {
   const traces = [], name = METRIC_NAMES[state.metric];
   for (const { run, index } of runsShown(data, state)) {
     const x = xOf(run), y = run.epochs[state.metric];
-    const custom = y.map((_, i) => [i + 1, run.epochs.size[i]]);
+    const custom = y.map((_, i) => [run.epochs.epoch[i], run.epochs.size[i]]);
     traces.push(line(view, run, index, x, y, `epoch %{customdata[0]}, %{customdata[1]} px<br>${name} %{y:.3f} %<br>${xName}`, { customdata: custom }));
     if (run.hit === null || run.metric !== state.metric) continue;
     const marker = { symbol: "star", size: 17, color: view.colour("--hit"), line: { color: view.colour("--paper"), width: 1.5 } };
     traces.push({ type: "scatter", mode: "markers", x: [x[run.hit]], y: [y[run.hit]], marker, meta: plainText(run.name), name: "target reached",
-      customdata: [[run.hit + 1]], hovertemplate: `%{meta}<br>target reached in epoch %{customdata[0]}<br>${name} %{y:.3f} %<br>${xName}<extra></extra>` });
+      customdata: [[run.epochs.epoch[run.hit]]], hovertemplate: `%{meta}<br>target reached in epoch %{customdata[0]}<br>${name} %{y:.3f} %<br>${xName}<extra></extra>` });
   }
   return traces;
 }
@@ -187,11 +187,11 @@ function historyTrace(view, data, state, unit) {
 function epochBorders(phase) { return [phase.first, phase.end]; }
 
 function lastEpoch(data, state) {
-  return Math.max(1, ...runsShown(data, state).map(({ run }) => run.epochs.size.length));
+  return Math.max(1, ...runsShown(data, state).flatMap(({ run }) => run.epochs.epoch.slice(-1)));
 }
 
 function epochsChart(view, data, state) {
-  const traces = accuracyTraces(view, data, state, (run) => run.epochs.size.map((_, i) => i + 1), "");
+  const traces = accuracyTraces(view, data, state, (run) => run.epochs.epoch, "");
   traces.unshift(...curveLines(view, data, state, (curve) => curve.epoch, "epoch %{x}"));
   const end = Math.max(lastEpoch(data, state), ...traces.flatMap((trace) => trace.x));
   const layout = layoutOf(view, view.narrow ? 340 : 400, phaseBands(view, data, state, epochBorders, end, (phase) => `${phase.size} px`));
@@ -250,7 +250,7 @@ function speedChart(view, data, state) {
     ["images/s", (run) => run.epochs.rate, { rangemode: "tozero", hover: ".1f" }],
     ["data wait", (run) => run.epochs.wait, { rangemode: "tozero", tickformat: ".0%", hover: ".2%" }],
   ];
-  const figure = stacked(view, data, state, rows, (run) => run.epochs.size.map((_, i) => i + 1), "epochs trained", "epoch %{x}", "lines+markers", VERDICT_GAP);
+  const figure = stacked(view, data, state, rows, (run) => run.epochs.epoch, "epochs trained", "epoch %{x}", "lines+markers", VERDICT_GAP);
   const end = lastEpoch(data, state), words = (phase) => phase.verdict.replace("the ", "").replace(" limits", "<br>limits");
   Object.assign(figure.layout, phaseBands(view, data, state, epochBorders, end, words));
   figure.layout.annotations = figure.layout.annotations.filter((annotation) => !annotation.textangle);
@@ -271,7 +271,7 @@ function scheduleChart(view, data, state) {
   ];
   const xOf = (run) => {
     let done = 0;
-    return run.epochs.steps.flatMap((steps, i) => (inSteps ? [done, (done += steps)] : [i, i + 1]));
+    return run.epochs.steps.flatMap((steps, i) => (inSteps ? [done, (done += steps)] : [run.epochs.epoch[i] - 1, run.epochs.epoch[i]]));
   };
   const name = inSteps ? "training steps" : "epochs trained";
   const figure = stacked(view, data, state, rows, xOf, name, `%{x} ${name}`, "lines");

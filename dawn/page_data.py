@@ -67,7 +67,7 @@ def run_data(item: Shown, most_steps: int) -> dict[str, Any]:
         "name": item.name,
         "metric": run.start.metric,
         "target": run.start.target,
-        "hit": None if hit is None else hit.epoch,
+        "hit": None if hit is None else run.rows.index(hit),  # a place in the columns, no epoch: see --start-epoch
         "epochs": _columns(run.rows),
         "phases": [phase_data(span) for span in executed_phases(run.rows)],
         "ledger": ledger(run),
@@ -76,8 +76,9 @@ def run_data(item: Shown, most_steps: int) -> dict[str, Any]:
 
 
 def _columns(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
-    """A list per quantity, an element per epoch."""
-    columns = {name: [getattr(row, name) for row in rows] for name in ("size", "global_batch_size", "steps")}
+    """A list per quantity, an element per epoch; `epoch` counts from 1."""
+    columns = {"epoch": [row.epoch + 1 for row in rows]}
+    columns |= {name: [getattr(row, name) for row in rows] for name in ("size", "global_batch_size", "steps")}
     columns |= {name: [[short(end) for end in getattr(row, name)] for row in rows] for name in ("lr", "momentum")}
     columns |= {clock: [row.clock[clock] for row in rows] for clock in CLOCKS}
     for metric in METRICS:

@@ -100,7 +100,7 @@ def _line(item: Shown, price: float | None) -> list[Cell]:
 
 def energy_kwh(run: Run, row: Row | None) -> str | None:
     """Of all devices up to the end of this row; None where the log does not hold all of it."""
-    joules = energy_joules(run, run.rows[: row.epoch + 1]) if row else None
+    joules = energy_joules(run, [before for before in run.rows if before.epoch <= row.epoch]) if row else None
     return None if joules is None else f"{joules / JOULES_PER_KWH:.6f}"
 
 

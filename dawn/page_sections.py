@@ -35,7 +35,8 @@ def data_table(words: str, header: tuple[str, ...], groups: list[Group]) -> str:
     return details(f"{words} in numbers", table(header, groups, words), short)
 
 
-def time_section(shown: list[Shown]) -> str:
+def time_section(shown: list[Shown], old: list[dict[str, Any]]) -> str:
+    """old: the historical results that the reader can switch on."""
     alternative = f"Line chart of validation accuracy over time. {_results_in_words(shown)}"
     words = "Accuracy over time"
     header = (
@@ -51,7 +52,26 @@ def time_section(shown: list[Shown]) -> str:
         f"A star marks the first evaluation at or above the target.{shaded} Drag to zoom, double-click to go back."
     )
     inside += chart("time", alternative) + data_table(words, header, grouped(shown, _evaluations))
-    return section("accuracy-time", words, inside)
+    return section("accuracy-time", words, inside + _history_table(old))
+
+
+def _history_table(old: list[dict[str, Any]]) -> str:
+    """Closed at first; empty where no historical result is of the task of a run."""
+    if not old:
+        return ""
+    header = ("result", "day", "hardware", "hours (DAWNBench)", "accuracy %", "$ per hour", "entry")
+    names = ("name", "date", "hardware")
+    rows = [
+        [
+            *(result[name] for name in names),
+            f"{result['seconds'] / 3600:.4f}",
+            f"{result['percent']:.3f}" if result["measured"] else f"{result['percent']:g} or more",
+            number_text(result["cost_per_hour"]),
+            "/".join(result["source"].split("/")[-3:]),
+        ]
+        for result in old
+    ]
+    return details("Historical results in numbers", table(header, [("", rows)], "Historical results"))
 
 
 def _evaluations(item: Shown) -> list[list[Cell]]:

@@ -99,7 +99,8 @@ class Script:
             validation |= {"size": 32, "weights": "ema", "tta": "none", "k5": 5}
         counts = {"size": self.sizes[epoch], "batch_size": 1000, "global_batch_size": 1000}
         counts |= {"steps": 50, "images": 50000}
-        seen = {"images_seen": 50000 * (epoch + 1), "validation": validation, "peak_memory_bytes": 10**9}
+        trained = epoch + 1 - self.start["config"].get("start_epoch", 0)
+        seen = {"images_seen": 50000 * trained, "validation": validation, "peak_memory_bytes": 10**9}
         self.log.write("epoch", self.attempt, epoch=epoch, **counts, **self.ramps(epoch), **seen, **self.clock.lap())
 
     def ramps(self, epoch: int) -> dict:

@@ -107,6 +107,18 @@ def test_energy_and_memory_are_told_where_the_log_has_them(tmp_path):
     assert "energy" not in Reader(made(plain)).words and "2.000000" in Reader(made(tmp_path / "metered", plain)).words
 
 
+def test_a_run_that_began_at_a_later_epoch_is_shown_from_there(tmp_path):
+    """--start-epoch: its first row is not epoch 1, so an epoch is no place among the rows."""
+    script = Metered(tmp_path, config={"start_epoch": 2})
+    for epoch in (2, 3, 4):
+        script.epoch(epoch, CORRECT[epoch])
+    script.stop()
+    page = made(tmp_path)
+    (shown,) = data_of(page)["runs"]
+    assert shown["epochs"]["epoch"] == [3, 4, 5] and shown["hit"] == 1
+    assert "reached in epoch 4" in Reader(page).words and "1.000000 kWh" in Reader(page).words  # two epochs of 0.5 kWh
+
+
 def test_every_chart_has_a_text_alternative_and_a_table(tmp_path):
     page = made(long_run(tmp_path, epochs=4))
     tags = Reader(page).tags
@@ -243,6 +255,16 @@ def test_twenty_runs_of_a_hundred_epochs_stay_small(tmp_path, monkeypatch):
     assert len(page) < 6_000_000
     steps = [run["steps"]["number"] for run in data_of(page.decode())["runs"]]
     assert all(0 < len(numbers) <= MOST_STEPS / 20 and numbers[-1] > 4900 for numbers in steps)
+
+
+def test_historical_results_can_be_read_without_a_mouse(tmp_path):
+    """As every other number of a chart, and with the entry that each is from."""
+    words = Reader(made(scripted_run(tmp_path / "run"))).words
+    line = next(line for line in words.splitlines() if line.startswith("\tDavid Page"))
+    assert line.split("\t")[2:6] == ["2018-11-06", "1 V100 (p3.2xlarge)", "0.0206", "94 or more"]
+    assert "\tCIFAR10/train/" in line
+    other = scripted_run(tmp_path / "other", task="toy")
+    assert "Historical results" not in Reader(made(other)).words
 
 
 def test_historical_results_only_of_the_same_task(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from chromium import browser, chromium_path
-from dawn_script import Script, scripted_run
+from dawn_script import CORRECT, Script, scripted_run
 from long_run import long_run
 
 from dawn import read_run
@@ -153,6 +153,17 @@ def test_names_of_phases_that_slower_results_make_narrow_are_left_out(tab, tmp_p
     assert tab.value(words) == 0 and len(columns(tab, "time", "x")) > 1
     tab.value("[...document.querySelectorAll('#runs input')].at(-1).click()")
     tab.wait_for(f"{words} > 0")
+
+
+def test_a_run_that_began_at_a_later_epoch_is_drawn_there(tab, tmp_path):
+    script = Script(tmp_path / "late", config={"start_epoch": 2})
+    for epoch in (2, 3, 4):
+        script.epoch(epoch, CORRECT[epoch])
+    script.stop()
+    opened(tab, tmp_path, [tmp_path / "late"])
+    assert columns(tab, "epochs", "x") == [[3, 4, 5], [4]] and columns(tab, "epochs", "y")[1] == [94]  # with its star
+    assert columns(tab, "speed", "x")[0] == [3, 4, 5] and columns(tab, "schedule", "x")[0] == [2, 3, 3, 4, 4, 5]
+    assert tab.errors == []
 
 
 def test_odd_runs_are_drawn(tab, tmp_path):
