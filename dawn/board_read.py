@@ -89,6 +89,8 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
     start = run.start
     if start.task not in BOARDS or task not in (None, start.task):
         raise EntryError(f"task {start.task!r:.40} " + ("has no board" if task is None else f"is not {task}"))
+    if start.trials:
+        raise EntryError(f"a trial: {'; '.join(start.trials)}")
     metric, percent = BOARDS[start.task][0], target or BOARDS[start.task][1]
     hit = run.hit(metric, percent)
     if hit is None:

@@ -64,6 +64,7 @@ def _log_notes(run: Run) -> list[str]:
         notes.append(f"unfinished: there is no stop line, as after a kill; what is there keeps the rules{torn}")
     else:
         notes.append(f"outcome: {run.stop.outcome}")
+    notes += [f"a trial, no result: {reason}" for reason in run.start.trials]
     unchained = _unchained_lines(run.path)
     if unchained:
         notes.append(f"{unchained} lines have no digest (an older log): a lost line of another kind would not show")

@@ -96,8 +96,8 @@ def recipe_key(run: Run) -> tuple[str, ...]:
 
 
 def circumstances(runs: Sequence[Run]) -> list[str]:
-    """What differs between the runs and may change times, and which were interrupted; a line for each."""
-    notes = []
+    """What makes them trials, what differs between them and may change times, which were interrupted; a line each."""
+    notes = [f"a trial, no result: {reason}" for reason in runs[0].start.trials]  # the settings are those of all
     for name, get in NOTED.items():
         values = sorted({str(get(run)) for run in runs})
         if len(values) > 1:

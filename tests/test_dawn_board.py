@@ -159,6 +159,17 @@ def test_a_run_on_too_few_images_or_of_no_task_has_no_place(tmp_path):
         run_entry(seed_run(tmp_path / "cifar", 0), "ImageNet")
 
 
+@pytest.mark.parametrize("settings", [{"start_epoch": 0, "short_epoch": True}, {"loader": "synthetic"}])
+def test_a_trial_has_no_place_and_is_told_everywhere(tmp_path, capsys, settings):
+    """Epochs cut short, or noise for images: such a run says nothing about a time to accuracy."""
+    run = seed_run(tmp_path / "run", 0, config=settings)
+    with pytest.raises(EntryError, match="a trial: it"):
+        run_entry(run)
+    for command in ("check", "study"):
+        assert main([command, str(run)]) == 0
+        assert "a trial, no result: it" in capsys.readouterr().out
+
+
 def test_where_a_run_stands(tmp_path):
     entries = read_folder(clone(tmp_path / "clone")).entries
     run = seed_run(tmp_path / "run", 0)
