@@ -8,7 +8,7 @@ from dawn.audit import BLACKLIST, Audit, audit, correct_images, explanation, mar
 from dawn.chain import Follower
 from dawn.entry import NAMES, entry
 from dawn.entry_files import Progress, read_bytes, read_fields, read_rows
-from dawn.records import CLOCKS
+from dawn.records import CLOCKS, Row
 from dawn.report import TSV_NAME
 from dawn.run import LOG_NAME, Run, log_path, read_run
 from dawn.runlog import RunError
@@ -87,8 +87,12 @@ def _reached(run: Run, metric: str, target: float) -> str:
     if row is None:
         return f"target {wanted}: not reached"
     correct, images = row.validation.correct(metric), row.validation.images
-    hours = f"T_total {run.hours(row, 'total'):.6f} h, T_dawn {run.hours(row, 'dawn'):.6f} h"
+    hours = f"T_total {_time(run, row, 'total')}, T_dawn {_time(run, row, 'dawn')}"
     return f"target {wanted}: reached in epoch {row.epoch + 1}, {hours}, {margin_text(correct, images, target)}"
+
+
+def _time(run: Run, row: Row, clock: str) -> str:
+    return f"{run.hours(row, clock):.6f} h ({row.clock[clock]:.1f} s)"
 
 
 def margin_text(correct: int, images: int, target: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dawn.command import Command
 from dawn.run import log_path, read_run
+from dawn.runlog import RunError
 from dawn.tables import plain
 
 MOST_TEXT = 1000  # characters of a reason
@@ -41,7 +42,10 @@ def chart_command(args: argparse.Namespace) -> None:
     from dawn.files import write_atomic
     from dawn.report import CHART_NAME
 
-    print(write_atomic(_out_file(args, CHART_NAME), chart_png(read_run(args.run))))
+    path = _out_file(args, CHART_NAME)
+    if path.suffix.lower() not in ("", ".png"):
+        raise RunError(f"--out {args.out}: the chart is a PNG file. Give it a name that ends in .png")
+    print(write_atomic(path, chart_png(read_run(args.run))))
 
 
 def summary_command(args: argparse.Namespace) -> None:

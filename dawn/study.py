@@ -118,13 +118,13 @@ def share_claim(trials: list[Trial], wanted: str) -> Claim:
     """Exact one-sided binomial bound of the hit rate against SHARE."""
     times = times_of(trials)
     hits, n = len(times.hits), len(times.hits) + times.misses
-    text = f"{SHARE:.0%} of runs reach {wanted}"
+    text = f"{100 * SHARE:.0f} % of runs reach {wanted}"
     if n == 0:
         return Claim(text, NOT_TESTED, "no run has ended")
     least = least_rate(hits, n)
     need = f"; all of {runs_for_rate(SHARE)} runs would show it" if hits == n and least < SHARE else ""
     verdict = SHOWN if least >= SHARE else NOT_SHOWN
-    return Claim(text, verdict, f"{hits} of {n} hit; exact one-sided 95 % lower bound {least:.1%}{need}")
+    return Claim(text, verdict, f"{hits} of {n} hit; exact one-sided 95 % lower bound {100 * least:.1f} %{need}")
 
 
 def _notes(trials: list[Trial]) -> list[str]:

@@ -38,7 +38,7 @@ def estimate_table(title: str, estimates: dict[str, Estimate]) -> Table:
 
 def _cells(estimate: Estimate) -> tuple[str, str, str, str]:
     interval = "-" if estimate.low is None else f"{number(estimate.low)} to {number(estimate.high)}"
-    confidence = "-" if estimate.confidence is None else f"{estimate.confidence:.1%}"
+    confidence = "-" if estimate.confidence is None else f"{100 * estimate.confidence:.4g} %"
     return number(estimate.value), interval, confidence, estimate.note
 
 

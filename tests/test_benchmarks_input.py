@@ -32,6 +32,7 @@ def test_a_missing_dataset_is_no_traceback(tmp_path, arguments):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_overhead_of_a_dataset_of_six_classes(toy):
     """It drew targets of ten."""
     done = benchmark("overhead.py", toy, "--pairs", "2", "--steps", "1", "--batch", "20", "--size", "16")

@@ -22,6 +22,7 @@ def tree(tmp_path):
     return tmp_path / "tree"
 
 
+@pytest.mark.slow
 def test_a_table_and_a_note_for_what_is_not_installed(tree, tmp_path):
     command = [sys.executable, SCRIPT, tree, "--rows", "packed-128", "--images", "8", "--batch", "4", "--rounds", "1"]
     command += ["--seconds", "0.01", "--workers", "1", "--ffcv-python", sys.executable, "--scratch", tmp_path]

@@ -149,3 +149,10 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path):
     assert write_atomic(pipe, b"epoch\thours\n") == pipe
     assert os.read(reader, 100) == b"epoch\thours\n" and not pipe.is_file()
     os.close(reader)
+
+
+def test_a_chart_under_the_name_of_another_format_is_refused(capsys, tmp_path):
+    """`--out x.jpg` once held a PNG."""
+    scripted_run(tmp_path)
+    assert "ends in .png" in refused(capsys, "chart", tmp_path, "--out", tmp_path / "x.jpg")
+    assert not (tmp_path / "x.jpg").exists()

@@ -101,6 +101,7 @@ def weights_of(folder: Path) -> str:
     return fingerprint([state["model"], state["optimizer"], state["rng"], state["done"]])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(coco, finished, tmp_path, capsys):
     settings = detect_settings([str(coco), *RUN, "--logdir", str(tmp_path / "parts")])
     dataset, stop = read_coco(coco), StopSignal()

@@ -14,7 +14,7 @@ def cifar10_demo() -> Config:
     Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule.
     Command: python -m training DATA --recipe cifar10-demo
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 86.1 % top-1; 85 % after 58 s (measured here, README, "Speed")
+    Expected: 86.1 % top-1; 85 % after 30 s (measured here, README, "Speed")
     Differs: half the width, two epochs, images that grow, and no test-time augmentation.
     """
     return airbench_muon(500, recipe="cifar10-demo", width=0.5, shift=1, target="85", stop_at_target=True)
@@ -26,7 +26,7 @@ def cifar10_demo_fixed() -> Config:
     Source: as cifar10-demo.
     Command: python -m training DATA --recipe cifar10-demo-fixed
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 87.3 % top-1; 85 % after 81 s (measured here, README, "Speed")
+    Expected: 87.3 % top-1; 85 % after 41 s (measured here, README, "Speed")
     Differs: as cifar10-demo, but for the images.
     """
     return replace(cifar10_demo(), recipe="cifar10-demo-fixed", phases="cifar10-demo-fixed")
