@@ -91,7 +91,7 @@ def test_the_two_claims_are_apart(tmp_path):
     mean_claim, share_claim = study(read_recipe([tmp_path])).claims
     assert mean_claim.verdict == SHOWN and "lower bound 94.5096" in mean_claim.evidence
     assert share_claim.verdict == NOT_SHOWN and "all of 59 runs" in share_claim.evidence
-    assert "60.7%" in share_claim.evidence  # 0.05 ** (1 / 6)
+    assert "60.7 %" in share_claim.evidence  # 0.05 ** (1 / 6)
 
 
 def test_runs_that_stop_at_the_target_say_nothing_about_the_mean(tmp_path):

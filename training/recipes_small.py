@@ -38,7 +38,7 @@ def cifar10_94() -> Config:
     Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule.
     Command: python -m training DATA --recipe cifar10-94
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 94.13 % top-1, mean of 3 seeds, after 17 minutes (measured here, README, "Speed")
+    Expected: 94.13 % top-1, mean of 3 seeds, after 8.2 minutes (measured here, README, "Speed")
     Differs: 14 epochs at 24, 28 and 32 px; of its six views at test time only the mirror image.
     """
     return airbench_muon(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=13)
