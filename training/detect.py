@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from training.device import Env
 from training.environment import hardware, package_version, source_commit, versions
 from training.interrupt import StopSignal
 from training.outcome import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
-from training.run_folder import disk_errors, next_folder, take_lock
+from training.run_folder import disk_errors, locked, next_folder
 from training.weight_files import need
 
 
@@ -58,20 +57,12 @@ def chosen_device(settings: DetectSettings) -> torch.device:
 def opened_folder(settings: DetectSettings) -> Iterator[Path]:
     """The run folder, made if new, locked. Raises: ConfigError when another run is in it, or none to go on with."""
     folder = Path(settings.logdir) if settings.logdir else next_folder(Path("runs"), "detect")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise ConfigError(f"--logdir {folder}: cannot write there ({error.strerror}). Name another folder") from None
-    try:
-        take_lock(lock, folder)
+    with locked(folder):
         if not settings.resume and any((folder / name).exists() for name in (LOG, "run.jsonl", "config.json")):
             raise ConfigError(f"--logdir {folder}: holds another run. Go on with it (--resume), or name another folder")
         if settings.resume and ended(folder):
             raise ConfigError(f"--resume {folder}: that run has ended. Its result is in {folder / RESULT}")
         yield folder
-    finally:
-        os.close(lock)
 
 
 def ended(folder: Path) -> bool:

@@ -25,6 +25,14 @@ NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault", "allow_e
 def open_folder(config: Config) -> Iterator[Path]:
     """The run folder, made if new, locked against a second run. Raises: ConfigError."""
     folder = Path(config.logdir) if config.logdir else next_folder(Path("runs"), config.recipe or "run")
+    with locked(folder):
+        check_contents(folder, bool(config.resume))
+        yield folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """`folder`, made if new, is this process's alone inside. Raises: ConfigError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -32,8 +40,7 @@ def open_folder(config: Config) -> Iterator[Path]:
         raise ConfigError(f"--logdir {folder}: cannot write there ({error.strerror}). Name another folder") from None
     try:
         take_lock(lock, folder)
-        check_contents(folder, bool(config.resume))
-        yield folder
+        yield
     finally:
         os.close(lock)
 

@@ -169,13 +169,14 @@ def validate(job: Job, epoch: int) -> Counts:
         job.env.group,
     )
     job.history.append((epoch, counts.percent(job.config.metric)))
-    warn_of_guessing(job, epoch, counts)
+    if len(job.history) == 2:  # once, and not of the very first
+        warn_of_guessing(job, epoch, counts)
     return counts
 
 
 def warn_of_guessing(job: Job, epoch: int, counts: Counts) -> None:
     """Wrong labels and a dead schedule look like this (a validation of few images may, too, in an early epoch)."""
-    if epoch and counts.correct1 * job.classes <= counts.images:
+    if counts.correct1 * job.classes <= counts.images:
         job.book.say(
             f"warning: {counts.percent('top1'):.2f} % top-1 in epoch {epoch + 1} is what guessing among {job.classes} "
             "classes gives. Are the labels right (data_prep check), and the learning rates?"
