@@ -1,102 +1,94 @@
-"""Recipes against each other in time to the same target: the same seeds, one run after the other in turn.
+"""Recipes, or changes of one recipe, against each other in time to the same target: the same seeds, in turn.
 
-    python benchmarks/race.py data/cifar10 cifar10-demo cifar10-demo-fixed --seeds 0 1 2 --runs runs/race
-    python benchmarks/race.py data/cifar10 cifar10-94 --seeds 0 1 2 --runs runs/94
+    python benchmarks/race.py data/cifar10 cifar10-demo cifar10-demo-fixed --seeds 0-2 --runs runs/race
+    python benchmarks/race.py data/cifar10 cifar10-demo --seeds 0-9 --targets 85 86 --runs runs/ablation \\
+        --change "no shift: --shift 0" --change "random flip: --flip random" [--change "NAME: FLAGS" ...]
 
-Prints every run, misses included, then per recipe the mean of the last validation and the median time to target (a
-miss counts as infinity), and the ratio of each recipe's median to the first one's. A run folder that is there already
-is read, not run again, so the command goes on where it was stopped.
+A change is the first recipe with flags of `python -m training` on top. Every run is trained to the end of its schedule,
+so one set of runs tells the time to each of --targets (percent; default: the recipes' own); decide on them before.
+Prints every run, misses included, and then what each entrant does beside the first, seed by seed, with the intervals of
+`python -m dawn compare` and `study`. The runs lie in RUNS/NAME/seed-N, for study and compare too; one that is there
+already is read, not run again, so the command goes on where it was stopped.
 """
 
 import argparse
-import math
-import statistics
-import subprocess
+import re
+import shlex
 import sys
 from pathlib import Path
 
 from one_line import one_line_errors
+from race_tables import entrant_table, run_table
 
-from dawn import Run, read_run
-from training.outcome import EXIT_CODES, Outcome
-
-RESULTS = {EXIT_CODES[ending] for ending in Outcome} - {EXIT_CODES[Outcome.CRASHED], EXIT_CODES[Outcome.PREEMPTED]}
+from dawn.recipe_runs import read_recipe
+from dawn.tables import markdown_table
+from training.flags import config_from
+from training.outcome import ConfigError
+from training.seeds import FINAL, check_earlier_runs, parse_seeds, train_seed
 
 
 def main() -> None:
     options = parsed()
-    runs = {recipe: [] for recipe in options.recipes}
-    print("recipe               seed  outcome            epochs  last top-1  to target: T_total    T_dawn  peak MiB")
-    for seed in options.seeds:
-        for recipe in options.recipes:
-            run = finished_run(options, recipe, seed)
-            runs[recipe].append(run)
-            print(run_line(recipe, seed, run), flush=True)
-    print_summary(runs)
+    seeds, entrants = parse_seeds(options.seeds), entrants_of(options)
+    targets = options.targets or [common_target(entrants)]
+    folders = {name: Path(options.runs) / name.replace(" ", "-") for name in entrants}
+    for name, flags in entrants.items():
+        check_earlier_runs(folders[name], seeds, flags)
+    for seed in seeds:
+        for name, flags in entrants.items():
+            train(folders[name], seed, flags)
+    runs = {name: read_recipe([folder / f"seed-{seed}" for seed in seeds]) for name, folder in folders.items()}
+    print(markdown_table(run_table(runs, targets)))
+    print(markdown_table(entrant_table(runs, targets)), end="")
 
 
-def finished_run(options: argparse.Namespace, recipe: str, seed: int) -> Run:
-    folder = Path(options.runs) / f"{recipe}-seed{seed}"
-    if not is_finished(folder):
-        start = (
-            ["--resume", str(folder)]
-            if (folder / "run.jsonl").exists()
-            else [options.data, "--recipe", recipe, "--seed", str(seed), "--logdir", str(folder)]
-        )
-        command = [sys.executable, "-m", "training", *start, *options.flags]
-        code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-        if code not in RESULTS:
-            sys.exit(code)  # it has said why
-    return read_run(folder)
+def entrants_of(options: argparse.Namespace) -> dict[str, list[str]]:
+    """name -> flags of python -m training. Raises: ConfigError."""
+    target = ["--target", str(max(options.targets))] if options.targets else []
+    common = ["--no-stop-at-target", *target, *options.flags]
+    recipes = {recipe: [options.data, "--recipe", recipe, *common] for recipe in options.recipes}
+    changes = {name: [*recipes[options.recipes[0]], *words] for name, words in map(named_change, options.change)}
+    if len(recipes.keys() | changes.keys()) < len(options.recipes) + len(options.change):
+        raise ConfigError("two entrants have the same name. Give each its own, with --change 'NAME: FLAGS'")
+    return recipes | changes
 
 
-def is_finished(folder: Path) -> bool:
-    """A run that was interrupted is gone on with; a miss or a divergence is a result."""
-    stop = read_run(folder).stop if (folder / "run.jsonl").exists() else None
-    return stop is not None and stop.outcome not in ("preempted", "crashed")
+def named_change(text: str) -> tuple[str, list[str]]:
+    """'no shift: --shift 0' -> ('no shift', ['--shift', '0']). Raises: ConfigError."""
+    name, colon, flags = text.partition(":")
+    if not colon or not re.fullmatch(r"\w[\w .+]*", name):
+        raise ConfigError(f"--change {text}: write NAME: FLAGS, as in 'no shift: --shift 0'")
+    try:
+        return name, shlex.split(flags)
+    except ValueError as error:
+        raise ConfigError(f"--change {text}: {error}. Write the flags as in a shell") from None
 
 
-def run_line(recipe: str, seed: int, run: Run) -> str:
-    hit, outcome = run.hit(), run.stop.outcome if run.stop else "interrupted"
-    total, dawn = (f"{hit.clock[c]:9.1f} s" if hit else "        -  " for c in ("total", "dawn"))
-    memory = max((row.peak_memory_bytes for row in run.rows), default=0) / 2**20
-    return (
-        f"{recipe:20} {seed:4}  {outcome:18} {len(run.rows):6}  {last(run):9.2f} %         {total} {dawn} {memory:9.0f}"
-    )
+def common_target(entrants: dict[str, list[str]]) -> float:
+    """In percent, of the recipes themselves. Raises: ConfigError where they have different ones or none."""
+    configs = {name: config_from(flags) for name, flags in entrants.items()}
+    goals = {(config.metric, config.target): name for name, config in configs.items()}
+    if len(goals) > 1 or ("top1", "") in goals or ("top5", "") in goals:
+        told = "; ".join(f"{name}: {target or 'no target'} ({metric})" for (metric, target), name in goals.items())
+        raise ConfigError(f"the entrants do not have one target ({told}). Give --targets")
+    return float(next(iter(goals))[1])
 
 
-def last(run: Run) -> float:
-    return run.evaluations[-1].validation.percent("top1") if run.evaluations else math.nan
-
-
-def seconds(run: Run) -> float:
-    """T_total to the target; infinity for a miss."""
-    hit = run.hit()
-    return hit.clock["total"] if hit else math.inf
-
-
-def print_summary(runs: dict[str, list[Run]]) -> None:
-    medians = {recipe: statistics.median(seconds(run) for run in found) for recipe, found in runs.items()}
-    first = next(iter(medians))
-    for recipe, found in runs.items():
-        values = [last(run) for run in found]
-        deviation = f" (sd {statistics.stdev(values):.2f})" if len(values) > 1 else ""
-        hits = sum(run.hit() is not None for run in found)
-        print(
-            f"{recipe}: last top-1 mean {statistics.mean(values):.2f} %{deviation}, {hits} of {len(found)} runs hit, "
-            f"median T_total {medians[recipe]:.1f} s, ratio to {first} {medians[recipe] / medians[first]:.2f}"
-        )
+def train(folder: Path, seed: int, flags: list[str]) -> None:
+    code = train_seed(folder, seed, flags)
+    if code not in FINAL:
+        sys.exit(code)  # it has said why
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="dataset folder")
     parser.add_argument("recipes", nargs="+", help="see python -m training recipes")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--change", action="append", default=[], metavar="'NAME: FLAGS'", help="of the first recipe")
+    parser.add_argument("--seeds", default="0-2", help="such as 0-9 or 0,3,7")
+    parser.add_argument("--targets", type=float, nargs="+", help="percent of the recipes' metric")
     parser.add_argument("--runs", required=True, help="folder for the runs")
-    parser.add_argument(
-        "--flags", nargs=argparse.REMAINDER, default=[], help="further flags of python -m training, last"
-    )
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="of python -m training, for all; last")
     return parser.parse_args()
 
 

@@ -3,23 +3,27 @@
 ResNet-18, random images, 1,000 classes; a ratio above 1 is time that the part takes. Parts that compute more by design
 are marked: blur pool convolves more pixels, LAMB and AdamW read and write two averages of every weight, Muon multiplies
 matrices. The average of the weights is measured at its default --ema-every of 5, so --steps has to be a multiple of 5.
+Policies and repeated augmentation are the loader's work: `python -m training probe` and loaders.py here measure it.
 
     python benchmarks/recipes.py [PART ...] [--pairs 9] [--steps 5] [--batch 64] [--size 128] [--precision bf16]
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from one_line import one_line_errors
 from pairs import interleaved, ratio_line
 
 from data_prep.memory import keep_freed_memory
 from dawn import Clock
 from training.config import Config
 from training.device import Precision, open_env
+from training.erasing import erase, random_boxes
 from training.models import build_model
+from training.outcome import ConfigError
 from training.state import new_state
 from training.step import step
 from training.warmup import random_batch
@@ -44,17 +48,15 @@ PARTS = {  # name: (the step without it, what is added, whether it computes more
     "ema": ({}, {"ema_decay": 0.999}, False),
     "drop-path": (TIMM, {"drop_path": 0.1}, False),
     "blurpool": ({}, {"blurpool": True}, True),
+    "erasing": ({}, {"random_erasing": 1.0}, False),  # of every image; recipes have 0.1
+    "accumulate": ({}, {"accumulate": 2}, False),
     "nothing": ({}, {}, False),  # what this machine's noise looks like
 }
 
 
-def main() -> int:
+def main() -> None:
     options = parsed()
-    wrong = [name for name in options.parts if name not in PARTS]
-    if wrong or options.steps % Config().ema_every:
-        reason = f"unknown part {wrong[0]}; known: {', '.join(PARTS)}" if wrong else "--steps: a multiple of 5"
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
+    check(options)
     keep_freed_memory()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(
@@ -67,7 +69,17 @@ def main() -> int:
         with_it(), without()
         values = interleaved(with_it, without, options.pairs)
         print(ratio_line(f"{name}{' (computes more)' if by_design else ''}", values), flush=True)
-    return 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises: ConfigError."""
+    if wrong := next((name for name in options.parts if name not in PARTS), None):
+        raise ConfigError(f"{wrong}: unknown part. Known: {', '.join(PARTS)}")
+    for name in ("pairs", "steps", "batch", "size"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name} {getattr(options, name)}: at least 1")
+    if options.steps % Config().ema_every:
+        raise ConfigError(f"--steps {options.steps}: a multiple of {Config().ema_every}, so that averages are updated")
 
 
 def timed(options: argparse.Namespace, settings: dict) -> Callable[[], float]:
@@ -79,9 +91,12 @@ def timed(options: argparse.Namespace, settings: dict) -> Callable[[], float]:
         batch = random_batch((options.size, options.size), options.batch, CLASSES, state, env)
 
     def seconds() -> float:
-        begin = time.perf_counter()
+        begin, rng = time.perf_counter(), np.random.default_rng(0)
         for number in range(options.steps):
             state.step = number
+            if config.random_erasing:
+                size = (options.size, options.size)
+                erase(batch.images, random_boxes(config.random_erasing, rng, options.batch, size))
             step(config, state, batch, LR, None)
         env.sync()
         return (time.perf_counter() - begin) / options.steps
@@ -99,4 +114,5 @@ def parsed() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        main()

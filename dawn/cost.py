@@ -55,7 +55,7 @@ def _table(run: Run, price: Price | None, title: str, row: Row) -> Table:
     joules = energy_joules(run, [before for before in run.rows if before.epoch <= row.epoch])
     if joules is not None:
         watts = joules / row.clock["total"]
-        rows.append(("energy", f"{joules / JOULES_PER_KWH:.6f}", "-", f"kWh of the devices, {watts:.0f} W on average"))
+        rows.append(("energy", f"{joules / JOULES_PER_KWH:.6f} kWh", "-", f"of the devices, {watts:.0f} W on average"))
     return Table(title, ("clock", "hours", "dollars", "counts"), tuple(rows))
 
 

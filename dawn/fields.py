@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,6 @@ class Fields:
     def inside_or_none(self, name: str) -> "Fields | None":
         return None if name in self.values and self.values[name] is None else self.inside(name)
 
-    def seconds(self, name: str, labels: tuple[str, ...]) -> dict[str, float]:
+    def seconds(self, name: str, labels: Iterable[str]) -> dict[str, float]:
         inside = self.inside(name)
         return {label: inside.number(label, 0) for label in labels}

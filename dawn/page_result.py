@@ -3,7 +3,6 @@
 from dawn.cost import JOULES_PER_KWH, energy_joules
 from dawn.page_data import Shown
 from dawn.page_html import Cell, facts, note, section, table, text
-from dawn.page_sections import CLOCK_MEANINGS
 from dawn.page_words import clock_text, result_in_words
 from dawn.records import CLOCKS, Row, device_count
 from dawn.run import Run
@@ -37,7 +36,7 @@ def result_section(shown: list[Shown], price: float | None) -> str:
     inside = _large_figures(shown[0].run, price) if len(shown) == 1 else _table(shown, price)
     if price is not None:
         inside += note(f"Cost: T_total, and T_dawn as DAWNBench has it, times {price:g} US dollars per hour.")
-    meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCK_MEANINGS.items())
+    meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCKS.items())
     return section(
         "result", "Result", f"{inside}<details><summary>What the clocks count</summary>\n{meanings}</details>\n"
     )

@@ -16,12 +16,6 @@ LEDGER_NAMES = {
     "data": "data wait", "train": "compute", "eval": "evaluation", "checkpoint": "checkpoint", "switch": "switch",
     "other": "other",
 }  # fmt: skip
-CLOCK_MEANINGS = {
-    "total": "everything from the first read of training data",
-    "dawn": "T_total without evaluation and checkpoints, DAWNBench's reading",
-    "train": "data wait and training steps",
-    "cold": "T_total with program start and warm-up",
-}
 Group = tuple[str, list[list[Cell]]]
 
 

@@ -1,7 +1,7 @@
 """The result of a run in a few tables: rich ones on a terminal, plain text elsewhere and in summary.txt."""
 
 from dawn.clock import RUN_LABELS
-from dawn.records import METRICS, Row, Start
+from dawn.records import CLOCKS, METRICS, Row, Start
 from dawn.run import Run
 from dawn.spans import executed_phases
 from dawn.tables import Table, plain, plain_table, print_tables
@@ -71,13 +71,7 @@ def _clock_table(run: Run) -> Table:
     row = run.hit()
     title = "time to target" if row else "time to the last evaluation"
     row = row or run.evaluations[-1]
-    meanings = {
-        "total": "everything from the first read of training data",
-        "dawn": "without evaluation and checkpoints (hours of the TSV)",
-        "train": "training steps and data wait",
-        "cold": "T_total with program start and warm-up",
-    }
-    rows = ((f"T_{c}", f"{row.clock[c]:.3f}", f"{run.hours(row, c):.6f}", text) for c, text in meanings.items())
+    rows = ((f"T_{c}", f"{row.clock[c]:.3f}", f"{run.hours(row, c):.6f}", text) for c, text in CLOCKS.items())
     return Table(title, ("clock", "seconds", "hours", "counts"), tuple(rows))
 
 

@@ -14,6 +14,10 @@ from data_prep.toy import prepare_toy
 FAULT_SECONDS = 100  # limit of a test
 
 
+def pytest_addoption(parser):
+    parser.addoption("--tree", help="real images, with copies of 160, 320 and 352 px, for a slow test of all recipes")
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
     """Path of a toy dataset: 240 training and 60 validation images of 6 classes, as files, 32 px arrays and packed

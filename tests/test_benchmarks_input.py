@@ -21,6 +21,7 @@ def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess:
         ["race.py", "{none}", "toi", "--runs", "{runs}"],
         ["overhead.py", "{none}"],
         ["loaders.py", "{none}"],
+        ["gpu.py", "{none}", "--device", "cpu"],
         ["resize.py", "{none}", "--images", "4"],
     ],
     ids=lambda arguments: " ".join(arguments[:3:2]),
@@ -30,6 +31,20 @@ def test_a_missing_dataset_is_no_traceback(tmp_path, arguments):
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("more", [["--steps", "0"], ["--steps", "3"], ["--pairs", "0"], ["emma"]], ids=" ".join)
+def test_what_recipes_cannot_measure(more):
+    done = benchmark("recipes.py", *more)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {' '.join(more)}: "), done.stderr
+
+
+@pytest.mark.slow
+def test_recipes_measures_parts():
+    parts = ["ema", "erasing", "accumulate"]
+    done = benchmark("recipes.py", *parts, "--pairs", "1", "--batch", "2", "--size", "32", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if "ratio" in line] == parts
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def test_energy_adds_up_to_the_target(tmp_path, capsys):
     run = read_run(with_energy(tmp_path, [900_000, 900_000, 900_000, 900_000.0, 5.0]))
     assert energy_joules(run, run.rows[:4]) == 3_600_000
     watts = 3_600_000 / run.hit().clock["total"]
-    assert f"1.000000  -        kWh of the devices, {watts:.0f} W on average" in shown(capsys, tmp_path)
+    assert f"1.000000 kWh  -        of the devices, {watts:.0f} W on average" in shown(capsys, tmp_path)
 
 
 def test_energy_with_a_hole_is_not_added_up(tmp_path, capsys):

@@ -22,11 +22,13 @@ from training.__main__ import main
 from training.backbone import open_backbone
 from training.checkpoint import load
 from training.coco_map import mean_average_precision
+from training.config import Config
 from training.detect import build_job, guarded, opened_folder
 from training.detect_data import Pictures, TrainBatches, validation_batches
 from training.detect_settings import PRESETS, DetectSettings, detect_settings
 from training.detector import build_detector, build_optimizer, lr_factor, what_is_trained
 from training.interrupt import StopSignal
+from training.models import build_model
 from training.outcome import ConfigError
 from training.state import fingerprint
 
@@ -85,15 +87,29 @@ def test_a_run_reports_the_map_and_says_what_it_trains(coco, finished, capsys):
     assert detect(coco, *RUN, "--logdir", folder) == 2 and "holds another run" in capsys.readouterr().err
 
 
-class StoppedAfterOne(TrainBatches):
-    """Asks for a stop, as SIGTERM does, when the first batch is read."""
+class StoppedAt(TrainBatches):
+    """Asks for a stop, as SIGTERM does, when its batch number `stop_at` (from 1) is read."""
 
     stop: StopSignal
+    stop_at = 1
+    read = 0
 
     def epoch(self, epoch: int, start: int):
         for batch in super().epoch(epoch, start):
-            self.stop.requested, self.stop.name = True, "SIGTERM"
+            self.read += 1
+            if self.read == self.stop_at:
+                self.stop.requested, self.stop.name = True, "SIGTERM"
             yield batch
+
+
+def stopped_run(coco: Path, folder: Path, stop_at: int, *more: str) -> None:
+    settings = detect_settings([str(coco), *RUN, *more, "--logdir", str(folder)])
+    dataset, stop = read_coco(coco), StopSignal()
+    batches = StoppedAt(dataset.train, settings.batch_size, settings.seed, 0)
+    batches.stop, batches.stop_at = stop, stop_at
+    backbone = open_backbone("random", "resnet18", 0, refuse)
+    with opened_folder(settings) as place, RunLog(place / "detect.jsonl") as log:
+        assert guarded(build_job(settings, dataset, batches, backbone, torch.device("cpu"), place, log, stop)) == 75
 
 
 def weights_of(folder: Path) -> str:
@@ -103,20 +119,41 @@ def weights_of(folder: Path) -> str:
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(coco, finished, tmp_path, capsys):
-    settings = detect_settings([str(coco), *RUN, "--logdir", str(tmp_path / "parts")])
-    dataset, stop = read_coco(coco), StopSignal()
-    batches = StoppedAfterOne(dataset.train, settings.batch_size, settings.seed, 0)
-    batches.stop = stop
-    backbone = open_backbone("random", "resnet18", 0, refuse)
-    with opened_folder(settings) as folder, RunLog(folder / "detect.jsonl") as log:
-        job = build_job(settings, dataset, batches, backbone, torch.device("cpu"), folder, log, stop)
-        assert guarded(job) == 75
+    folder = tmp_path / "parts"
+    stopped_run(coco, folder, 1)
     assert "saved. Go on with --resume" in capsys.readouterr().out
     assert detect("--resume", folder) == 0 and "going on after step 1" in capsys.readouterr().out
     assert weights_of(finished[0]) == weights_of(folder)
     results = [json.loads((place / "detect.json").read_text()) for place in (finished[0], folder)]
     assert all(results[0][name] == results[1][name] for name in ("AP", "AP50", "loss", "step", "lr"))
     shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_was_stopped_is_made_first(coco, tmp_path):
+    """It was left out: the run went on with the next epoch, and the loss of two epochs was told as one."""
+    more = ("--steps", "0", "--epochs", "2")  # of four steps
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert detect(coco, *RUN, *more, "--logdir", whole) == 0
+    stopped_run(coco, parts, 4, *more)
+    assert detect("--resume", parts) == 0
+    logs = [map(json.loads, (folder / "detect.jsonl").read_text().splitlines()) for folder in (whole, parts)]
+    rows = [[(row["step"], row["AP"], row["loss"]) for row in log if row["event"] == "evaluation"] for log in logs]
+    assert rows[0] == rows[1] and [row[0] for row in rows[0]] == [4, 8]
+    for folder in (whole, parts):
+        shutil.rmtree(folder)
+
+
+def test_blurpool_is_in_an_exports_header_and_reaches_the_backbone(tmp_path):
+    """It has no weights, so the backbone was a plain ResNet, and nobody was told."""
+    from safetensors.torch import save_file
+
+    network = build_model(Config(model="resnet18", blurpool=True), 6).eval()
+    path, images = tmp_path / "w.safetensors", torch.randn(2, 3, 64, 64)
+    save_file(network.state_dict(), path, {"model": "resnet18", "blurpool": "True"})
+    body = open_backbone(str(path), "", 0, refuse).body.eval()
+    with torch.no_grad():
+        assert torch.equal(body(images), network(images))
 
 
 def test_pretrained_weights_reach_every_stage_of_the_detector(weights):

@@ -18,7 +18,7 @@ from training.config import Config
 from training.models import build_model
 from training.networks import loaded_difference, receiver
 from training.trained import load_trained, plain
-from training.weight_files import onnx_bytes, safetensors_bytes, torch_bytes
+from training.weight_files import check_same, onnx_bytes, safetensors_bytes, torch_bytes
 
 PHASES = "[{'ep': 0, 'sz': 32, 'bs': 60}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"
 MACHINE = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard"]
@@ -180,14 +180,21 @@ def test_names_of_wrappers_are_taken_off():
     }
 
 
-def test_a_weight_that_changed_is_noticed(resnet_run):
-    network = load_trained(resnet_run, "model", pytest.fail).network
-    other = load_trained(resnet_run, "ema", pytest.fail).network
-    assert loaded_difference(load_trained(resnet_run, "model", pytest.fail).network, network, IMAGES) == 0
-    broken = {name: value + 0.1 for name, value in network.state_dict().items() if name.startswith("fc")}
-    other.load_state_dict(network.state_dict() | broken)
-    assert loaded_difference(network, other, IMAGES) == 0  # loads them: the weights are those that are handed over
+def test_the_weights_that_are_handed_over_replace_others_and_have_to_fit(resnet_run):
+    network, other = (load_trained(resnet_run, kind, pytest.fail).network for kind in ("model", "ema"))
+    assert loaded_difference(network, other, IMAGES) == 0
+    assert torch.equal(network.fc.weight, other.fc.weight)
     assert loaded_difference(torch.nn.Linear(2, 2), other, IMAGES) is None
+
+
+def test_a_file_that_holds_other_weights_or_names_is_noticed():
+    network = torch.nn.Linear(2, 2)
+    state = network.state_dict()
+    check_same(network, state)
+    with pytest.raises(AssertionError, match="weights changed"):
+        check_same(network, state | {"bias": state["bias"] + 1e-7})
+    with pytest.raises(AssertionError, match="names changed"):
+        check_same(network, {"weight": state["weight"]})
 
 
 def test_files_are_made_from_a_network_alone(cifarnet_run):
@@ -207,6 +214,7 @@ def test_safetensors_tells_recipe_accuracy_and_input(cifarnet_run, tmp_path):
         told = opened.metadata()
     start, row = read_run(cifarnet_run).start, read_run(cifarnet_run).rows[-1]
     assert told["top1_percent"] == f"{row.validation.percent('top1'):.3f}" and told["classes"] == "6"
+    assert told["blurpool"] == "False"
     assert (told["commit"].split()[0], told["dataset_sha256"]) == (start.commit or "unknown", start.dataset["sha256"])
     assert len(told["mean_0_to_255"].split()) == 3
 
@@ -235,6 +243,7 @@ def test_trees_are_measured_in_every_shape(toy, tmp_path):
     folder = trained_run(toy, tmp_path / "tree", *settings)
     assert export(folder, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", toy) == 0
     text = (tmp_path / "w.pt.md").read_text()
+    assert "Validated at 32 px: the short side resized to 36 px (bilinear, antialiased), the centre cut out." in text
     assert [text.count(f"\n| {shape} |") for shape in ("square", "rectangular")] == [3, 2]
     mean = ", ".join(f"{value / 255:.5f}" for value in MEAN)
     assert f"minus ({mean})" in text and f"{STD[0] / 255:.5f}" in text
@@ -284,6 +293,9 @@ def test_bad_input_is_one_line(resnet_run, cifarnet_run, tmp_path, bad):
     assert "ends in .onnx" in bad(cifarnet_run, "--format", "onnx", "--out", tmp_path / "w.pt")
     assert "no folder" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "none" / "w.pt")
     assert "no dataset" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", tmp_path)
+    (tmp_path / "v.pt").write_bytes(b"weights of somebody")
+    assert "is no export" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "v.pt")
+    (tmp_path / "v.pt").unlink()
     (tmp_path / "w.pt.md").write_text("# My notes")
     assert "is no model card" in bad(cifarnet_run, "--format", "torch", "--out", tmp_path / "w.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["w.pt.md"]

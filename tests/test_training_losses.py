@@ -13,9 +13,9 @@ HARD = torch.tensor([4, 0, 2, 2, 1, 3])
 SMOOTHING = pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
 
 
-def soft(smoothing: float = 0.0) -> torch.Tensor:
-    """timm's mixed targets: smoothed before they are mixed."""
-    return mixup_target(HARD, 5, lam=0.7, smoothing=smoothing)
+def soft(smoothing: float = 0.0, share: float = 0.7) -> torch.Tensor:
+    """timm's mixed targets: smoothed before they are mixed. `share`: of an image's own class."""
+    return mixup_target(HARD, 5, lam=share, smoothing=smoothing)
 
 
 def loss(targets: torch.Tensor, **settings) -> torch.Tensor:
@@ -38,7 +38,8 @@ def test_binary_cross_entropy_is_timms(smoothing, threshold):
     assert torch.allclose(loss(soft(), **settings), reference(LOGITS, soft(smoothing)), rtol=1e-5)
 
 
-def test_the_threshold_makes_every_mixed_class_a_whole_one():
-    whole = torch.zeros(6, 5).scatter_(1, torch.stack([HARD, HARD.flip(0)], 1), 1.0)
-    reference = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, whole)
-    assert torch.equal(loss(soft(), loss="bce", bce_threshold=0.2), reference)
+def test_the_threshold_makes_mixed_classes_whole_ones_and_drops_those_below_it():
+    for share, classes in ((0.7, [HARD, HARD.flip(0)]), (0.9, [HARD]), (0.1, [HARD.flip(0)])):
+        whole = torch.zeros(6, 5).scatter_(1, torch.stack(classes, 1), 1.0)
+        reference = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, whole)
+        assert torch.equal(loss(soft(share=share), loss="bce", bce_threshold=0.2), reference)

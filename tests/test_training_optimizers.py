@@ -8,7 +8,9 @@ import pytest
 import torch
 from tiny_run import tiny_schedule, tiny_state
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from training.average import AveragedWeights
 from training.cifarnet import CifarNet
 from training.config import Config
 from training.loaders import Batch
@@ -297,3 +299,19 @@ def test_the_average_follows_the_formula_with_statistics_every_second_step():
 def test_without_an_average_the_model_itself_is_evaluated():
     state = tiny_state(CONFIG)
     assert state.evaluated_model() is state.model
+
+
+def test_the_average_is_torchs_to_the_bit():
+    """Numbers of batches, which are integers, too."""
+    torch.manual_seed(0)
+    model = CifarNet(6, 0.125)
+    ours = AveragedWeights(model, 0.9)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for number in range(4):
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.add_(torch.randn(tensor.shape) if tensor.is_floating_point() else number + 3)
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+    assert ours.state_dict().keys() == theirs.state_dict().keys() and int(ours.n_averaged) == 4
+    assert all(torch.equal(value, ours.state_dict()[name]) for name, value in theirs.state_dict().items())

@@ -1,7 +1,7 @@
 """Every recipe really trains: two short epochs of the toy tree through DALI and packed files, 20 steps on two ranks.
 
-The model is a tiny one, the images and batches small, the average of the weights as frequent as so few steps ask for;
-everything else is the recipe's own.
+The model is a tiny one (with --tree its own), the images and batches small, the average of the weights as frequent as
+so few steps ask for; everything else is the recipe's own.
 """
 
 import pytest
@@ -36,10 +36,10 @@ def prepared(root):
     return root
 
 
-def arguments(name: str, tree, folder, loader: str, batch: int) -> list[str]:
-    """A recipe on image trees: what only the loader of small arrays has is left out."""
+def arguments(name: str, tree, folder, loader: str, batch: int, model: str = "timm/test_resnet") -> list[str]:
+    """A recipe on image trees: what only the loader of small arrays has is left out. `model`: instead of ResNets."""
     config = recipe_config(name)
-    model = [] if config.model == "cifarnet" else ["--model", "timm/test_resnet"]
+    model = [] if config.model == "cifarnet" else ["--model", model or config.model]
     arrays = ["--shift", "0", "--cutout", "0"] + (["--flip", "random"] if config.flip == "alternating" else [])
     average = ["--ema-every", "4"] if config.ema_decay else []
     given = ["--recipe", name, "--loader", loader, "--batch-size", str(batch), "--logdir", str(folder)]
@@ -67,13 +67,31 @@ def two_ranks():
         yield pair
 
 
+def first_batch(name: str) -> int:
+    """So that no phase has more than 12 images a step and rank."""
+    schedule = Schedule.parse(name)
+    return int(12 * schedule.data[0].bs / max(phase.bs for phase in schedule.compressed(2).data))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_twenty_steps_on_two_ranks(name, tree, tmp_path, two_ranks):
-    schedule = Schedule.parse(name)
-    growth = max(phase.bs for phase in schedule.compressed(2).data) / schedule.data[0].bs
-    ends = two_ranks.call(trained, arguments(name, tree, tmp_path / "run", "packed", int(12 / growth)))
+    ends = two_ranks.call(trained, arguments(name, tree, tmp_path / "run", "packed", first_batch(name)))
     assert [end.code for end in ends] == [3, 3], ends[0].err
     rows = events(tmp_path / "run")
     assert all(0 < row["train_loss"] < 1000 for row in rows)
     assert sum(row["images"] // row["global_batch_size"] for row in rows) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_twenty_steps_of_its_own_network_on_real_images(name, request, tmp_path, two_ranks):
+    """pytest -m slow tests/test_training_recipes_runs.py -k own_network --tree data/imagenette"""
+    if not (tree := request.config.getoption("--tree")):
+        pytest.skip("needs --tree: a folder of real images")
+    given = arguments(name, tree, tmp_path / "run", "threads", first_batch(name), model="")
+    ends = two_ranks.call(trained, [*given, "--short-epoch", "--eval-every", "2"])
+    assert [end.code for end in ends] == [3, 3], ends[0].err
+    rows = events(tmp_path / "run")
+    assert sum(row["images"] // row["global_batch_size"] for row in rows) == 22
+    assert all(0 < row["train_loss"] < 1000 for row in rows) and rows[-1]["validation"]

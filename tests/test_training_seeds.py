@@ -34,6 +34,15 @@ def test_each_seed_is_run_once_and_an_interrupted_one_goes_on(toy, tmp_path, cap
     assert [len(events(tmp_path / f"seed-{seed}", "start")) for seed in (3, 4)] == [1, 2]
 
 
+def test_runs_with_other_settings_are_refused_before_the_first(toy, tmp_path, capsys):
+    assert train(toy, tmp_path / "seed-4", "--seed", "4") == 0
+    capsys.readouterr()
+    assert main([*flags(toy, tmp_path), "--seeds", "3-4", "--flip", "none"]) == 2
+    err = capsys.readouterr().err
+    assert "seed-4: a run with other settings is there: --flip is 'random' there, 'none' here" in err
+    assert err.count("\n") == 1 and not (tmp_path / "seed-3").exists()
+
+
 def test_a_set_of_seeds_has_no_seed_of_its_own(toy, tmp_path, capsys):
     assert main([*flags(toy, tmp_path), "--seeds", "0-1", "--seed", "3"]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())

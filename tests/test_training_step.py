@@ -107,6 +107,56 @@ def test_a_step_runs_where_there_are_no_numbers_to_read(settings):
     assert step_without_numbers(**settings).is_meta
 
 
+class Uploads(TorchDispatchMode):
+    """Counts the tensors that are copied from the CPU to the device, for which PyTorch makes a GPU finish its work."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.overloadpacket.__name__ in ("_to_copy", "copy_"):
+            source = args[-1] if function.overloadpacket.__name__ == "copy_" else args[0]
+            self.count += source.device.type == "cpu" and result.is_meta
+        return result
+
+
+def test_the_average_brings_nothing_to_the_device():
+    """torch's own AveragedModel copies its counter there in every update."""
+    with Uploads() as uploads:
+        step_without_numbers(**EVERYTHING)
+    without_average = Uploads()
+    with without_average:
+        step_without_numbers(**EVERYTHING | {"ema_decay": 0.0})
+    assert uploads.count == without_average.count
+
+
+def test_the_check_notices_a_copy():
+    """Negative control."""
+    with Uploads() as uploads:
+        torch.tensor(3).to("meta")
+        torch.empty((), device="meta").copy_(torch.ones(()))
+    assert uploads.count == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [SGD, EVERYTHING, {"ema_decay": 0.9}, {"model": "resnet18", "cutmix": 1.0}])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_does_not_wait_for_the_gpu(settings, precision):
+    """PyTorch itself tells of every wait."""
+    config = Config(data="/nowhere", width=0.125, ema_every=1, **settings)
+    env = Env(torch.device("cuda"))
+    state = new_state(config, build_model(config, 6), env, Precision(precision, "cuda"), Clock(), 6)
+    images = torch.randn(8, 3, 32, 32, device="cuda", dtype=state.precision.dtype)
+    batch = Batch(images.to(memory_format=torch.channels_last), torch.arange(8, device="cuda") % 6)
+    for state.step in range(3):
+        step(config, state, batch, 0.1, 0.9)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(config, state, batch, 0.1, 0.8)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_where_there_are_no_numbers_a_read_is_an_error(monkeypatch):
     """Negative control; the check above does not see tolist() on a CPU."""
     monkeypatch.setattr("training.step.record", lambda state, loss: state.loss_sum.add_(loss).tolist())

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from training.augment import MEAN, STD
+from training.blurpool import blur_strided_convolutions
+from training.config import Config
 from training.models import library_of
 from training.networks import library_network
 from training.outcome import ConfigError
@@ -96,6 +98,8 @@ def from_file(path: Path, model: str) -> tuple[nn.Module, tuple, tuple, str]:
     if not classes or not name:
         raise ConfigError(f"--weights {path}: not of a ResNet of torchvision's. Of timm's: name its --model")
     network = named(name, classes)
+    if metadata.get("blurpool") == "True":
+        blur_strided_convolutions(Config(model=name), network)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

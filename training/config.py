@@ -34,6 +34,7 @@ def option(
 
 BACKENDS = ("auto", "nccl", "gloo")
 INTERPOLATIONS = ("bilinear", "bicubic")
+SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
 LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
@@ -195,6 +196,10 @@ class Config:
     def __post_init__(self) -> None:
         check_settings(self)
         percentage(self.target)
+
+    def steps_of(self, steps: int) -> int:
+        """Steps of an epoch that has the images for `steps`."""
+        return min(steps, SHORT_EPOCH) if self.short_epoch else steps
 
     def training_fields(self, phases: list[dict]) -> dict[str, Any]:
         """The fields that define the experiment, with the resolved phase list; their hash names it."""

@@ -142,7 +142,7 @@ def origin(config: Config, flag: str) -> str:
 
 
 def check_batch(config: Config, phase: DataPhase, images: int, world_size: int) -> None:
-    steps = images // (phase.bs * world_size)
+    steps = config.steps_of(images // (phase.bs * world_size))
     if not steps:
         raise ConfigError(
             f"{config.data}: batch {phase.bs} of the phase at epoch {phase.epoch} exceeds the {images} "

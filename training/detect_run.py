@@ -89,20 +89,22 @@ def fit_detector(job: DetectJob) -> dict[str, Any]:
     """From where the job stands to its last step; the last evaluation. Raises: Preempted, Diverged, DataError."""
     job.clock.start()
     print(HEADER, flush=True)
-    while job.done < job.steps or not is_evaluated(job):
-        if job.done < job.steps:
+    while job.done < job.steps or evaluation_is_due(job):
+        if not evaluation_is_due(job):  # a run that was stopped in an evaluation begins with it
             with job.clock.during("train"):
                 train_epoch(job)
-        epoch, step = job.position
-        if job.done == job.steps or (step == 0 and epoch % job.settings.eval_every == 0):
+        if evaluation_is_due(job):
             with job.clock.during("eval"):
                 evaluate_now(job)
         save(job)
     return job.result
 
 
-def is_evaluated(job: DetectJob) -> bool:
-    return job.result is not None and job.result["step"] == job.done
+def evaluation_is_due(job: DetectJob) -> bool:
+    """After the last step and every --eval-every epochs, unless it has been made."""
+    epoch, step = job.position
+    is_border = job.done == job.steps or (step == 0 and epoch > 0 and epoch % job.settings.eval_every == 0)
+    return is_border and (job.result is None or job.result["step"] < job.done)
 
 
 def train_epoch(job: DetectJob) -> None:

@@ -41,7 +41,7 @@ def export(arguments: list[str]) -> int:
     card_path = path.with_name(f"{path.name}.md")
     check_place(path, card_path)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(TRIAL_IMAGES, 3, trained.image_size, trained.image_size, generator=generator)
+    images = torch.randn(TRIAL_IMAGES, 3, trained.phase.val_sz, trained.phase.val_sz, generator=generator)
     network, difference = receiver(options.format, trained.config, trained.network, trained.classes, images)
     rows = measured(trained, network.module, options.evaluate, warn) if options.evaluate else []
     data, more = contents(options.format, trained, network.module, images)
@@ -72,6 +72,8 @@ def check_place(path: Path, card_path: Path) -> None:
         raise ConfigError(f"--out {path}: there is no folder {path.parent}. Make it first")
     if path.is_dir() or card_path.is_dir():
         raise ConfigError(f"--out {path}: a folder is in the way. Choose another name")
+    if path.exists() and not card_path.exists():
+        raise ConfigError(f"--out {path}: has no model card, so it is no export, and would be lost. Choose another")
     if card_path.exists() and not card_path.read_text(errors="replace").startswith(MARK):
         raise ConfigError(f"{card_path}: is no model card and would be lost. Choose another --out")
 
@@ -90,13 +92,14 @@ def metadata(trained: Trained) -> dict[str, str]:
     start, row = trained.run.start, trained.row
     facts = {
         "model": trained.config.model,
+        "blurpool": trained.config.blurpool,
         "classes": trained.classes,
         "recipe": start.recipe,
         "weights": trained.weights,
         "epoch": trained.counters["epoch"],
         "top1_percent": f"{row.validation.percent('top1'):.3f}" if row else "not measured",
         "top5_percent": f"{row.validation.percent('top5'):.3f}" if row else "not measured",
-        "image_size": trained.image_size,
+        "image_size": trained.phase.val_sz,
         "mean_0_to_255": numbers(trained.mean),
         "std_0_to_255": numbers(trained.std),
         "dataset": start.dataset.get("name", "unknown"),

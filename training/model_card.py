@@ -3,19 +3,14 @@
 from typing import NamedTuple
 
 from data_prep.file_names import printable
-from dawn.records import Row
+from dawn.records import CLOCKS, Row
 from training.networks import Network
 from training.remeasure import Measured
 from training.trained import Trained
 from training.weight_files import OPSET
+from training.windows import short_side
 
 MARK = "# Model card: "
-CLOCKS = {
-    "total": "all time from the first read of training data on",
-    "dawn": "`T_total` without evaluations and checkpoints",
-    "train": "data wait and training steps",
-    "cold": "`T_total` plus program start and warm-up",
-}
 
 
 class Handover(NamedTuple):
@@ -83,9 +78,9 @@ def code(handover: Handover) -> str:
 
 
 def network_input(trained: Trained, handover: Handover) -> str:
-    size = trained.image_size
+    size = trained.phase.val_sz
     shape = f"(batch, 3, {size}, {size})" if handover.format == "onnx" else "(batch, 3, height, width)"
-    lines = [f"Images `{shape}` float32, RGB. Validated at {size} px."]
+    lines = [f"Images `{shape}` float32, RGB. Validated at {size} px{cut(trained)}."]
     if handover.format == "onnx":
         lines.append(f"ONNX opset {OPSET}; input `images` of any batch, output `logits`.")
     if trained.mean:
@@ -100,6 +95,15 @@ def network_input(trained: Trained, handover: Handover) -> str:
         shown = ", ".join(line(name) for name in trained.names[:1000])
         lines.append(f"Classes, by label: {shown}.")
     return "## Input and output\n\n" + " ".join(lines)
+
+
+def cut(trained: Trained) -> str:
+    """How an image tree's pictures come to their size in square validation; the memory loader has them at theirs."""
+    if trained.loader == "memory":
+        return ""
+    short = short_side(trained.phase.val_resize or trained.config.val_resize, trained.phase.val_sz)
+    how = f"{trained.config.val_interpolation}, antialiased"
+    return f": the short side resized to {short} px ({how}), the centre cut out"
 
 
 def accuracy(trained: Trained, rows: list[Measured]) -> str:

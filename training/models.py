@@ -76,8 +76,12 @@ def library_of(name: str) -> tuple[str, str]:
 def torchvision_model(name: str, classes: int) -> nn.Module:
     from torchvision import models
 
-    plain = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
-    return models.get_model(name, weights=None, num_classes=classes, **plain)
+    return models.get_model(name, weights=None, num_classes=classes, **plain_options(name))
+
+
+def plain_options(name: str) -> dict[str, bool]:
+    """What torchvision needs to be told for a network that returns logits alone."""
+    return {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
 
 
 def timm_model(config: Config, name: str, classes: int) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Config
-from training.models import AUXILIARY, build_model, library_of
+from training.models import build_model, library_of, plain_options, torchvision_model
 from training.outcome import ConfigError
 
 LIBRARIES = ("torchvision", "timm")
@@ -44,13 +44,9 @@ def library_network(library: str, name: str, classes: int) -> Network | None:
 
         make = f'timm.create_model("{name}", num_classes={classes})'
         return Network(timm.create_model(name, num_classes=classes).eval(), "timm", "import timm", make)
-    from torchvision import models
-
-    plain = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
-    more = "".join(f", {key}={value}" for key, value in plain.items())
+    more = "".join(f", {key}={value}" for key, value in plain_options(name).items())
     make = f'torchvision.models.get_model("{name}", num_classes={classes}{more})'
-    module = models.get_model(name, weights=None, num_classes=classes, **plain).eval()
-    return Network(module, "torchvision", "import torchvision", make)
+    return Network(torchvision_model(name, classes).eval(), "torchvision", "import torchvision", make)
 
 
 def own_network(config: Config, classes: int) -> Network:

@@ -27,16 +27,23 @@ def apply_torchvision(image: Tensor, policy: np.ndarray) -> Tensor:
 
 
 def affine(image: Tensor, shift: tuple[float, float] = (0, 0), shear: tuple[float, float] = (0, 0), **how) -> Tensor:
-    """Nearest neighbour and black outside unless `how` says otherwise; shift in pixels, shear as x, y tangents."""
+    """Shift in pixels, shear as x, y tangents; black outside. Bilinear, as in torchvision's training script; nearest
+    neighbour is only its classes' default."""
     degrees = [math.degrees(math.atan(part)) for part in shear]
+    how |= {"interpolation": InterpolationMode.BILINEAR}
     return F.affine(image, angle=0.0, translate=list(shift), scale=1.0, shear=degrees, **how)
 
 
+def rotate(image: Tensor, degrees: float) -> Tensor:
+    """Likewise."""
+    return F.rotate(image, angle=degrees, interpolation=InterpolationMode.BILINEAR)
+
+
 def smoothly(image: Tensor, warp: Callable[..., Tensor], *values, **how) -> Tensor:
-    """`warp` with bilinear interpolation and GREY outside, as timm's operations. torchvision's own `fill` darkens the
-    border; zero is outside here, and GREY is added afterwards."""
+    """`warp` with GREY outside, as timm's operations. torchvision's own `fill` darkens the border; zero is outside
+    here, and GREY is added afterwards."""
     grey = torch.tensor(GREY, device=image.device)[:, None, None]
-    moved = warp(image - grey, *values, interpolation=InterpolationMode.BILINEAR, **how)
+    moved = warp(image - grey, *values, **how)
     return (moved + grey).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -51,7 +58,7 @@ OPERATIONS = {
     "ShearY": lambda image, strength: affine(image, shear=(0, strength), center=[0, 0]),
     "TranslateX": lambda image, strength: affine(image, shift=(int(strength), 0)),
     "TranslateY": lambda image, strength: affine(image, shift=(0, int(strength))),
-    "Rotate": lambda image, strength: F.rotate(image, angle=strength),
+    "Rotate": rotate,
     "Brightness": lambda image, strength: F.adjust_brightness(image, 1 + strength),
     "Color": lambda image, strength: F.adjust_saturation(image, 1 + strength),
     "Contrast": lambda image, strength: F.adjust_contrast(image, 1 + strength),
@@ -66,5 +73,5 @@ OPERATIONS = {
     "SmoothShearY": lambda image, strength: smoothly(image, affine, shear=(0, strength), center=[0, 0]),
     "SmoothTranslateX": lambda image, strength: smoothly(image, affine, shift=(strength, 0)),
     "SmoothTranslateY": lambda image, strength: smoothly(image, affine, shift=(0, strength)),
-    "SmoothRotate": lambda image, strength: smoothly(image, F.rotate, strength),
+    "SmoothRotate": lambda image, strength: smoothly(image, rotate, strength),
 }

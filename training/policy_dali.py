@@ -14,10 +14,9 @@ from nvidia.dali.pipeline import do_not_convert
 from training.policy import GREY, NAMES
 from training.policy_draw import Policy
 
-BORDER = {"fill_value": 0, "interp_type": types.INTERP_NN}
 KEPT_BITS = np.array([256 - (1 << (8 - bits)) for bits in range(9)], np.uint8)  # masks by number of bits
 SHARP = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32) / 13  # picture minus its blur
-BILINEAR = {"fill_value": 0, "interp_type": types.INTERP_LINEAR}
+BORDER = {"fill_value": 0, "interp_type": types.INTERP_LINEAR}
 SAME = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
 
 
@@ -39,28 +38,28 @@ def identity(images, strength):
 
 
 @do_not_convert
-def shear_x(images, strength, border=BORDER):
-    return augmentations.shear_x.op(images, fn.stack(-strength, 0 * strength), **border)
+def shear_x(images, strength):
+    return augmentations.shear_x.op(images, fn.stack(-strength, 0 * strength), **BORDER)
 
 
 @do_not_convert
-def shear_y(images, strength, border=BORDER):
-    return augmentations.shear_y.op(images, fn.stack(0 * strength, -strength), **border)
+def shear_y(images, strength):
+    return augmentations.shear_y.op(images, fn.stack(0 * strength, -strength), **BORDER)
 
 
 @do_not_convert
-def translate_x(images, strength, border=BORDER):
-    return augmentations.translate_x_no_shape.op(images, fn.stack(strength, 0 * strength), **border)
+def translate_x(images, strength):
+    return augmentations.translate_x_no_shape.op(images, fn.stack(strength, 0 * strength), **BORDER)
 
 
 @do_not_convert
-def translate_y(images, strength, border=BORDER):
-    return augmentations.translate_y_no_shape.op(images, fn.stack(0 * strength, strength), **border)
+def translate_y(images, strength):
+    return augmentations.translate_y_no_shape.op(images, fn.stack(0 * strength, strength), **BORDER)
 
 
 @do_not_convert
-def rotate(images, strength, border=BORDER):
-    return augmentations.rotate.op(images, strength, **border)
+def rotate(images, strength):
+    return augmentations.rotate.op(images, strength, **BORDER)
 
 
 @do_not_convert
@@ -122,7 +121,7 @@ def smoothly(warp):
     @do_not_convert
     def smooth(images, strength):
         grey = types.Constant(np.array(GREY, np.float32), device=images.device)
-        return fn.cast_like(warp(images - grey, strength, BILINEAR) + grey, images)
+        return fn.cast_like(warp(images - grey, strength) + grey, images)
 
     return smooth
 

@@ -80,7 +80,7 @@ def imagenette_5() -> Config:
     Source: the five-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon.
     Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-5
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 83.3 % top-1 after 573.8 s from a copy at 224x224 px (measured here, README, "Speed")
+    Expected: 83.06 % top-1, mean of 3 seeds, after 4.8 minutes from a copy at 224x224 px (README, "Speed")
     Differs: the leaderboard's entry (87.43 %) has an xresnet50 and Ranger.
     """
     return imagenette("imagenette-5", target="75")

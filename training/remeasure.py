@@ -41,7 +41,7 @@ def measured(trained: Trained, network: nn.Module, data: str, warn: Callable[[st
         warn(f"--evaluate {data}: not the dataset that the run was trained on; the card says so")
     device = torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     env, precision = Env(device), Precision("fp32", device.type)
-    phase = trained.schedule.data_at(trained.schedule.total_epochs - 1)
+    phase = trained.phase
     loader = open_loader(config, trained.schedule, dataset, env, torch.float32)
     network, where = network.to(device), f"{dataset.name} {dataset.sha256[:12]}, {device.type}"
     with contextlib.closing(loader):

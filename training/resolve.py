@@ -8,6 +8,7 @@ from data_prep import DataError, load_manifest
 from dawn import read_run
 from phases import Schedule, batch_warning, load_preset
 from phases.table import schedule_table
+from training.advice import advice
 from training.config import Config
 from training.dataset import folders_of
 from training.outcome import ConfigError, Ended, Outcome
@@ -43,7 +44,7 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
     """--phases with --batch-size, --size-factor, --scale-lr and --epochs applied. Raises: PhaseError.
 
     Another global batch than the schedule's own is warned about, or with --scale-lr answered by the linear rule
-    (arXiv:1706.02677, 2.1).
+    (arXiv:1706.02677, 2.1); so is what training/advice.py finds.
     """
     schedule = Schedule.parse(config.phases)
     if config.batch_size:
@@ -56,7 +57,10 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
         schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or schedule.batch_factor)
     elif warning := batch_warning(schedule, world_size):
         warn(warning)
-    return schedule.compressed(config.epochs) if config.epochs else schedule
+    schedule = schedule.compressed(config.epochs) if config.epochs else schedule
+    for line in advice(config, schedule, world_size):
+        warn(line)
+    return schedule
 
 
 def saved_world_size(config: Config) -> int:

@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from data_prep.files import write_atomically
 from dawn import read_events
@@ -17,6 +18,7 @@ from training.config import Config
 from training.outcome import DISK_FULL, ConfigError
 
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
+CONFIG = "config.json"
 RESUMABLE = ("preempted", "crashed")
 NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault", "allow_elastic", "dist_url")
 
@@ -112,9 +114,32 @@ def interrupted_folder(parent: Path, name: str) -> Path | None:
 
 def save_config(folder: Path, config: Config) -> None:
     """config.json: the flags as resolved from recipe and command line; what --resume starts from, in any folder."""
-    saved = {name: value for name, value in asdict(config).items() if name not in NOT_SAVED}
-    saved["data"] = str(Path(config.data).resolve())
+    write_atomically(folder / CONFIG, (json.dumps(settings_of(config), indent=1) + "\n").encode())
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What config.json holds: nothing that is relative to the folder of the command."""
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_SAVED}
+    settings["data"] = str(Path(config.data).resolve())
     if config.phases not in PRESETS:
         schedule = Schedule.parse(config.phases)
-        saved["phases"] = json.dumps({"phases": schedule.phases, "world_size": schedule.world_size})
-    write_atomically(folder / "config.json", (json.dumps(saved, indent=1) + "\n").encode())
+        settings["phases"] = json.dumps({"phases": schedule.phases, "world_size": schedule.world_size})
+    return settings
+
+
+def check_settings(folder: Path, config: Config) -> None:
+    """Raises: ConfigError where a run is in `folder` that is another experiment than `config`."""
+    if not (folder / CONFIG).exists():
+        return
+    try:
+        asked, there = settings_of(config), dict(json.loads((folder / CONFIG).read_text()))
+    except (ValueError, TypeError):
+        raise ConfigError(f"{folder / CONFIG}: not a configuration. Name another folder") from None
+    compared = ["data", *(item.name for item in fields(Config) if item.metadata["training"])]
+    other = next((name for name in compared if there.get(name, asked[name]) != asked[name]), None)
+    if other:
+        flag = "DATA" if other == "data" else f"--{other.replace('_', '-')}"
+        raise ConfigError(
+            f"{folder}: a run with other settings is there: {flag} is {there[other]!r:.60} there, {asked[other]!r:.60} "
+            "here. Name another folder"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from training.flags import Parser, config_from
 from training.outcome import EXIT_CODES, ConfigError, Outcome
 from training.ranks import ranks
-from training.run_folder import LOG, RESUMABLE, ending
+from training.run_folder import LOG, RESUMABLE, check_settings, ending
 
 LAST_SEED = 2**63 - 1
 MOST_RUNS = 10_000
@@ -27,9 +27,10 @@ def train_seeds(arguments: list[str]) -> int:
         raise ConfigError("--seeds: starts its runs itself, one process each. Under torchrun, start a run per --seed")
     if config.resume or config.evaluate or "--seed" in others:
         raise ConfigError("--seeds: makes or goes on with its runs itself. Leave out --seed, --resume and --evaluate")
-    base = Path(own.logdir or f"runs/{config.recipe or 'run'}-seeds")
-    for seed in parse_seeds(own.seeds):
-        code = train_seed(base / f"seed-{seed}", seed, others)
+    base, seeds = Path(own.logdir or f"runs/{config.recipe or 'run'}-seeds"), parse_seeds(own.seeds)
+    check_earlier_runs(base, seeds, others)
+    for seed in seeds:
+        code = train_seed(base, seed, others)
         if code not in FINAL:
             print(f"{base}: stopped at seed {seed}; the same command goes on from there", file=sys.stderr)
             return code
@@ -37,8 +38,15 @@ def train_seeds(arguments: list[str]) -> int:
     return 0
 
 
-def train_seed(folder: Path, seed: int, arguments: list[str]) -> int:
-    """Exit code of the run of one seed: started, gone on with, or already there."""
+def check_earlier_runs(base: Path, seeds: list[int], arguments: list[str]) -> None:
+    """Raises: ConfigError where one of the runs in `base` was started with other settings."""
+    for seed in seeds:
+        check_settings(base / f"seed-{seed}", config_from([*arguments, "--seed", str(seed)]))
+
+
+def train_seed(base: Path, seed: int, arguments: list[str]) -> int:
+    """Exit code of the run base/seed-N: started, gone on with, or already there."""
+    folder = base / f"seed-{seed}"
     begun = (folder / LOG).exists()
     if begun and (outcome := ending(folder)) not in ("", *RESUMABLE):
         print(f"seed {seed}: {outcome} ({folder})", flush=True)

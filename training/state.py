@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dawn import Clock
+from training.average import AveragedWeights
 from training.config import Config
 from training.device import Env, Precision
 from training.mixing import Mixer, build_mixers
@@ -30,7 +30,7 @@ class TrainState:
     forward: Callable[[Tensor], Tensor]  # the model, compiled and distributed if wanted; training only
     optimizers: list[torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
-    average: AveragedModel | None
+    average: AveragedWeights | None
     clock: Clock
     precision: Precision
     mixers: list[Mixer]  # mixup, cutmix: without a state of their own
@@ -88,11 +88,7 @@ def new_state(
         model.register_forward_pre_hook(contiguous)
     if config.sync_bn:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    average = (
-        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
-        if config.ema_decay
-        else None
-    )
+    average = AveragedWeights(model, config.ema_decay) if config.ema_decay else None
     return TrainState(
         model,
         wrapped(config, model, env),

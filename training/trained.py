@@ -3,7 +3,7 @@ it. For everything that hands weights over."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_prep import DataError, load_manifest, open_packed
 from dawn import Run, read_events, read_run
 from dawn.records import Row
-from phases import Schedule
+from phases import DataPhase, Schedule
 from training.augment import MEAN, STD
 from training.checkpoint import load
 from training.config import Config, with_values
@@ -43,11 +43,13 @@ class Trained:
     names: tuple[str, ...]  # of the classes, by label; empty when the dataset is not there
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    loader: str  # that the run was trained with
 
     @property
-    def image_size(self) -> int:
-        """Pixels, of the last phase's validation."""
-        return self.schedule.data_at(self.schedule.total_epochs - 1).val_sz
+    def phase(self) -> DataPhase:
+        """Of the last epoch that these weights were trained in."""
+        epoch = self.counters["epoch"] - (self.counters["step"] == 0)
+        return self.schedule.data_at(max(0, epoch))
 
     @property
     def row(self) -> Row | None:
@@ -69,18 +71,17 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
     weights = weights or ("ema" if state["average"] is not None else "model")
     if weights == "ema" and state["average"] is None:
         raise ConfigError(f"--weights ema: {folder} kept no average of its weights. Use --weights model")
-    network = build_model(config, classes)
+    network = build_model(replace(config, drop_path=0.0), classes)  # which is for training only and has no weights
     try:
         network.load_state_dict(plain(state["model"] if weights == "model" else state["average"]))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its checkpoint is not of --model {config.model} ({reason})") from None
-    mean, std, names = input_facts(config, run, folder)
+    loader = str(next(event for event in read_events(folder / LOG) if event["event"] == "start").get("loader", ""))
+    mean, std, names = input_facts(config, run, loader)
     schedule = resolved_schedule(config, run.start.world_size, lambda warning: None)  # told when it was trained
-    counters, identity = state["counters"], saved["identity"]
-    return Trained(
-        folder, config, schedule, run, network.eval(), weights, counters, identity, classes, names, mean, std
-    )
+    facts = weights, state["counters"], saved["identity"], classes, names, mean, std, loader
+    return Trained(folder, config, schedule, run, network.eval(), *facts)
 
 
 def read_config(folder: Path) -> Config:
@@ -111,10 +112,9 @@ def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def input_facts(config: Config, run: Run, folder: Path) -> tuple:
+def input_facts(config: Config, run: Run, loader: str) -> tuple:
     """Mean, deviation and class names. The memory loader takes its mean and deviation from the dataset, so that is
     looked at, if it is there and still the same."""
-    start = next(event for event in read_events(folder / LOG) if event["event"] == "start")
     root = config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir
     try:
         manifest = load_manifest(root)
@@ -123,7 +123,7 @@ def input_facts(config: Config, run: Run, folder: Path) -> tuple:
     if manifest and manifest.sha256 != run.start.dataset.get("sha256"):
         manifest = None
     names = manifest.classes if manifest else ()
-    if start.get("loader") != "memory":
+    if loader != "memory":
         return MEAN, STD, names
     if not manifest:
         return None, None, names

@@ -25,7 +25,6 @@ from training.target import Target
 from training.wrapped import graphs_fixed, set_whitening
 
 WHITENING_IMAGES = 5000  # airbench94
-SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Training steps of an epoch in the current phase."""
-        return min(self.loader.steps, SHORT_EPOCH) if self.config.short_epoch else self.loader.steps
+        return self.config.steps_of(self.loader.steps)
 
     @property
     def global_batch(self) -> int:
