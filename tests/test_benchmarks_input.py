@@ -42,7 +42,7 @@ def test_what_recipes_cannot_measure(more):
 @pytest.mark.slow
 def test_recipes_measures_parts():
     parts = ["ema", "erasing", "accumulate"]
-    done = benchmark("recipes.py", *parts, "--pairs", "1", "--batch", "2", "--size", "32", "--precision", "fp32")
+    done = benchmark("recipes.py", *parts, "--pairs", "1", "--batch", "4", "--size", "64", "--precision", "fp32")
     assert done.returncode == 0, done.stderr
     assert [line.partition(":")[0] for line in done.stdout.splitlines() if "ratio" in line] == parts
 

@@ -42,7 +42,7 @@ def build_detector(backbone: Backbone, classes: int, settings: DetectSettings) -
     channels = [backbone.channels // 2**step for step in (3, 2, 1, 0)]
     layers = {stage: str(number) for number, stage in enumerate(STAGES)}
     pyramid = BackboneWithFPN(body, layers, channels, PYRAMID_CHANNELS)
-    return FasterRCNN(
+    detector = FasterRCNN(
         pyramid,
         classes + 1,
         min_size=settings.size,
@@ -50,6 +50,16 @@ def build_detector(backbone: Backbone, classes: int, settings: DetectSettings) -
         image_mean=list(backbone.mean),
         image_std=list(backbone.std),
     )
+    settle_scales(detector.roi_heads.box_roi_pool)
+    return detector
+
+
+def settle_scales(pool: nn.Module) -> None:
+    """torchvision's MultiScaleRoIAlign guesses the scales of the pyramid from the first pictures it sees, and of small
+    ones wrongly, because they are padded: 1/16 for 1/32. A picture that needs no padding tells them for good."""
+    side = 256
+    maps = {str(level): torch.zeros(1, 1, side >> level + 2, side >> level + 2) for level in range(len(STAGES))}
+    pool(maps, [torch.tensor([[0.0, 0.0, 8.0, 8.0]])], [(side, side)])
 
 
 def frozen(body: nn.Module) -> nn.Module:
