@@ -17,14 +17,21 @@ import shlex
 import sys
 from pathlib import Path
 
+import torch
 from one_line import one_line_errors
 from race_tables import entrant_table, run_table
 
 from dawn.recipe_runs import read_recipe
 from dawn.tables import markdown_table
+from training.config import Config
+from training.device import Env
 from training.flags import config_from
 from training.outcome import ConfigError
+from training.resolve import resolved_schedule
 from training.seeds import FINAL, check_earlier_runs, parse_seeds, train_seed
+from training.session import checked_input
+
+OWN = ("--seed", "--seeds", "--logdir", "--resume", "--target", "--evaluate", "--dry-run", "--stop-at-target")
 
 
 def main() -> None:
@@ -34,6 +41,7 @@ def main() -> None:
     folders = {name: Path(options.runs) / name.replace(" ", "-") for name in entrants}
     for name, flags in entrants.items():
         check_earlier_runs(folders[name], seeds, flags)
+        check(config_from(flags))
     for seed in seeds:
         for name, flags in entrants.items():
             train(folders[name], seed, flags)
@@ -53,15 +61,23 @@ def entrants_of(options: argparse.Namespace) -> dict[str, list[str]]:
     return recipes | changes
 
 
+def check(config: Config) -> None:
+    """Raises: ConfigError, PhaseError or DataError for what the run itself would refuse."""
+    checked_input(config, resolved_schedule(config, 1, lambda warning: None), Env(torch.device("cpu")))
+
+
 def named_change(text: str) -> tuple[str, list[str]]:
     """'no shift: --shift 0' -> ('no shift', ['--shift', '0']). Raises: ConfigError."""
     name, colon, flags = text.partition(":")
     if not colon or not re.fullmatch(r"\w[\w .+]*", name):
         raise ConfigError(f"--change {text}: write NAME: FLAGS, as in 'no shift: --shift 0'")
     try:
-        return name, shlex.split(flags)
+        words = shlex.split(flags)
     except ValueError as error:
         raise ConfigError(f"--change {text}: {error}. Write the flags as in a shell") from None
+    if own := next((word for word in words if word.partition("=")[0] in OWN), None):
+        raise ConfigError(f"--change {text}: {own} is the race's own to give. Leave it out")
+    return name, words
 
 
 def common_target(entrants: dict[str, list[str]]) -> float:

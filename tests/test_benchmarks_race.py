@@ -1,27 +1,51 @@
 """The race: its tables are those of study and compare for every target, and runs that are there are not run again."""
 
 import re
+import runpy
+import sys
 
 import pytest
 from dawn_sets import HIT_SECONDS, LATE_SECONDS, WHOLE_SECONDS, seed_runs
-from test_benchmarks_input import benchmark
+from test_benchmarks_input import BENCHMARKS
 
 
-def race(data, runs, *arguments: str) -> list[list[str]]:
-    """The cells of the last printed table, without its header."""
-    done = benchmark("race.py", data, *arguments, "--runs", runs)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.rpartition("###")[2].splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line][1:]
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """The script in this process, which has imported torch: (exit code, output, errors) of a command line."""
+
+    def ran(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["race.py", *map(str, arguments)])
+        monkeypatch.syspath_prepend(BENCHMARKS)
+        capfd.readouterr()
+        try:
+            runpy.run_path(str(BENCHMARKS / "race.py"), run_name="__main__")
+        except SystemExit as end:
+            return end.code, *capfd.readouterr()
+        return 0, *capfd.readouterr()
+
+    return ran
 
 
-def test_the_tables_of_runs_that_are_there(tmp_path):
-    """Nothing is trained: the dataset does not exist."""
-    seed_runs(tmp_path / "cifar10-94", "hhlh", config={"shift": 1})  # seed 3 is not asked for
+@pytest.fixture
+def race(run):
+    """Function of DATA, RUNS and arguments: the cells of the last printed table, without its header."""
+
+    def cells(data, runs, *arguments: str) -> list[list[str]]:
+        code, out, err = run(data, *arguments, "--runs", runs)
+        assert code == 0, err
+        lines = [line for line in out.rpartition("###")[2].splitlines() if line.startswith("| ")]
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line][1:]
+
+    return cells
+
+
+def test_the_tables_of_runs_that_are_there(race, toy, tmp_path):
+    """Nothing is trained. Seed 3 is not asked for."""
+    seed_runs(tmp_path / "toy", "hhlh", config={"shift": 1})
     seed_runs(tmp_path / "no-shift", "lmlh", config={"shift": 0})
     flags = ("--seeds", "0-2", "--targets", "94", "95", "--change", "no shift: --shift 0")
-    first, change = race(tmp_path / "none", tmp_path, "cifar10-94", *flags)
-    assert first[0] == "cifar10-94" and first[2:4] == ["", "1"] and first[5] == "never, 0 of 3 hit"
+    first, change = race(toy, tmp_path, "toy", *flags)
+    assert first[0] == "toy" and first[2:4] == ["", "1"] and first[5] == "never, 0 of 3 hit"
     assert first[4].startswith(f"{(2 * HIT_SECONDS + LATE_SECONDS) / 3:.5g} (") and first[4].endswith(", 3 of 3 hit")
     assert change[0] == "no shift" and change[3] == "1 (1 to 1)"
     assert change[2].startswith(f"{(-0.10 - 0.13 + 0.00) / 3:+.2f} (")
@@ -29,13 +53,13 @@ def test_the_tables_of_runs_that_are_there(tmp_path):
     assert change[4].endswith(", 2 of 3 hit")
 
 
-def test_a_run_that_diverged_and_a_single_seed_have_no_differences(tmp_path):
-    seed_runs(tmp_path / "cifar10-94", "hh")
+def test_a_run_that_diverged_and_a_single_seed_have_no_differences(race, toy, tmp_path):
+    seed_runs(tmp_path / "toy", "hh")
     seed_runs(tmp_path / "wild", "hd", config={"lr": 9})
-    change = ("--change", "wild: --shift 0")
-    _, wild = race(tmp_path / "none", tmp_path, "cifar10-94", *change, "--seeds", "0-1")
+    change = ("--change", "wild: --shift 0", "--targets", "94")
+    _, wild = race(toy, tmp_path, "toy", *change, "--seeds", "0-1")
     assert wild[1:4] == ["a run was not trained to the end", "-", "-"] and wild[4].endswith(", 1 of 2 hit")
-    _, wild = race(tmp_path / "none", tmp_path, "cifar10-94", *change, "--seeds", "0")
+    _, wild = race(toy, tmp_path, "toy", *change, "--seeds", "0")
     assert wild[1:4] == ["94.12", "+0.00", "1"]
 
 
@@ -45,6 +69,10 @@ BAD = {
     "unknown flag": (["toy", "--change", "x: --shifft 0"], "--shifft"),
     "bad value": (["toy", "--change", "x: --flip sideways"], "sideways"),
     "open quote": (["toy", "--change", "x: --phases '"], "No closing quotation"),
+    "a seed": (["toy", "--change", "x: --seed=7"], "--seed=7 is the race's own"),
+    "a target": (["toy", "--change", "x: --target 50"], "--target is the race's own"),
+    "no such part": (["toy", "--change", "x: --drop-path 0.1"], "cifarnet has none"),
+    "no such data": (["toy", "--change", "x: --phases cifar10-94"], "exceeds the 240"),
     "no name": (["toy", "--change", "--flip none"], "write NAME: FLAGS"),
     "same name": (["toy", "--change", "toy: --flip none"], "the same name"),
     "seeds": (["toy", "--seeds", "3-1"], "--seeds 3-1"),
@@ -52,15 +80,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_comes_before_the_first_run(tmp_path, name):
+def test_bad_input_comes_before_the_first_run(run, toy, tmp_path, name):
     arguments, part = BAD[name]
-    done = benchmark("race.py", tmp_path, "--runs", tmp_path / "runs", *arguments)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and part in done.stderr, done.stderr
+    code, out, err = run(toy, "--runs", tmp_path / "runs", *arguments)
+    assert code == 2 and not out and err.count("\n") == 1 and part in err, err
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
-def test_two_seeds_of_the_toy(toy, tmp_path):
+def test_two_seeds_of_the_toy(run, race, toy, tmp_path):
     """The second time it trains only what a new change asks for; other settings under an old name are refused."""
     flags = ("toy", "--seeds", "0-1", "--targets", "50", "90", "--change", "sharp: --label-smoothing 0")
     first = race(toy, tmp_path / "runs", *flags)
@@ -69,5 +97,5 @@ def test_two_seeds_of_the_toy(toy, tmp_path):
     assert len(logs) == 4 and all(path.read_bytes() == data for path, data in logs.items())
     assert again[:2] == first and len(again) == 3
     assert all(re.fullmatch(r"\d.*, 2 of 2 hit", row[4]) for row in again)
-    done = benchmark("race.py", toy, *flags[:-1], "sharp: --flip none", "--runs", tmp_path / "runs")
-    assert done.returncode == 2 and "run with other settings" in done.stderr
+    code, _, err = run(toy, *flags[:-1], "sharp: --flip none", "--runs", tmp_path / "runs")
+    assert code == 2 and "run with other settings" in err

@@ -129,3 +129,11 @@ def test_other_targets_are_refused(tmp_path, capsys, changed):
 def test_wrong_number_of_names(tmp_path, capsys):
     assert "--with" in refused(capsys, "compare", tmp_path)
     assert "--with" in refused(capsys, "compare", "a", "b", "c")
+
+
+def test_what_was_changed_of_one_recipe_is_named(tmp_path):
+    """Both sides have the recipe's name."""
+    for name, ema in (("a", 0.9), ("b", 0.5)):
+        seed_runs(tmp_path / name, "hh", config={"ema": ema}, recipe="quick")
+    result = compare(*(read_recipe([tmp_path / name]) for name in "ab"))
+    assert "the settings of A and B: ema 0.9 and 0.5" in result.notes

@@ -37,7 +37,7 @@ TINY = (
     "{'ep': (1, 3), 'lr': (0.2, 0.02)}, {'ep': 1, 'sz': 40, 'bs': 60, 'trndir': '-sz/320', 'min_scale': 0.087}, "
     "{'ep': 2, 'sz': 48, 'bs': 60, 'rect_val': True}]"
 )
-CPU = ["--device", "cpu", "--model", "cifarnet", "--width", "0.125", "--threads", "1", "--workers", "1"]
+CPU = ["--device", "cpu", "--model", "timm/test_resnet", "--threads", "1", "--workers", "1"]
 LAUNCHERS = {
     "launch": ["torch.distributed.launch", "--nproc_per_node=2", "--nnodes=1", "--node_rank=0"],
     "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"],

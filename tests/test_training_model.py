@@ -197,3 +197,9 @@ def test_large_images_are_checked_without_a_forward_pass():
 
 def test_check_model_accepts_what_runs():
     check_model(Config(width=0.125), 6, {9, 32})
+
+
+@pytest.mark.parametrize("name", ["cifarnet", "squeezenet1_0", "vgg11"])
+def test_init_bn0_is_refused_where_there_is_nothing_to_zero(name):
+    with pytest.raises(ConfigError, match=r"--init-bn0: .*no residual blocks"):
+        build_model(Config(model=name, init_bn0=True), 6)

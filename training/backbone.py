@@ -121,8 +121,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except ConfigError:
         raise
     except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise ConfigError(f"--weights {path}: not a file of weights ({reason}). Give an export, or a run") from None
+        is_other = isinstance(error, pickle.UnpicklingError)  # whose text is advice for programmers
+        reason = "not written by torch.save, or not tensors alone" if is_other else str(error).splitlines()[0][:100]
+        advice = "Give an export (.pt or .safetensors), or a run"
+        raise ConfigError(f"--weights {path}: not a file of weights ({reason}). {advice}") from None
     except Exception as error:  # safetensors has an error of its own that is no subclass of these
         raise ConfigError(f"--weights {path}: cannot be read ({str(error)[:100]}). Give an export, or a run") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

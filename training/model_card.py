@@ -116,6 +116,8 @@ def accuracy(trained: Trained, rows: list[Measured]) -> str:
     text = table(head, entries) if entries else "Not measured: the run had no validation."
     if trained.row is None:
         text += "\n\nThe run did not validate exactly these weights; logged rows are of other weights of the same run."
+    for trial in trained.run.start.trials:
+        text += f"\n\nA trial, no result: {trial}."
     return f"## Accuracy\n\n{text}"
 
 

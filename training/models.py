@@ -43,8 +43,11 @@ def build_model(config: Config, classes: int) -> nn.Module:
         model = CifarNet(classes, config.width)
     else:
         model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes)
-    if config.init_bn0:
-        zero_init_last_norms(model, library)
+    if config.init_bn0 and not zero_init_last_norms(model, library):
+        raise ConfigError(
+            f"--init-bn0: {config.model} has no residual blocks that end in a norm; use --no-init-bn0 or another "
+            "model, such as resnet50"
+        )
     if config.blurpool:
         blur_strided_convolutions(config, model)
     return model
@@ -108,18 +111,22 @@ def no_drop_path(name: str, library: str) -> ConfigError:
     return ConfigError(f"--drop-path: {name}{whose} has none; use {advice}")
 
 
-def zero_init_last_norms(model: nn.Module, library: str) -> None:
-    """--init-bn0: each residual block begins as the identity (Goyal et al., arXiv:1706.02677, 5.1).
+def zero_init_last_norms(model: nn.Module, library: str) -> int:
+    """--init-bn0: each residual block begins as the identity (Goyal et al., arXiv:1706.02677, 5.1). Returns how many.
 
     The classifier of a torchvision ResNet draws from N(0, 0.01) as the 2018 code did; timm's is left as timm's recipes
     have it.
     """
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
+    found = 0
     for module in model.modules():
         if isinstance(module, BasicBlock | Bottleneck):
             nn.init.zeros_((module.bn3 if isinstance(module, Bottleneck) else module.bn2).weight)
+            found += 1
         elif hasattr(module, "zero_init_last"):  # timm's blocks
             module.zero_init_last()
+            found += 1
     if library == "torchvision" and isinstance(getattr(model, "fc", None), nn.Linear):
         nn.init.normal_(model.fc.weight, std=0.01)
+    return found

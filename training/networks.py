@@ -66,7 +66,7 @@ def receiver(format: str, config: Config, trained: nn.Module, classes: int, imag
     run's settings have changed it. Raises: ConfigError when the library has no such network or it is another one.
     """
     if config.model == "cifarnet" and format in LIBRARIES:
-        raise ConfigError(f"--format {format}: cifarnet is this harness's own. Use --format torch or safetensors")
+        raise ConfigError(f"--format {format}: cifarnet is this harness's own. Use --format torch, safetensors or onnx")
     if format not in LIBRARIES:
         home = library_of(config.model)[0]
         found = library_network(home, config.model, classes) if home in LIBRARIES else None

@@ -10,7 +10,7 @@ from phases import Schedule, batch_warning, load_preset
 from phases.table import schedule_table
 from training.advice import advice
 from training.config import Config
-from training.dataset import folders_of
+from training.dataset import checked_dataset, folders_of
 from training.outcome import ConfigError, Ended, Outcome
 from training.run_folder import LOG, RESUMABLE, ending, interrupted_folder
 
@@ -95,6 +95,9 @@ def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
     images = found.splits["train"].images if found else None
     classes = len(found.classes) if found else IMAGENET_CLASSES
     expected = images if found or not schedule.preset else load_preset(schedule.preset)["images"]
+    if not missing:
+        checked_dataset(config, schedule, world_size)
     model = model_report(config, schedule, world_size, expected, classes)
+    missing += [] if found else [f"without the dataset {classes:,} classes are assumed"]
     settings = [f"{name:18} {value}" for name, value in asdict(config).items() if value not in ("", None)]
     return "\n".join([*settings, "", schedule_table(schedule, world_size, images), "", model, *missing])

@@ -25,8 +25,9 @@ def train_seeds(arguments: list[str]) -> int:
     config = config_from(others)  # bad input is told before the first run
     if ranks().world_size > 1:
         raise ConfigError("--seeds: starts its runs itself, one process each. Under torchrun, start a run per --seed")
-    if config.resume or config.evaluate or "--seed" in others:
-        raise ConfigError("--seeds: makes or goes on with its runs itself. Leave out --seed, --resume and --evaluate")
+    if config.resume or config.evaluate or config.dry_run or "--seed" in others:
+        own = "--seed, --resume, --evaluate and --dry-run"
+        raise ConfigError(f"--seeds: makes or goes on with its runs itself. Leave out {own}")
     base, seeds = Path(own.logdir or f"runs/{config.recipe or 'run'}-seeds"), parse_seeds(own.seeds)
     check_earlier_runs(base, seeds, others)
     for seed in seeds:
