@@ -69,7 +69,7 @@ def check(config: Config) -> None:
 def named_change(text: str) -> tuple[str, list[str]]:
     """'no shift: --shift 0' -> ('no shift', ['--shift', '0']). Raises: ConfigError."""
     name, colon, flags = text.partition(":")
-    if not colon or not re.fullmatch(r"\w[\w .+]*", name):
+    if not colon or not re.fullmatch(r"\w[\w .+-]*", name):
         raise ConfigError(f"--change {text}: write NAME: FLAGS, as in 'no shift: --shift 0'")
     try:
         words = shlex.split(flags)

@@ -13,7 +13,7 @@ from dawn.estimates import (
     runs_needed,
     welch_difference,
 )
-from dawn.recipe_runs import MOST_DIFFERENCES, NOTED, SAME, circumstances, recipe_hash, recipe_settings
+from dawn.recipe_runs import NOTED, SAME, changed_settings, circumstances, recipe_hash, some_of
 from dawn.run import Run
 from dawn.runlog import RunError
 from dawn.survival import logrank, median
@@ -154,21 +154,11 @@ def _cut_note(a: list[Trial], b: list[Trial]) -> list[str]:
 
 def _notes(runs_a: Sequence[Run], runs_b: Sequence[Run]) -> list[str]:
     notes = ["A and B are the same recipe"] if recipe_hash(runs_a[0]) == recipe_hash(runs_b[0]) else []
-    notes += _changed_settings(runs_a[0], runs_b[0])
+    if runs_a[0].start.recipe == runs_b[0].start.recipe and (changed := changed_settings(runs_a[0], runs_b[0])):
+        notes.append(f"the settings of A and B: {some_of([f'{name} {one} and {two}' for name, one, two in changed])}")
     for name, get in (NOTED | {"precision": SAME["precision"], "world size": SAME["world size"]}).items():
         one, other = ({str(get(run)) for run in runs} for runs in (runs_a, runs_b))
         if one != other:
             notes.append(f"A and B differ in {name}: {', '.join(sorted(one))} and {', '.join(sorted(other))}")
     notes += [f"A: {note}" for note in circumstances(runs_a)] + [f"B: {note}" for note in circumstances(runs_b)]
     return notes
-
-
-def _changed_settings(a: Run, b: Run) -> list[str]:
-    """Of two runs of one recipe by name: what was changed."""
-    if a.start.recipe != b.start.recipe:
-        return []
-    one, other = recipe_settings(a), recipe_settings(b)
-    changed = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
-    texts = [f"{name} {one.get(name)!r:.60} and {other.get(name)!r:.60}" for name in changed[:MOST_DIFFERENCES]]
-    more = f"; and {len(changed) - MOST_DIFFERENCES} more" if len(changed) > MOST_DIFFERENCES else ""
-    return [f"the settings of A and B: {'; '.join(texts)}{more}"] if texts else []

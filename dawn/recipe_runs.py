@@ -58,15 +58,14 @@ def read_recipe(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
 
 
 def _check_same(first: Run, run: Run) -> None:
-    one, other = recipe_settings(first), recipe_settings(run)
-    changed = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
-    texts = [f"{name} {one.get(name)!r:.40} there, {other.get(name)!r:.40} here" for name in changed]
-    texts += [f"{name} {get(first)!r:.40} there, {get(run)!r:.40} here" for name, get in SAME.items()
-              if get(first) != get(run) and name not in changed]  # fmt: skip
-    if texts:
-        more = f"; and {len(texts) - MOST_DIFFERENCES} more" if len(texts) > MOST_DIFFERENCES else ""
+    changed = changed_settings(first, run)
+    names = [name for name, _, _ in changed]
+    changed += [(name, f"{get(first)!r:.40}", f"{get(run)!r:.40}") for name, get in SAME.items()
+                if get(first) != get(run) and name not in names]  # fmt: skip
+    if changed:
+        texts = [f"{name} {there} there, {here} here" for name, there, here in changed]
         raise RunError(
-            f"{run.path}: not the same recipe as {first.path}: {'; '.join(texts[:MOST_DIFFERENCES])}{more}. "
+            f"{run.path}: not the same recipe as {first.path}: {some_of(texts)}. "
             "Give runs that differ in the seed only; `compare` sets two recipes side by side."
         )
 
@@ -83,6 +82,19 @@ def _by_seed(runs: list[Run]) -> list[Run]:
 def recipe_settings(run: Run) -> dict[str, Any]:
     """The logged settings without the seed."""
     return {name: value for name, value in run.start.config.items() if name != "seed"}
+
+
+def changed_settings(one: Run, other: Run) -> list[tuple[str, str, str]]:
+    """(name, its value there, its value here), shortened, of each setting but the seed in which two runs differ."""
+    a, b = recipe_settings(one), recipe_settings(other)
+    names = [name for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)]
+    return [(name, f"{a.get(name)!r:.40}", f"{b.get(name)!r:.40}") for name in names]
+
+
+def some_of(texts: Sequence[str]) -> str:
+    """The first of them in a line."""
+    more = f"; and {len(texts) - MOST_DIFFERENCES} more" if len(texts) > MOST_DIFFERENCES else ""
+    return f"{'; '.join(texts[:MOST_DIFFERENCES])}{more}"
 
 
 def recipe_hash(run: Run) -> str:

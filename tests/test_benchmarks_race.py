@@ -2,11 +2,15 @@
 
 import re
 import runpy
+import shlex
 import sys
 
 import pytest
 from dawn_sets import HIT_SECONDS, LATE_SECONDS, WHOLE_SECONDS, seed_runs
 from test_benchmarks_input import BENCHMARKS
+
+from training.flags import config_from
+from training.resolve import resolved_schedule
 
 
 @pytest.fixture
@@ -85,6 +89,22 @@ def test_bad_input_comes_before_the_first_run(run, toy, tmp_path, name):
     code, out, err = run(toy, "--runs", tmp_path / "runs", *arguments)
     assert code == 2 and not out and err.count("\n") == 1 and part in err, err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_commands_of_the_readme_are_accepted(monkeypatch):
+    """The one of the ablation was refused for the hyphen in a name."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    script = runpy.run_path(str(BENCHMARKS / "race.py"))
+    text = (BENCHMARKS.parent / "README.md").read_text().replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith("python benchmarks/race.py")]
+    assert len(commands) >= 3
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command)[1:])
+        options = script["parsed"]()
+        entrants = script["entrants_of"](options)
+        assert len(entrants) == len(options.recipes) + len(options.change)
+        for flags in entrants.values():
+            resolved_schedule(config_from(flags), 1, pytest.fail)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from data_prep.files import write_atomically
 from dawn import read_events
 from dawn.run import LOG_NAME as LOG
 from phases import PRESETS, Schedule
-from training.config import Config
+from training.config import Config, with_values
 from training.outcome import DISK_FULL, ConfigError
 
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
@@ -127,16 +127,27 @@ def settings_of(config: Config) -> dict[str, Any]:
     return settings
 
 
+def read_config(folder: Path) -> Config:
+    """The settings that the run was started with. Raises: ConfigError."""
+    path = folder / CONFIG
+    try:
+        return with_values(Config(), json.loads(path.read_text()))
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: no run there ({path.name}: {error.strerror}). Give the folder of a run, such as "
+            "runs/cifar10-demo-001"
+        ) from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a configuration ({error}). Restore the file") from None
+
+
 def check_settings(folder: Path, config: Config) -> None:
     """Raises: ConfigError where a run is in `folder` that is another experiment than `config`."""
     if not (folder / CONFIG).exists():
         return
-    try:
-        asked, there = settings_of(config), dict(json.loads((folder / CONFIG).read_text()))
-    except (ValueError, TypeError):
-        raise ConfigError(f"{folder / CONFIG}: not a configuration. Name another folder") from None
+    asked, there = settings_of(config), settings_of(read_config(folder))
     compared = ["data", *(item.name for item in fields(Config) if item.metadata["training"])]
-    other = next((name for name in compared if there.get(name, asked[name]) != asked[name]), None)
+    other = next((name for name in compared if there[name] != asked[name]), None)
     if other:
         flag = "DATA" if other == "data" else f"--{other.replace('_', '-')}"
         raise ConfigError(

@@ -26,8 +26,8 @@ def train_seeds(arguments: list[str]) -> int:
     if ranks().world_size > 1:
         raise ConfigError("--seeds: starts its runs itself, one process each. Under torchrun, start a run per --seed")
     if config.resume or config.evaluate or config.dry_run or "--seed" in others:
-        own = "--seed, --resume, --evaluate and --dry-run"
-        raise ConfigError(f"--seeds: makes or goes on with its runs itself. Leave out {own}")
+        others = "--seed, --resume, --evaluate and --dry-run"
+        raise ConfigError(f"--seeds: makes or goes on with its runs itself. Leave out {others}")
     base, seeds = Path(own.logdir or f"runs/{config.recipe or 'run'}-seeds"), parse_seeds(own.seeds)
     check_earlier_runs(base, seeds, others)
     for seed in seeds:

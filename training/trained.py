@@ -1,7 +1,6 @@
 """What a finished (or interrupted) run has learned: its newest whole checkpoint as a plain network, and what belongs to
 it. For everything that hands weights over."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,12 @@ from dawn.records import Row
 from phases import DataPhase, Schedule
 from training.augment import MEAN, STD
 from training.checkpoint import load
-from training.config import Config, with_values
+from training.config import Config
 from training.loader_memory import STATISTICS_IMAGES, channel_statistics
 from training.models import build_model
 from training.outcome import ConfigError
 from training.resolve import resolved_schedule
-from training.run_folder import LOG
+from training.run_folder import LOG, read_config
 
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel and AveragedModel, torch.compile
 
@@ -82,20 +81,6 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
     schedule = resolved_schedule(config, run.start.world_size, lambda warning: None)  # told when it was trained
     facts = weights, state["counters"], saved["identity"], classes, names, mean, std, loader
     return Trained(folder, config, schedule, run, network.eval(), *facts)
-
-
-def read_config(folder: Path) -> Config:
-    """The settings that the run was started with. Raises: ConfigError."""
-    path = folder / "config.json"
-    try:
-        return with_values(Config(), json.loads(path.read_text()))
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: no run there ({path.name}: {error.strerror}). Give the folder of a run, such as "
-            "runs/cifar10-demo-001"
-        ) from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a configuration ({error}). Restore the file") from None
 
 
 def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
