@@ -69,6 +69,20 @@ def _coco_toy(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _coco_collage_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="classification dataset, prepared: its images are pasted")
+    _root(parser)
+    parser.add_argument("--images", type=int, default=480, help="training pictures; a quarter more for validation")
+
+
+def _coco_collage(arguments: argparse.Namespace) -> int:
+    from data_prep.coco_collage import prepare_coco_collage
+
+    train, val = prepare_coco_collage(arguments.data, arguments.root, arguments.images)
+    print(f"coco-collage is in place at {arguments.root}: {train} training and {val} validation pictures")
+    return 0
+
+
 def _adopt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)")
     parser.add_argument("--name", default="", help="name of the dataset; default: from the folder's")
@@ -176,6 +190,8 @@ COMMANDS = {
     "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
     "coco-toy": Command("small generated set in COCO's format, for `python -m training detect`", _coco_toy_options,
                         _coco_toy),
+    "coco-collage": Command("small set in COCO's format, of the images of a classification dataset",
+                            _coco_collage_options, _coco_collage),
     "imagenet": Command("ImageNet from its two official archives (300 GB with them)", _imagenet_options, _imagenet),
     "imagenette": Command("ten easy classes of ImageNet, 0.1 to 1.6 GB", _imagenette_options, _imagenette),
     "imagewoof": Command("ten breeds of dogs of ImageNet, 0.1 to 1.4 GB", _imagenette_options, _imagenette),

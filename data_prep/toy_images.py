@@ -47,8 +47,7 @@ def _draw(label: int, width: int, height: int, generator: np.random.Generator) -
     pixels = pixels + _shape_mask(label, x, y, min(width, height), generator)[..., None] * contrast
     for _ in range(int(generator.integers(0, 3))):
         pixels = pixels + _blot_mask(x, y, generator)[..., None] * (generator.random(3) - 0.5)
-    noise = generator.random(pixels.shape) - generator.random(pixels.shape)  # triangular, -1 to 1
-    return (255 * np.clip(pixels + 0.1 * noise, 0, 1)).astype(np.uint8)
+    return noisy(pixels, generator)
 
 
 def contrast_of(label: int, generator: np.random.Generator) -> np.ndarray:
@@ -64,6 +63,12 @@ def ground(colour: np.ndarray, x: np.ndarray, y: np.ndarray, generator: np.rando
     slope = (generator.random(2) - 0.5) * 0.3
     shade = slope[0] * (x / width - 0.5) + slope[1] * (y / height - 0.5)
     return colour + shade[..., None]
+
+
+def noisy(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """`pixels` of 0 to 1 with some noise, as uint8."""
+    noise = generator.random(pixels.shape) - generator.random(pixels.shape)  # triangular, -1 to 1
+    return (255 * np.clip(pixels + 0.1 * noise, 0, 1)).astype(np.uint8)
 
 
 def _shape_mask(label: int, x: np.ndarray, y: np.ndarray, short: int, generator: np.random.Generator) -> np.ndarray:
