@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 from training.config import Config, with_values
 from training.outcome import ConfigError
 from training.recipes import RECIPES, recipe_config
+from training.run_folder import CONFIG, read_config
 
 IN_LOGDIR = "\0"  # --resume without a PATH: the run in --logdir; no path holds this character
 
@@ -105,14 +105,11 @@ def saved_config(given: dict[str, Any]) -> Config:
         raise ConfigError("--resume: name a run folder, as --resume RUN or with --logdir RUN")
     path = Path(given["resume"])
     folder = path if path.is_dir() else path.parent.parent
-    if not path.exists() or not (folder / "config.json").exists():
-        reason = f"no run there (no config.json in {folder})" if path.exists() else "there is no such folder or file"
+    if not path.exists() or not (folder / CONFIG).exists():
+        reason = f"no run there (no {CONFIG} in {folder})" if path.exists() else "there is no such folder or file"
         raise ConfigError(f"--resume {path}: {reason}. Give the folder of a run, such as runs/cifar10-demo-001")
     given.setdefault("logdir", str(folder))
-    try:
-        return with_values(Config(), json.loads((folder / "config.json").read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ConfigError(f"{folder / 'config.json'}: not a configuration ({error}). Start a new run instead") from None
+    return read_config(folder)
 
 
 def known_recipe(name: str) -> str:
