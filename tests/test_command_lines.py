@@ -177,6 +177,12 @@ def test_nothing_given(capsys):
     refused(capsys, ["--resume"], "--resume: name a run folder")
 
 
+@pytest.mark.parametrize("content", [b"\xff[", b"[1]", b'{"epochs": ', b'{"no": 1}', b"[" * 100_000])
+def test_a_config_that_is_none_is_one_line_of_resume(tmp_path, capsys, content):
+    (tmp_path / "config.json").write_bytes(content)
+    refused(capsys, ["--resume", str(tmp_path)], f"{tmp_path / 'config.json'}: not a configuration")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none(toy, tmp_path, capsys):
     refused(capsys, flags(toy, tmp_path / "run", "--device", "cuda"), "--device cuda", "cpu")
