@@ -75,7 +75,8 @@ def cifar10_96() -> Config:
 
 
 def imagenette_5() -> Config:
-    """Imagenette in five epochs at 64, 96 and 128 px: a ResNet-18 from scratch on an image tree and its copy at 160 px.
+    """Imagenette in five epochs at 64, 96 and 128 px: a ResNet-18-D with BlurPool from scratch on an image tree and its copy at
+    160 px.
 
     Source: the five-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon.
     Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-5
@@ -172,7 +173,8 @@ def imagenette(recipe: str, **settings) -> Config:
     return Config(
         recipe=recipe,
         phases=recipe,
-        model="resnet18",
+        model="timm/resnet18d",
+        blurpool=True,
         optimizer="muon",
         nesterov=True,
         no_bn_wd=True,
