@@ -1,7 +1,7 @@
 """Collages in COCO's format: one to three images of a classification dataset in each picture, with their boxes.
 
-To find an object is easy here, since it is a rectangle on a plain ground; to name it takes features of real images. So
-it shows in a few hundred steps of `python -m training detect` what the weights of a classifier are worth.
+To find an object is easy here, since it is a rectangle on an almost even ground; to name it takes features of real
+images. So it shows in a few hundred steps of `python -m training detect` what the weights of a classifier are worth.
 """
 
 import os
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from data_prep.coco_scenes import MAX_OBJECTS, SPLITS, TRIES, Scene, has_room, write_scenes
+from data_prep.coco_scenes import COLLAGE, MAX_OBJECTS, TRIES, Scene, blank, has_room, scene_counts, write_scenes
+from data_prep.errors import DataError
 from data_prep.image_index import index_name, open_index
-from data_prep.manifest import load_manifest
+from data_prep.manifest import Manifest, load_manifest
 from data_prep.packed import open_packed
 from data_prep.pictures import read_rgb
-from data_prep.toy_images import SEED, ground, noisy
+from data_prep.toy_images import noisy
 
 SIDES = (128, 176)  # pixels of a picture, smallest and largest
 OBJECT_SIDES = (56, 96)  # pixels
@@ -32,62 +33,70 @@ class Photos:
     read: Callable[[int], Image.Image]
 
 
-def prepare_coco_collage(data: str | Path, root: str | Path, images: int = 480) -> tuple[int, int]:
+def prepare_coco_collage(data: str | Path, root: str | Path, images: int = 480) -> dict[str, int]:
     """Make the set at `root` from the dataset at `data`, its training images for the training pictures, its validation
-    images for the others; see write_scenes. Equal datasets give equal sets. DataError when there is no dataset."""
-    manifest, photos = load_manifest(data), dict(zip(SPLITS, open_photos(Path(data)), strict=True))
-    description = f"coco-collage of {manifest.name} {manifest.sha256}"
+    images for the others; see scene_counts and write_scenes. The numbers of pictures by split.
+
+    The same files and libraries give the same set. DataError when there is no dataset, or `root` lies in it.
+    """
+    data, root, counts = Path(data), Path(root), scene_counts(images)
+    manifest = load_manifest(data)
+    if root.resolve().is_relative_to(data.resolve()):
+        raise DataError(f"{root}: lies in the dataset {data}. Choose a folder beside it.")
+    photos = open_photos(data, manifest)
 
     def draw(split: str, number: int) -> Scene:
         return draw_collage(photos[split], split, number)
 
-    return write_scenes(Path(root), images, manifest.classes, description, draw)
+    write_scenes(root, counts, manifest.classes, f"coco-collage of {manifest.name} {manifest.sha256}", draw)
+    return counts
 
 
-def open_photos(data: Path) -> list[Photos]:
-    """Of the training and the validation split, from image files or from packed images."""
-    manifest = load_manifest(data)
-    if index_name("train") in manifest.splits["train"].files:
-        indices = open_index(data).values()
-        return [_photos(i.labels, lambda place, i=i: read_rgb(data / os.fsdecode(i.paths[place]))) for i in indices]
-    splits = open_packed(data).values()
-    return [_photos(s.labels, lambda place, s=s: Image.fromarray(s.images[place])) for s in splits]
+def open_photos(data: Path, manifest: Manifest) -> dict[str, Photos]:
+    """Of the training split ("train") and the validation split ("val"), from image files or from packed images.
+    DataError when a class has no image in one of them."""
+    from_files = all(index_name(split) in facts.files for split, facts in manifest.splits.items())
+    found = open_index(data) if from_files else open_packed(data)
+    photos = {}
+    for name, split in (("train", "train"), ("val", "validation")):
+        labels = found[split].labels
+        places = [np.flatnonzero(labels == label) for label in range(len(manifest.classes))]
+        empty = next((label for label, of_class in enumerate(places) if not len(of_class)), None)
+        if empty is not None:
+            raise DataError(f"{data}: class '{manifest.classes[empty]}' has no image in {split}. Give it one.")
+        photos[name] = Photos(places, _file_reader(data, found[split].paths) if from_files else
+                              _packed_reader(found[split].images))
+    return photos
 
 
-def _photos(labels: np.ndarray, read: Callable[[int], Image.Image]) -> Photos:
-    return Photos([np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)], read)
+def _file_reader(data: Path, paths: np.ndarray) -> Callable[[int], Image.Image]:
+    return lambda place: read_rgb(data / os.fsdecode(paths[place]))
+
+
+def _packed_reader(images: np.ndarray) -> Callable[[int], Image.Image]:
+    return lambda place: Image.fromarray(images[place])
 
 
 def draw_collage(photos: Photos, split: str, number: int) -> Scene:
     """Up to MAX_OBJECTS images on a noisy ground, each class equally often. A place that is taken is passed over."""
-    generator = np.random.default_rng((SEED, 3, SPLITS.index(split), number))
-    width, height = (int(side) for side in generator.integers(SIDES[0], SIDES[1] + 1, 2))
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    pixels = noisy(ground(0.3 + 0.4 * generator.random(3), x, y, generator), generator)
-    labels, boxes = [], []
+    generator, _, _, ground = blank(COLLAGE, split, number, SIDES)
+    pixels, labels, boxes = noisy(ground, generator), [], []
     wanted = int(generator.integers(1, MAX_OBJECTS + 1))
     for _ in range(TRIES):
-        label, box = int(generator.integers(len(photos.places))), _draw_box(width, height, generator)
+        label, box = int(generator.integers(len(photos.places))), _draw_box(*pixels.shape[1::-1], generator)
         place = generator.choice(photos.places[label])
         if has_room(box, boxes, wanted):
-            left, top, *size = box
-            pixels[top : top + size[1], left : left + size[0]] = _cut(photos.read(int(place)), *size)
+            left, top, width, height = box
+            image = ImageOps.fit(photos.read(int(place)), (width, height), Image.Resampling.BILINEAR)  # cut, scaled
+            pixels[top : top + height, left : left + width] = np.asarray(image)
             labels.append(label)
             boxes.append(box)
     return Scene(pixels, labels, boxes)
 
 
 def _draw_box(width: int, height: int, generator: np.random.Generator) -> list[int]:
-    """[x, y, width, height] anywhere in the picture."""
+    """[x, y, width, height] anywhere in a picture of this width and height."""
     sides = generator.integers(OBJECT_SIDES[0], OBJECT_SIDES[1] + 1, 2)
     sides = np.minimum(sides, int(ASPECT * sides.min()))
     corner = generator.integers(0, np.array([width, height]) - sides + 1)
     return [*corner.tolist(), *sides.tolist()]
-
-
-def _cut(image: Image.Image, width: int, height: int) -> np.ndarray:
-    """The largest part in the middle that has this shape, at this size: (height, width, 3) uint8."""
-    scale = min(image.width / width, image.height / height)
-    dx, dy = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-    box = (dx, dy, image.width - dx, image.height - dy)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))

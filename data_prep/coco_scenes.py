@@ -11,13 +11,16 @@ import numpy as np
 from PIL import Image
 
 from data_prep.errors import DataError
-from data_prep.files import PARTIAL, disk_errors, flush_to_disk, one_writer, sync_folder
+from data_prep.files import LOCK, disk_errors, flush_to_disk, one_writer, sync_folder
 from data_prep.progress import tracked
+from data_prep.toy_images import SEED, ground
 
 SPLITS = ("train", "val")
+TOY, COLLAGE = 2, 3  # streams of random numbers: those of data_prep/toy_images.py are 0 and 1
 MAX_OBJECTS = 3  # in a picture
 TRIES = 8  # places that are tried for the objects of a picture
-MAX_IMAGES = 100_000
+MIN_IMAGES, MAX_IMAGES = 8, 100_000
+WORK = ".partial-scenes"  # in ROOT, what is not finished
 
 
 class Scene(NamedTuple):
@@ -28,32 +31,21 @@ class Scene(NamedTuple):
     boxes: list[list[int]]
 
 
-def write_scenes(
-    root: Path, images: int, categories: tuple[str, ...], description: str, draw: Callable[[str, int], Scene]
-) -> tuple[int, int]:
-    """Write ROOT/annotations/{train,val}.json and ROOT/images/: `images` training pictures and a quarter as many for
-    validation, picture `number` of a split as `draw(split, number)`. Returns both numbers.
+class Canvas(NamedTuple):
+    """A picture before its objects: `x` and `y` (height, width) in pixels, `ground` (height, width, 3) 0 to 1."""
 
-    Nothing to do when it is there; DataError when the folder holds something else.
-    """
-    if not 8 <= images <= MAX_IMAGES:
-        raise DataError(f"--images {images}: choose 8 to {MAX_IMAGES}")
-    counts = dict(zip(SPLITS, (images, images // 4), strict=True))
-    with one_writer(root), disk_errors(root):
-        texts = root / "annotations"
-        if texts.exists() or (root / "images").exists():
-            _check_existing(root, counts, description)
-            return tuple(counts.values())
-        shutil.rmtree(root / PARTIAL, ignore_errors=True)
-        (root / PARTIAL / "annotations").mkdir(parents=True)
-        (root / PARTIAL / "images").mkdir()
-        for split, count in counts.items():
-            _write(root / PARTIAL, split, count, categories, description, draw)
-        os.rename(root / PARTIAL / "images", root / "images")
-        os.rename(root / PARTIAL / "annotations", texts)  # last: a folder with annotations is whole
-        sync_folder(root)
-        shutil.rmtree(root / PARTIAL, ignore_errors=True)
-    return tuple(counts.values())
+    generator: np.random.Generator
+    x: np.ndarray
+    y: np.ndarray
+    ground: np.ndarray
+
+
+def blank(stream: int, split: str, number: int, sides: tuple[int, int]) -> Canvas:
+    """The ground of picture `number` of a split, `sides` (smallest, largest) pixels wide and high."""
+    generator = np.random.default_rng((SEED, stream, SPLITS.index(split), number))
+    width, height = (int(side) for side in generator.integers(sides[0], sides[1] + 1, 2))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    return Canvas(generator, x, y, ground(0.3 + 0.4 * generator.random(3), x, y, generator))
 
 
 def has_room(box: list[int], boxes: list[list[int]], wanted: int) -> bool:
@@ -61,15 +53,63 @@ def has_room(box: list[int], boxes: list[list[int]], wanted: int) -> bool:
     return len(boxes) < wanted and not any(_overlap(box, other) for other in boxes)
 
 
+def scene_counts(images: int) -> dict[str, int]:
+    """Pictures of each split: `images` for training and a quarter as many (rounded down) for validation. DataError
+    unless MIN_IMAGES <= images <= MAX_IMAGES."""
+    if not MIN_IMAGES <= images <= MAX_IMAGES:
+        raise DataError(f"--images {images}: choose {MIN_IMAGES} to {MAX_IMAGES}")
+    return dict(zip(SPLITS, (images, images // 4), strict=True))
+
+
+def write_scenes(
+    root: Path,
+    counts: dict[str, int],
+    categories: tuple[str, ...],
+    description: str,
+    draw: Callable[[str, int], Scene],
+) -> None:
+    """Write ROOT/annotations/{train,val}.json and ROOT/images/, picture `number` of a split as `draw(split, number)`.
+
+    Nothing to do when it is there; DataError when the folder holds anything else, or as `draw` raises it.
+    """
+    with one_writer(root), disk_errors(root):
+        if (root / "annotations").exists():
+            return _check_existing(root, counts, description)
+        _start_clean(root)
+        try:
+            for split, count in counts.items():
+                _write(root / WORK, split, count, categories, description, draw)
+        except BaseException:  # none of it would be used again
+            shutil.rmtree(root / WORK, ignore_errors=True)
+            raise
+        os.rename(root / WORK / "images", root / "images")
+        os.rename(root / WORK / "annotations", root / "annotations")  # last: a folder with annotations is whole
+        sync_folder(root)
+        (root / WORK).rmdir()
+
+
 def _check_existing(root: Path, counts: dict[str, int], description: str) -> None:
     try:
         found = {split: json.loads((root / "annotations" / f"{split}.json").read_text()) for split in counts}
         same = all(found[s]["info"] == {"description": description} and len(found[s]["images"]) == counts[s]
                    for s in counts)
-    except (OSError, ValueError, KeyError, TypeError):
+        same = same and len(os.listdir(root / "images")) == sum(counts.values())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         same = False
     if not same:
         raise DataError(f"{root}: holds something else than this set. Delete it or choose another folder.")
+
+
+def _start_clean(root: Path) -> None:
+    """Empty folders for the work. What a killed run has left goes; DataError for anything else."""
+    ours = {LOCK, WORK, "images"} if (root / WORK / "annotations").exists() else {LOCK, WORK}
+    others = sorted(set(os.listdir(root)) - ours)
+    if others:
+        raise DataError(f"{root}: holds something else than this set ({others[0]}). Choose another folder.")
+    for name in ours - {LOCK}:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("annotations", "images"):
+        (root / WORK / name).mkdir(parents=True)
 
 
 def _write(work: Path, split: str, count: int, categories: tuple[str, ...], description: str, draw) -> None:
@@ -77,7 +117,9 @@ def _write(work: Path, split: str, count: int, categories: tuple[str, ...], desc
     for number in tracked(range(count), f"drawing the {split} pictures", count):
         pixels, labels, boxes = draw(split, number)
         name = f"{split}-{number:05d}.png"
-        Image.fromarray(pixels).save(work / "images" / name)
+        with open(work / "images" / name, "wb") as file:
+            Image.fromarray(pixels).save(file, "PNG")
+            flush_to_disk(file)
         images.append({"id": number + 1, "file_name": name, "width": pixels.shape[1], "height": pixels.shape[0]})
         for label, box in zip(labels, boxes, strict=True):
             annotations.append({"id": len(annotations) + 1, "image_id": number + 1, "category_id": label + 1,

@@ -7,29 +7,28 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.coco_scenes import MAX_OBJECTS, SPLITS, TRIES, Scene, has_room, write_scenes
-from data_prep.toy_images import CLASSES, SEED, contrast_of, ground, noisy, shape_mask
+from data_prep.coco_scenes import MAX_OBJECTS, TOY, TRIES, Scene, blank, has_room, scene_counts, write_scenes
+from data_prep.toy_images import CLASSES, contrast_of, noisy, shape_mask
 
 SIDES = (96, 160)  # pixels, smallest and largest
 FULLY = 0.5  # share of a pixel that a shape covers where its box is counted
 
 
-def prepare_coco_toy(root: str | Path, images: int = 240) -> tuple[int, int]:
-    """Make the set at `root`, see write_scenes."""
-    return write_scenes(Path(root), images, CLASSES, "coco-toy", draw_scene)
+def prepare_coco_toy(root: str | Path, images: int = 240) -> dict[str, int]:
+    """Make the set at `root`, see scene_counts and write_scenes; the numbers of pictures by split."""
+    counts = scene_counts(images)
+    write_scenes(Path(root), counts, CLASSES, "coco-toy", draw_scene)
+    return counts
 
 
 def draw_scene(split: str, number: int) -> Scene:
     """Up to MAX_OBJECTS shapes on a noisy ground. A place that is taken is passed over."""
-    generator = np.random.default_rng((SEED, 2, SPLITS.index(split), number))
-    width, height = (int(side) for side in generator.integers(SIDES[0], SIDES[1] + 1, 2))
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    pixels = ground(0.3 + 0.4 * generator.random(3), x, y, generator)
+    generator, x, y, pixels = blank(TOY, split, number, SIDES)
     labels, boxes = [], []
     wanted = int(generator.integers(1, MAX_OBJECTS + 1))
     for _ in range(TRIES):
         label, radius = int(generator.integers(len(CLASSES))), float(generator.integers(14, 29))
-        centre = radius * 1.5 + generator.random(2) * (np.array([width, height]) - 3 * radius)
+        centre = radius * 1.5 + generator.random(2) * (np.array(x.shape[::-1]) - 3 * radius)
         mask, contrast = shape_mask(label, x, y, centre, radius, generator), contrast_of(label, generator)
         box = _box(mask)
         if has_room(box, boxes, wanted):

@@ -57,30 +57,35 @@ def _toy(arguments: argparse.Namespace) -> int:
 
 
 def _coco_toy_options(parser: argparse.ArgumentParser) -> None:
-    _root(parser)
-    parser.add_argument("--images", type=int, default=240, help="training pictures; a quarter more for validation")
+    _scenes_options(parser, 240)
+
+
+def _scenes_options(parser: argparse.ArgumentParser, images: int) -> None:
+    parser.add_argument("root", metavar="ROOT", help="folder for the new set")
+    parser.add_argument("--images", type=int, default=images, help="training pictures; a quarter more for validation")
 
 
 def _coco_toy(arguments: argparse.Namespace) -> int:
     from data_prep.coco_toy import prepare_coco_toy
 
-    train, val = prepare_coco_toy(arguments.root, arguments.images)
-    print(f"coco-toy is in place at {arguments.root}: {train} training and {val} validation pictures")
+    return _scenes_done("coco-toy", arguments.root, prepare_coco_toy(arguments.root, arguments.images))
+
+
+def _scenes_done(name: str, root: str, counts: dict[str, int]) -> int:
+    print(f"{name} is in place at {root}: {counts['train']} training and {counts['val']} validation pictures")
     return 0
 
 
 def _coco_collage_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="classification dataset, prepared: its images are pasted")
-    _root(parser)
-    parser.add_argument("--images", type=int, default=480, help="training pictures; a quarter more for validation")
+    _scenes_options(parser, 480)
 
 
 def _coco_collage(arguments: argparse.Namespace) -> int:
     from data_prep.coco_collage import prepare_coco_collage
 
-    train, val = prepare_coco_collage(arguments.data, arguments.root, arguments.images)
-    print(f"coco-collage is in place at {arguments.root}: {train} training and {val} validation pictures")
-    return 0
+    counts = prepare_coco_collage(arguments.data, arguments.root, arguments.images)
+    return _scenes_done("coco-collage", arguments.root, counts)
 
 
 def _adopt_options(parser: argparse.ArgumentParser) -> None:

