@@ -155,7 +155,7 @@ BAD_FLAGS = {
     "an average never updated": (["--ema-decay", "0.9", "--ema-every", "5"], "--ema-every 5", "4 steps"),
     "unprepared directory": (["--phases", PHASES.replace("'sz': 16", "'sz': 16, 'trndir': '-sz/8'")], "toy-sz/8"),
     "resume of nothing": (["--resume", "/nowhere/run"], "--resume /nowhere/run: there is no such folder or file"),
-    "resume of no run": (["--resume", "/usr"], "no config.json in /usr"),
+    "resume of no run": (["--resume", "/usr"], "/usr: no run there (config.json: No such file"),
     "a recipe's setting for another loader": (
         ["--recipe", "toy", "--loader", "threads"],
         "--shift 2 (of --recipe toy): for the memory loader",

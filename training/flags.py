@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from training.config import Config, with_values
 from training.outcome import ConfigError
 from training.recipes import RECIPES, recipe_config
-from training.run_folder import CONFIG, read_config
+from training.run_folder import read_config
 
 IN_LOGDIR = "\0"  # --resume without a PATH: the run in --logdir; no path holds this character
 
@@ -105,9 +105,9 @@ def saved_config(given: dict[str, Any]) -> Config:
         raise ConfigError("--resume: name a run folder, as --resume RUN or with --logdir RUN")
     path = Path(given["resume"])
     folder = path if path.is_dir() else path.parent.parent
-    if not path.exists() or not (folder / CONFIG).exists():
-        reason = f"no run there (no {CONFIG} in {folder})" if path.exists() else "there is no such folder or file"
-        raise ConfigError(f"--resume {path}: {reason}. Give the folder of a run, such as runs/cifar10-demo-001")
+    if not path.exists():
+        advice = "Give the folder of a run, such as runs/cifar10-demo-001"
+        raise ConfigError(f"--resume {path}: there is no such folder or file. {advice}")
     given.setdefault("logdir", str(folder))
     return read_config(folder)
 
