@@ -91,8 +91,9 @@ def _places(root: Path, split: str) -> tuple[Path, list[Path]]:
         path = root / annotations.format(split=split)
         if path.is_file():
             return path, [root / folder.format(split=split) for folder in folders]
-    state = "no such folder" if not root.is_dir() else f"no annotations/{split}.json or instances_{split}2017.json"
-    raise DataError(f"{root}: {state} in it. Give a dataset in COCO's format; a small one: "
+    lacking = f"no annotations/{split}.json or instances_{split}2017.json in it"
+    state = lacking if root.is_dir() else "no such folder"
+    raise DataError(f"{root}: {state}. Give a dataset in COCO's format; a small one: "
                     "python -m data_prep coco-toy DIR")
 
 

@@ -1,4 +1,4 @@
-"""Collages in COCO's format: one to three images of a classification dataset in each picture, with their boxes.
+"""Collages in COCO's format: one or two images of a classification dataset in each picture, with their boxes.
 
 To find an object is easy here, since it is a rectangle on an almost even ground; to name it takes features of real
 images. So it shows in a few hundred steps of `python -m training detect` what the weights of a classifier are worth.
@@ -78,7 +78,8 @@ def _packed_reader(images: np.ndarray) -> Callable[[int], Image.Image]:
 
 
 def draw_collage(photos: Photos, split: str, number: int) -> Scene:
-    """Up to MAX_OBJECTS images on a noisy ground, each class equally often. A place that is taken is passed over."""
+    """Images on a noisy ground, each class equally often. A place that is taken is passed over, so that most pictures
+    have one image, some two, and a third does not fit."""
     generator, _, _, ground = blank(COLLAGE, split, number, SIDES)
     pixels, labels, boxes = noisy(ground, generator), [], []
     wanted = int(generator.integers(1, MAX_OBJECTS + 1))

@@ -183,6 +183,12 @@ def test_a_config_that_is_none_is_one_line_of_resume(tmp_path, capsys, content):
     refused(capsys, ["--resume", str(tmp_path)], f"{tmp_path / 'config.json'}: not a configuration")
 
 
+def test_a_run_is_not_put_into_a_dataset(toy, capsys):
+    before = sorted(toy.iterdir())
+    refused(capsys, flags(toy, toy), f"--logdir {toy}: is a dataset")
+    assert sorted(toy.iterdir()) == before
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none(toy, tmp_path, capsys):
     refused(capsys, flags(toy, tmp_path / "run", "--device", "cuda"), "--device cuda", "cpu")

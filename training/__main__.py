@@ -11,6 +11,7 @@ from phases import PhaseError
 from training.config import Config
 from training.flags import Parser, config_from
 from training.interrupt import stop_with_launcher
+from training.leave import leave
 from training.outcome import INTERRUPTED, ConfigError, PeerFailed, error_code
 from training.ranks import ranks
 from training.recipes import recipe_lines
@@ -125,4 +126,4 @@ def warn(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

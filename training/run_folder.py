@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import write_atomically
+from data_prep.files import MANIFEST, write_atomically
 from dawn import read_events
 from dawn.run import LOG_NAME as LOG
 from phases import PRESETS, Schedule
@@ -35,6 +35,8 @@ def open_folder(config: Config) -> Iterator[Path]:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """`folder`, made if new, is this process's alone inside. Raises: ConfigError."""
+    if (folder / MANIFEST).exists():
+        raise ConfigError(f"--logdir {folder}: is a dataset. Name another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)

@@ -18,6 +18,7 @@ if not __package__:  # run by path: import from the folder above this one, also 
 from training.__main__ import exit_code_of, start, warn
 from training.config import Config
 from training.flags import Parser, build_parser, config_of
+from training.leave import leave
 from training.outcome import ConfigError
 from training.ranks import ranks
 
@@ -80,4 +81,4 @@ def rank_number(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
