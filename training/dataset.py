@@ -114,8 +114,8 @@ def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
             raise ConfigError("rect_val: packed images of one shape cannot be validated in rectangles. Leave it out")
         if config.policy != "none":
             raise ConfigError(
-                f"--policy {config.policy}{origin(config, 'policy')}: for image trees; the memory loader has --shift and "
-                "--cutout. Of a set that has image files too, read these: --loader threads"
+                f"--policy {config.policy}{origin(config, 'policy')}: for image trees; the memory loader has --shift "
+                "and --cutout. Of a set that has image files too, read these: --loader threads"
             )
     elif config.shift or config.cutout:
         flag = "shift" if config.shift else "cutout"

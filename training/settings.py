@@ -71,8 +71,9 @@ def check_optimizer(config: Any) -> None:
     """Raises: ConfigError for a setting that the optimiser does not have."""
     name = config.optimizer
     if config.nesterov and name in ("adamw", "lamb"):
-        raise ConfigError(f"--nesterov: --optimizer {name} has none; use --no-nesterov (the recipe may have set it) or another "
-                          "optimizer")
+        raise ConfigError(
+            f"--nesterov: --optimizer {name} has none; use --no-nesterov (a recipe may set it) or another optimizer"
+        )
     if config.nesterov and not config.momentum:
         raise ConfigError("--nesterov: --momentum is 0; use a momentum above 0 or --no-nesterov")
     if config.trust_clip and name not in ("lamb", "lars"):
