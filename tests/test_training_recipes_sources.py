@@ -199,7 +199,7 @@ def test_airbench(name):
     assert [config.width * full for full in (256, 256)] == [widths["block2"], widths["block3"]]
 
 
-@pytest.mark.parametrize("name", ["imagenet18-4", "imagenet18-8", "imagenet18-16", "lambda-4x1080ti"])
+@pytest.mark.parametrize("name", ["imagenet18-4", "imagenet18-8", "imagenet18-16", "lambda-4x1080ti", "titan-rtx"])
 def test_phase_lists_of_2018(name):
     config, schedule = resolved(name)
     if name == "lambda-4x1080ti":
@@ -218,6 +218,15 @@ def test_phase_lists_of_2018(name):
     assert (config.model, config.target, config.metric) == ("resnet50", "93", "top5")
     for step in range(10 * schedule.total_epochs + 1):
         assert schedule.lr_at(step / 10) == pytest.approx(published.lr_at(step / 10), **EPS)
+
+
+def test_one_machine_of_2018():
+    """titan-rtx is, by its README, a copy of the one-machine list of train.py: but for the images of 352 px there."""
+    config, schedule = resolved("imagenet18-1")
+    copied = Schedule.parse(command("titan-rtx")["phases"].replace("-sz/320", "-sz/352"))
+    assert (copied.data, config.init_bn0, config.no_bn_wd) == (schedule.data, True, True)
+    for step in range(10 * schedule.total_epochs + 1):
+        assert schedule.lr_at(step / 10) == pytest.approx(copied.lr_at(step / 10), **EPS)
 
 
 def test_alibaba():
