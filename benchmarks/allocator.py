@@ -35,7 +35,7 @@ def images_per_second(options: argparse.Namespace) -> float:
     import torch.nn.functional as F
 
     from data_prep.memory import keep_freed_memory
-    from training.cifarnet import CifarNet
+    from training.models.cifarnet import CifarNet
 
     if options.child == "keep" and not keep_freed_memory():
         sys.exit("this C library has no mallopt")

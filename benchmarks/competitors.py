@@ -22,9 +22,7 @@ def imagefolder_2018(work: Work) -> Iterator[Tensor]:
     from torchvision import transforms
     from torchvision.datasets.folder import pil_loader
 
-    crop = transforms.RandomResizedCrop(
-        work.size, (work.min_scale, 1), RATIO, transforms.InterpolationMode.BILINEAR
-    )
+    crop = transforms.RandomResizedCrop(work.size, (work.min_scale, 1), RATIO, transforms.InterpolationMode.BILINEAR)
     change = transforms.Compose([crop, transforms.RandomHorizontalFlip()])
 
     def picture(path: str) -> Image.Image:

@@ -91,10 +91,10 @@ def measured(options: argparse.Namespace, ranks: int, threads: int, folder: str)
     from overhead import RandomLoader
 
     from phases import Schedule
-    from training.flags import config_from
-    from training.session import opened_job
-    from training.trainer import train_epoch
-    from training.warmup import random_batch
+    from training.config.parser import config_from
+    from training.engine.trainer import train_epoch
+    from training.engine.warmup import random_batch
+    from training.runs.session import opened_job
 
     batch_size = options.batch // ranks
     data = {"ep": 0, "sz": options.size, "bs": batch_size, "val_bs": 1}

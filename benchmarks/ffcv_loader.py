@@ -81,8 +81,6 @@ def written(work: Work, name: str, mode: dict) -> Path:
         partial = path.with_suffix(".partial")
         fields = {"image": RGBImageField(jpeg_quality=90, **mode), "label": IntField()}
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            DatasetWriter(str(partial), fields, num_workers=work.workers).from_indexed_dataset(
-                Pictures(*work.files())
-            )
+            DatasetWriter(str(partial), fields, num_workers=work.workers).from_indexed_dataset(Pictures(*work.files()))
         partial.rename(path)
     return path

@@ -27,12 +27,12 @@ from training_loops import LOOPS, flops_per_image, matmul_flops, random_images
 from data_prep import DataError, load_manifest
 from dawn import Clock
 from phases import DataPhase, Schedule
-from training.config import Config
-from training.dataset import has_dali
-from training.device import Env
-from training.loaders import open_loader
-from training.probe import endless, images_per_second, limit, measured
-from training.session import build_state
+from training.config.config import Config
+from training.data.dataset import has_dali
+from training.data.loader import open_loader
+from training.distributed.env import Env
+from training.runs.probe import endless, images_per_second, limit, measured
+from training.runs.session import build_state
 
 SIZES = (128, 160, 224, 288)
 PICTURES = 200
@@ -142,8 +142,10 @@ def training(options: argparse.Namespace) -> Iterator[str]:
         rates, real = training_rates(options, size, device)
         mine, peers = (max(rates[n] for n in names if n.startswith("ours") is own) for own in (True, False))
         share = mine * flops_per_image(options.model, size) / peak
-        yield f"{size:4d} " + " ".join(f"{rates[name]:14,.1f}" for name in names) + (
-            f"  {mine / peers:14.3f}  {share:11.1%}  {real:9,.1f}  {real / mine:12.3f}"
+        yield (
+            f"{size:4d} "
+            + " ".join(f"{rates[name]:14,.1f}" for name in names)
+            + (f"  {mine / peers:14.3f}  {share:11.1%}  {real:9,.1f}  {real / mine:12.3f}")
         )
 
 

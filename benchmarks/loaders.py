@@ -27,7 +27,7 @@ from loader_work import Work
 from one_line import one_line_errors
 from process_memory import MIB
 
-from data_prep.image_index import open_index
+from data_prep.formats.image_index import open_index
 
 BASE = "2018 way"
 LOADERS = {  # heading: module, function

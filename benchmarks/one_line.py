@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from data_prep import DataError
 from dawn import RunError
 from phases import PhaseError
-from training.outcome import INPUT_ERROR, ConfigError
+from training.errors import INPUT_ERROR, ConfigError
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""The loaders of this project for benchmarks/loaders.py, driven as training.loader_tree drives them, up to the uint8
-batches: sample plan, requests, renderer."""
+"""The loaders of this project for benchmarks/loaders.py, driven as training.data.image_tree drives them, up to the
+uint8 batches: sample plan, requests, renderer."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -9,14 +9,14 @@ import torch
 from loader_work import Work
 from torch import Tensor
 
-from data_prep.image_index import ImageIndex, open_index
+from data_prep.formats.image_index import ImageIndex, open_index
 from phases import DataPhase
-from training.config import Config
-from training.device import Env
-from training.image_plan import ImagePlan
-from training.loader_tree import RENDERERS
-from training.plan import SamplePlan
-from training.requests import Request
+from training.config.config import Config
+from training.data.image_plan import ImagePlan
+from training.data.image_tree import RENDERERS
+from training.data.renderers.base import Request
+from training.data.sample_plan import SamplePlan
+from training.distributed.env import Env
 
 LARGEST_BATCH = 512
 
@@ -30,9 +30,7 @@ class Batches:
         self.plan = ImagePlan(SamplePlan(len(self.rows), seed=0, flip="random"))
         config = Config(data=work.folder, workers=work.workers, device="cpu")
         opened = import_module(RENDERERS[name]).open_renderer
-        self.renderer = opened(
-            config, {work.folder: indices}, Env(torch.device("cpu")), torch.float32, LARGEST_BATCH
-        )
+        self.renderer = opened(config, {work.folder: indices}, Env(torch.device("cpu")), torch.float32, LARGEST_BATCH)
         self.set_size(work.size)
 
     def set_size(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What the trainer costs: images/s of training.trainer.train_epoch against a bare PyTorch loop, in one process.
+"""What the trainer costs: images/s of training.engine.trainer.train_epoch against a bare PyTorch loop, in one process.
 
 Same network, optimiser, batch and precision. In row 1 both train on random tensors made beforehand: the trainer alone.
 In row 2 the trainer reads the dataset through its memory loader with augmentation, the bare loop still has its random
@@ -21,13 +21,13 @@ from pairs import interleaved, ratio_line
 
 from data_prep import load_manifest
 from phases import Schedule
-from training.config import Config
-from training.flags import config_from
-from training.loaders import Batch
-from training.optimizers import build_optimizers, normalise_filters
-from training.session import opened_job
-from training.trainer import Job, enter_phase, train_epoch
-from training.warmup import random_batch
+from training.config.config import Config
+from training.config.parser import config_from
+from training.data.loader import Batch
+from training.engine.optimizers import build_optimizers, normalise_filters
+from training.engine.trainer import Job, enter_phase, train_epoch
+from training.engine.warmup import random_batch
+from training.runs.session import opened_job
 
 LR = 0.05
 

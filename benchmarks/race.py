@@ -21,15 +21,15 @@ import torch
 from one_line import one_line_errors
 from race_tables import entrant_table, run_table
 
-from dawn.recipe_runs import read_recipe
+from dawn.stats.runs import read_recipe
 from dawn.tables import markdown_table
-from training.config import Config
-from training.device import Env
-from training.flags import config_from
-from training.outcome import ConfigError
-from training.resolve import resolved_schedule
-from training.seeds import FINAL, check_earlier_runs, parse_seeds, train_seed
-from training.session import checked_input
+from training.config.config import Config
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
+from training.distributed.env import Env
+from training.errors import ConfigError
+from training.runs.seeds import FINAL, check_earlier_runs, parse_seeds, train_seed
+from training.runs.session import checked_input
 
 OWN = ("--seed", "--seeds", "--logdir", "--resume", "--target", "--evaluate", "--dry-run", "--stop-at-target")
 

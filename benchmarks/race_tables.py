@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dawn import Run
-from dawn.compare import compare
-from dawn.estimates import Estimate, mean, paired_difference
-from dawn.study import time_estimates
-from dawn.study_report import number
+from dawn.dawnbench.tasks import METRIC_NAMES
+from dawn.stats.compare import compare
+from dawn.stats.estimates import Estimate, mean, paired_difference
+from dawn.stats.runs import HIT, trial
+from dawn.stats.study import number, time_estimates
 from dawn.tables import Table
-from dawn.tasks import METRIC_NAMES
-from dawn.trial import HIT, trial
 
 Runs = dict[str, list[Run]]  # by entrant, in the order of the seeds, which all have in common
 

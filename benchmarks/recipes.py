@@ -19,14 +19,15 @@ from pairs import interleaved, ratio_line
 
 from data_prep.memory import keep_freed_memory
 from dawn import Clock
-from training.config import Config
-from training.device import Precision, open_env
-from training.erasing import erase, random_boxes
-from training.models import build_model
-from training.outcome import ConfigError
-from training.state import new_state
-from training.step import step
-from training.warmup import random_batch
+from training.config.config import Config
+from training.data.transforms import erase, random_boxes
+from training.distributed.env import open_env
+from training.engine.precision import Precision
+from training.engine.state import new_state
+from training.engine.step import step
+from training.engine.warmup import random_batch
+from training.errors import ConfigError
+from training.models.build import build_model
 
 CLASSES = 1000
 LR = 1e-3

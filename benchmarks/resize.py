@@ -30,10 +30,10 @@ from one_line import one_line_errors
 from PIL import Image
 
 from data_prep import DataError
-from data_prep.adopt import adopt
 from data_prep.memory import keep_freed_memory
-from data_prep.resize import resize_tree
-from data_prep.shrink import Rule, shrink, target
+from data_prep.trees.adopt import adopt
+from data_prep.trees.resize import resize_tree
+from data_prep.trees.shrink import Rule, shrink, target
 
 QUALITY, PROCESSES = 90, 2
 
@@ -78,9 +78,12 @@ def ours(path: Path, places: list[Path], sizes: list[int]) -> None:
         (place / path.name).write_bytes(copy.data)
 
 
-EACH = {"Pillow LANCZOS, one size after the other": (pillow, "PIL"),
-        "torchvision.io, bilinear antialiased": (torchvision_io, "torchvision"), "vips thumbnail": (vips, "pyvips"),
-        "data_prep.shrink, both sizes from one decoding": (ours, "data_prep")}
+EACH = {
+    "Pillow LANCZOS, one size after the other": (pillow, "PIL"),
+    "torchvision.io, bilinear antialiased": (torchvision_io, "torchvision"),
+    "vips thumbnail": (vips, "pyvips"),
+    "data_prep.trees.shrink, both sizes from one decoding": (ours, "data_prep"),
+}
 
 
 def run_each(function: Callable, files: list[Path], folder: Path, sizes: list[int], pool) -> None:
@@ -110,8 +113,9 @@ def run_dali(files: list[Path], folder: Path, sizes: list[int]) -> None:
     def pipeline():
         data, label = fn.readers.file(files=[str(path) for path in files])
         image = fn.decoders.image(data, adjust_orientation=False)
-        return label, *(fn.resize(image, resize_shorter=size, interp_type=types.INTERP_LANCZOS3, antialias=True)
-                        for size in sizes)
+        return label, *(
+            fn.resize(image, resize_shorter=size, interp_type=types.INTERP_LANCZOS3, antialias=True) for size in sizes
+        )
 
     for size in sizes:
         (folder / str(size)).mkdir()
@@ -212,9 +216,11 @@ def report(seconds: dict[str, list[float]], values: dict[str, list[float]], opti
     print("|---|---|---|---|")
     for name, found in seconds.items():
         middle = statistics.median(found)
-        print(f"| {name} | {options.images / middle:.0f} ({options.images / max(found):.0f} to "
-              f"{options.images / min(found):.0f}) | {first / middle:.2f} | "
-              f"{' / '.join(f'{value:.2f}' for value in values[name])} dB |")
+        print(
+            f"| {name} | {options.images / middle:.0f} ({options.images / max(found):.0f} to "
+            f"{options.images / min(found):.0f}) | {first / middle:.2f} | "
+            f"{' / '.join(f'{value:.2f}' for value in values[name])} dB |"
+        )
 
 
 def parsed() -> argparse.Namespace:

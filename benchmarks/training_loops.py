@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from dawn import Clock
-from training.config import Config
-from training.device import Env, Precision
-from training.loaders import Batch
-from training.models import build_model
-from training.state import new_state
-from training.step import step
+from training.config.config import Config
+from training.data.loader import Batch
+from training.distributed.env import Env
+from training.engine.precision import Precision
+from training.engine.state import new_state
+from training.engine.step import step
+from training.models.build import build_model
 
 CLASSES = 1000
 LR, MOMENTUM, DECAY = 0.1, 0.9, 5e-5
@@ -27,7 +28,7 @@ Step = Callable[[Batch], Any]
 
 
 def ours(model: str, device: torch.device, compiled: bool) -> Step:
-    """training.step, with what the trainer reads now and then."""
+    """training.engine.step, with what the trainer reads now and then."""
     config = Config(data="-", model=model, weight_decay=DECAY, label_smoothing=0.1, compile=compiled)
     env = Env(device)
     state = new_state(config, build_model(config, CLASSES), env, Precision("bf16", device.type), Clock(), CLASSES)

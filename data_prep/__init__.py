@@ -4,7 +4,7 @@ Not here: anything that happens while training (that is `training`). No torch.
 """
 
 from data_prep.errors import DataError
-from data_prep.manifest import Manifest, Split, load_manifest
-from data_prep.packed import Packed, open_packed
+from data_prep.formats.manifest import Manifest, Split, load_manifest
+from data_prep.formats.packed import Packed, open_packed
 
 __all__ = ["DataError", "Manifest", "Packed", "Split", "load_manifest", "open_packed"]

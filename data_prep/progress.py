@@ -10,8 +10,9 @@ Item = TypeVar("Item")
 SILENCE = 60  # seconds without a line
 
 
-def tracked(items: Iterable[Item], title: str, total: int, start: int = 0, in_bytes: bool = False,
-            rate: str = "") -> Iterator[Item]:
+def tracked(
+    items: Iterable[Item], title: str, total: int, start: int = 0, in_bytes: bool = False, rate: str = ""
+) -> Iterator[Item]:
     """Pass `items` on and show how many of `total` (or how many bytes, with `in_bytes`) have gone by.
 
     `rate` names the items ("images") to show how many of them a second, too.
@@ -38,8 +39,13 @@ def _bar(items, title, total, start, in_bytes, rate):
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     count = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn(),
-               TextColumn("{task.fields[rate]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        count,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total or None, completed=start, rate="")
         for item in items:
@@ -60,8 +66,9 @@ def _lines(items, title, total, start, in_bytes, rate):
         if quarter > shown or now - told > SILENCE:
             shown, told = quarter, now
             part = f"{100 * done // total} %" if total else f"{done:,}"
-            print(f"{title}: {part}{_speed(done - start, total - done, now - began, rate)}",
-                  file=sys.stderr, flush=True)
+            print(
+                f"{title}: {part}{_speed(done - start, total - done, now - began, rate)}", file=sys.stderr, flush=True
+            )
 
 
 def _speed(done: int, left: int, seconds: float, rate: str) -> str:

@@ -43,8 +43,9 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0,
-                 chunk: int = 64) -> Iterator[Result]:
+def in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0, chunk: int = 64
+) -> Iterator[Result]:
     """`function` of every item, in order. `workers` 0: one process a core; few items are done in this process.
 
     `function` must be importable by name. An exception of it is raised here. DataError when a process is killed.
@@ -54,7 +55,7 @@ def in_processes(function: Callable[[Item], Result], items: Sequence[Item], work
         yield from map(function, items)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    chunks = ((function, items[start:start + chunk]) for start in range(0, len(items), chunk))
+    chunks = ((function, items[start : start + chunk]) for start in range(0, len(items), chunk))
     try:
         pending = deque(pool.submit(_run_chunk, *next_one) for next_one in islice(chunks, 4 * workers))
         while pending:
@@ -62,8 +63,9 @@ def in_processes(function: Callable[[Item], Result], items: Sequence[Item], work
             pending.extend(pool.submit(_run_chunk, *next_one) for next_one in islice(chunks, 1))
             yield from done
     except BrokenProcessPool:
-        raise DataError("a worker process was killed, perhaps for memory. Run the same command again, with fewer "
-                        "--workers.") from None
+        raise DataError(
+            "a worker process was killed, perhaps for memory. Run the same command again, with fewer --workers."
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

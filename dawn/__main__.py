@@ -5,20 +5,38 @@ import os
 import sys
 from typing import NoReturn
 
-from dawn import (
-    command_board,
-    command_check,
-    command_compare,
-    command_cost,
-    command_entry,
-    command_import,
-    command_mlperf,
-    command_report,
-    command_reports,
-    command_study,
+from dawn.commands import (
+    board as command_board,
 )
-from dawn.command import Command
-from dawn.runlog import RunError
+from dawn.commands import (
+    check as command_check,
+)
+from dawn.commands import (
+    cost as command_cost,
+)
+from dawn.commands import (
+    entry as command_entry,
+)
+from dawn.commands import (
+    files as command_reports,
+)
+from dawn.commands import (
+    import_logs as command_import,
+)
+from dawn.commands import (
+    mlperf as command_mlperf,
+)
+from dawn.commands import (
+    report as command_report,
+)
+from dawn.commands import (
+    study as command_compare,
+)
+from dawn.commands import (
+    study as command_study,
+)
+from dawn.commands.command import Command
+from dawn.runlog.writer import RunError
 from dawn.tables import plain
 
 MOST_TEXT = 2000  # characters of an error

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from dawn.runlog import RunError
+from dawn.runlog.writer import RunError
 
 REMEDY = "Choose another place, in a folder that is there."
 

@@ -9,7 +9,7 @@ from pathlib import Path
 if not __package__:  # run by path: import from the repository's root, and never dawn/ itself as a place of modules
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dawn import prepare
+from dawn.importers import prepare_dawn as prepare
 
 
 def main(argv: list[str] | None = None) -> int:

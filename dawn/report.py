@@ -3,15 +3,15 @@
 import os
 from pathlib import Path
 
-from dawn.chart import chart_png
-from dawn.entry import NAMES, entry, entry_text
+from dawn.dawnbench.entry import NAMES, entry, entry_text
+from dawn.dawnbench.tsv import TSV_NAME, tsv
 from dawn.files import remove, write_atomic
-from dawn.page import page, shown_alone
-from dawn.run import Run, read_run_and_events
-from dawn.summary import summary_text
-from dawn.tsv import tsv
+from dawn.page.page import page, shown_alone
+from dawn.reports.chart import chart_png
+from dawn.reports.summary import summary_text
+from dawn.runlog.run import Run, read_run_and_events
 
-TSV_NAME, CHART_NAME, SUMMARY_NAME, PAGE_NAME = "result.tsv", "accuracy.png", "summary.txt", "report.html"
+CHART_NAME, SUMMARY_NAME, PAGE_NAME = "accuracy.png", "summary.txt", "report.html"
 
 
 def write_reports(

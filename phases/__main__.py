@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from phases.catalog import PRESETS, load_preset
-from phases.records import PhaseError, shown_path
+from phases.phase import PhaseError, shown_path
 from phases.schedule import Schedule, batch_warning
 from phases.table import schedule_table
 

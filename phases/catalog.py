@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from phases.records import PhaseError, shown
+from phases.phase import PhaseError, shown
 
 PRESETS = (
     "imagenet18-1",

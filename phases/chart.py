@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from phases.phase import PhaseError, shown_path
 from phases.ramps import Ramp
-from phases.records import PhaseError, shown_path
 from phases.schedule import Schedule
 
 # Okabe and Ito, colours that stay apart for colour-blind eyes

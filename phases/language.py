@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from phases.catalog import near_match
-from phases.records import DataPhase, LrPhase, PhaseError, default_val_bs, shown
+from phases.phase import DataPhase, LrPhase, PhaseError, default_val_bs, shown
 from phases.values import MAX_EPOCH, check_value, is_number, whole
 
 # what `keep_dl` keeps

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from phases.records import LrPhase, PhaseError
+from phases.phase import LrPhase, PhaseError
 
 Written = tuple[LrPhase, float, float | None]  # the phase, its first value, its last value (None: one number)
 

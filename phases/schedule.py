@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from phases.language import LOADER_KEYS, last_epoch, parse_phases
+from phases.phase import DataPhase, PhaseError, shown
 from phases.ramps import Ramp, lr_ramps, momentum_ramps, ramp_at
-from phases.records import DataPhase, PhaseError, shown
 from phases.source import read_source
 from phases.values import MAX_SIZE
 

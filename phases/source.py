@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.catalog import PRESETS, load_preset
-from phases.records import PhaseError, shown, shown_path
+from phases.phase import PhaseError, shown, shown_path
 
 MAX_BYTES = 64 * 1024  # the longest published schedule has 1 kB
 MAX_DEPTH = 8  # a schedule needs 3: list, dict, pair

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from phases.phase import DataPhase, PhaseError
 from phases.ramps import ramp_at
-from phases.records import DataPhase, PhaseError
 from phases.schedule import Schedule
 
 COLUMNS = (

@@ -2,7 +2,7 @@
 
 import math
 
-from phases.records import PhaseError, shown
+from phases.phase import PhaseError, shown
 
 CURVES = ("linear", "cos", "pow2")
 MAX_EPOCH = 100_000  # so that epoch + step/steps keeps 10 digits for the step

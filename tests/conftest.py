@@ -8,8 +8,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in sub
 
 import pytest
 
-from data_prep.pack import pack_tree
-from data_prep.toy import prepare_toy
+from data_prep.sources.toy import prepare_toy
+from data_prep.trees.pack import pack_tree
 
 FAULT_SECONDS = 100  # limit of a test
 

@@ -15,8 +15,9 @@ def jpeg(width: int = 24, height: int = 16, seed: int = 0, kind: str = "JPEG") -
     return buffer.getvalue()
 
 
-def make_tree(root: Path, classes=("ant", "bee", "cow"), train: int = 3, validation: int = 2,
-              folders=("train", "validation")) -> Path:
+def make_tree(
+    root: Path, classes=("ant", "bee", "cow"), train: int = 3, validation: int = 2, folders=("train", "validation")
+) -> Path:
     """ROOT/train/CLASS/0.JPEG ... and the same for validation; returns `root`."""
     for folder, count in zip(folders, (train, validation), strict=True):
         for label, name in enumerate(classes):

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from phases import Schedule
-from training.config import Config
-from training.flags import config_from
+from training.config.config import Config
+from training.config.parser import config_from
 
 FOLDER = Path(__file__).parent / "fixtures" / "recipes"
 

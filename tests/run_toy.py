@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from dawn import read_run
 from training.__main__ import main
-from training.checkpoint import load
-from training.state import fingerprint
+from training.engine.checkpoint import load
+from training.engine.state import fingerprint
 
 KILLED = -signal.SIGKILL  # exit status
 SECONDS = 120  # limit of one run, on a busy machine
@@ -37,19 +37,19 @@ AVERAGE = ["--ema-decay", "0.9", "--ema-every", "2"]
 QUIET = ["--no-tensorboard", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
 IMPORTED = [
     "training.__main__",
-    "training.session",
-    "training.loader_memory",
-    "training.loader_tree",
-    "training.render_torchvision",
-    "training.render_packed",
-    "training.render_threads",
-    "training.render_dali",
+    "training.runs.session",
+    "training.data.memory",
+    "training.data.image_tree",
+    "training.data.renderers.torchvision",
+    "training.data.renderers.packed",
+    "training.data.renderers.threads",
+    "training.data.renderers.dali",
     "nvidia.dali.fn",  # where there is none, the server goes on
     "nvidia.dali.math",
     "torch._dynamo",
     "torch.nn.parallel",
     "timm.optim",
-    "training.preflight",
+    "training.engine.warmup",
     "dawn.report",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",

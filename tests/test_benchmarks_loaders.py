@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from picture_tree import make_tree
 
-from data_prep.adopt import adopt
-from data_prep.pack import pack_tree
+from data_prep.trees.adopt import adopt
+from data_prep.trees.pack import pack_tree
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "loaders.py"
 

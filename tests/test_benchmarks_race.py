@@ -9,8 +9,8 @@ import pytest
 from dawn_sets import HIT_SECONDS, LATE_SECONDS, WHOLE_SECONDS, seed_runs
 from test_benchmarks_input import BENCHMARKS
 
-from training.flags import config_from
-from training.resolve import resolved_schedule
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
 
 
 @pytest.fixture

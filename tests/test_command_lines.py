@@ -12,8 +12,8 @@ import pytest
 import torch
 from tiny_run import PHASES, flags, train
 
-from data_prep.manifest import Manifest, save_manifest
-from data_prep.packed import SPLITS, content_digest, describe_packed, read_packed, write_packed
+from data_prep.formats.manifest import Manifest, save_manifest
+from data_prep.formats.packed import SPLITS, content_digest, describe_packed, read_packed, write_packed
 from training.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]

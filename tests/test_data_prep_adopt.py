@@ -16,8 +16,8 @@ from PIL import Image
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.adopt import adopt, dataset_name
-from data_prep.image_index import check_images, index_digest, open_index
+from data_prep.formats.image_index import check_images, index_digest, open_index
+from data_prep.trees.adopt import adopt, dataset_name
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -28,8 +28,11 @@ def root(tmp_path):
 
 
 def contents(root) -> dict[str, str]:
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.rglob("*"))
-            if path.is_file() and path.name != ".lock"}
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def refused(root, *words: str, **options) -> str:
@@ -60,12 +63,14 @@ def test_the_index_describes_every_file_and_no_picture_is_touched(root):
 
 def test_processes_give_the_same_as_one(root, monkeypatch):
     one = contents(root), adopt(root, workers=1)
-    monkeypatch.setattr("data_prep.adopt.CHUNK", 2)
+    monkeypatch.setattr("data_prep.trees.adopt.CHUNK", 2)
     assert (contents(root).items() >= one[0].items()) and adopt(root, again=True, workers=2) == one[1]
 
 
-@pytest.mark.parametrize("name, slug", [("imagenette2-320", "imagenette2-320"), ("My photos!", "my-photos"),
-                                        ("日本", "images"), ("-sz", "sz")])
+@pytest.mark.parametrize(
+    "name, slug",
+    [("imagenette2-320", "imagenette2-320"), ("My photos!", "my-photos"), ("日本", "images"), ("-sz", "sz")],
+)
 def test_names_of_datasets(tmp_path, name, slug):
     assert dataset_name(tmp_path / name) == slug
 
@@ -119,7 +124,8 @@ def test_d1_a_file_without_a_header_is_listed_and_refused(root, capsys):
     refused(root, "2 bad files", "bad_files.tsv", "train/ant/1.JPEG: not a picture of a known format", "--skip-bad")
     assert not (root / "manifest.json").exists()
     assert (root / "bad_files.tsv").read_text() == (
-        "path\treason\ntrain/ant/1.JPEG\tnot a picture of a known format\nval/cow/0.JPEG\tempty file\n")
+        "path\treason\ntrain/ant/1.JPEG\tnot a picture of a known format\nval/cow/0.JPEG\tempty file\n"
+    )
     assert main(["adopt", str(root), "--skip-bad"]) == 0
     assert "2 bad files" in capsys.readouterr().err
     assert load_manifest(root).splits["train"].per_class == (2, 3, 3)

@@ -10,11 +10,11 @@ from PIL import Image
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.adopt import adopt, publish_index
-from data_prep.check import check_dataset
-from data_prep.image_index import ImageIndex, open_index
-from data_prep.manifest import save_manifest
-from data_prep.oddities import KNOWN, known_oddity
+from data_prep.formats.image_index import ImageIndex, open_index
+from data_prep.formats.manifest import save_manifest
+from data_prep.trees.adopt import adopt, publish_index
+from data_prep.trees.check import check_dataset
+from data_prep.trees.tree_check import KNOWN, known_oddity
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def test_a_good_dataset(root, capsys):
     assert code == 0 and out.splitlines() == [
         f"{root}: photos, 9 train + 6 validation images, 3 classes; 15 JPEG RGB",
         f"{root}-sz/24: photos, 9 train + 6 validation images, 3 classes; 15 JPEG RGB",
-        f"{root}: all well, 1 copies agree"]
+        f"{root}: all well, 1 copies agree",
+    ]
     assert not (root / "bad_files.tsv").exists()
 
 
@@ -50,8 +51,10 @@ def test_packed_and_generated_datasets(toy, tmp_path, capsys, name):
     shutil.copytree(toy, place)
     if name == "cifar10":  # a packed dataset has no image files
         manifest = load_manifest(place)
-        splits = {split: replace(facts, files={file: what for file, what in facts.files.items() if file[-3:] == "npy"})
-                  for split, facts in manifest.splits.items()}
+        splits = {
+            split: replace(facts, files={file: what for file, what in facts.files.items() if file[-3:] == "npy"})
+            for split, facts in manifest.splits.items()
+        }
         save_manifest(place, replace(manifest, name="cifar10", splits=splits))
     assert check(place, capsys, "--workers", "1")[0] == 0
     with open(place / "train.images.npy", "r+b") as handle:
@@ -82,7 +85,7 @@ def test_d1_a_file_that_was_truncated_before_it_was_indexed(root, capsys, percen
     shutil.rmtree(f"{root}-sz")
     path = root / "train" / "bee" / "1.JPEG"
     whole = jpeg(100, 80)
-    path.write_bytes(whole[:max(len(whole) * percent // 100, 640)])  # with a header
+    path.write_bytes(whole[: max(len(whole) * percent // 100, 640)])  # with a header
     adopt(root, again=True)
     code, out = check(root, capsys)
     assert code == 1 and "1.JPEG: cannot be decoded (image file is truncated" in out
@@ -250,7 +253,7 @@ def test_d6_oddities_that_were_met_are_printed(root, capsys):
 def test_processes_find_the_same(root, capsys, monkeypatch):
     (root / "train" / "ant" / "0.JPEG").write_bytes(b"\xff" * (root / "train" / "ant" / "0.JPEG").stat().st_size)
     one = check(root, capsys, "--workers", "1")
-    monkeypatch.setattr("data_prep.tree_check.CHUNK", 2)
+    monkeypatch.setattr("data_prep.trees.tree_check.CHUNK", 2)
     assert check(root, capsys, "--workers", "2") == one
 
 

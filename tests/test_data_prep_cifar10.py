@@ -17,29 +17,36 @@ from PIL import Image
 
 from data_prep import DataError, load_manifest, open_packed
 from data_prep.__main__ import main
-from data_prep.cifar10 import CIFAR10, CLASSES, prepare_cifar10
-from data_prep.packed import Packed, content_digest
+from data_prep.formats.packed import Packed, content_digest
+from data_prep.sources.cifar10 import CIFAR10, CLASSES, prepare_cifar10
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH = 20  # images in each of the six files of the tiny copies
 NAMES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 # SHA-1 of the official data_batch_1.bin ... test_batch.bin, from MXNet, python/mxnet/gluon/data/vision/datasets.py
-OFFICIAL_SHA1 = ["aadd24acce27caa71bf4b10992e9e7b2d74c2540", "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
-                 "1dd00a74ab1d17a6e7d73e185b69dbf31242f295", "aab85764eb3584312d3c7f65fd2fd016e36a258e",
-                 "26e2849e66a845b7f1e4614ae70f4889ae604628", "67eb016db431130d61cd03c7ad570b013799c88c"]
+OFFICIAL_SHA1 = [
+    "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+    "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+    "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+    "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+    "26e2849e66a845b7f1e4614ae70f4889ae604628",
+    "67eb016db431130d61cd03c7ad570b013799c88c",
+]
 
 
 def tiny_arrays(batch=BATCH):
     """Random images, labels 0 to 9 in turn."""
     generator = np.random.default_rng(0)
-    splits = [Packed(generator.integers(0, 256, (batch * files, 32, 32, 3), np.uint8), np.arange(batch * files) % 10)
-              for files in (5, 1)]
+    splits = [
+        Packed(generator.integers(0, 256, (batch * files, 32, 32, 3), np.uint8), np.arange(batch * files) % 10)
+        for files in (5, 1)
+    ]
     return splits, replace(CIFAR10, batch_images=batch, sha256=content_digest(splits))
 
 
 def records(packed, start, batch=BATCH):
     """One official file: label byte, then red, green and blue planes."""
-    images, labels = packed.images[start:start + batch], packed.labels[start:start + batch].astype(np.uint8)
+    images, labels = packed.images[start : start + batch], packed.labels[start : start + batch].astype(np.uint8)
     return np.concatenate([labels[:, None], images.transpose(0, 3, 1, 2).reshape(batch, 3072)], axis=1).tobytes()
 
 
@@ -54,7 +61,7 @@ def write_official(folder, splits, batch=BATCH):
 def write_sheets(folder, splits):
     folder.mkdir(parents=True, exist_ok=True)
     for position, name in enumerate(NAMES):
-        images = splits[1].images if position == 5 else splits[0].images[position * BATCH:(position + 1) * BATCH]
+        images = splits[1].images if position == 5 else splits[0].images[position * BATCH : (position + 1) * BATCH]
         Image.fromarray(images.reshape(BATCH, 1024, 3)).save(folder / f"{name}.png")
     (folder / "train_lables.json").write_text(json.dumps(splits[0].labels.tolist()))
     (folder / "test_lables.json").write_text(json.dumps(splits[1].labels.tolist()))
@@ -76,8 +83,12 @@ def tiny(tmp_path):
 def sources(tmp_path, splits):
     """The same content in all four shapes a user may hand over."""
     official, sheets = write_official(tmp_path / "official", splits), write_sheets(tmp_path / "sheets", splits)
-    return [official, sheets, pack_archive(tmp_path / "o.tar.gz", official, "cifar-10-batches-bin"),
-            pack_archive(tmp_path / "s.tgz", sheets, "package")]
+    return [
+        official,
+        sheets,
+        pack_archive(tmp_path / "o.tar.gz", official, "cifar-10-batches-bin"),
+        pack_archive(tmp_path / "s.tgz", sheets, "package"),
+    ]
 
 
 def test_every_kind_of_source_gives_the_same_dataset(tiny):
@@ -94,8 +105,13 @@ def test_every_kind_of_source_gives_the_same_dataset(tiny):
         assert manifest.splits["train"].per_class == (10,) * 10 and manifest.splits["validation"].images == BATCH
         assert str(tmp_path) not in (root / "manifest.json").read_text()
         assert sorted(path.name for path in root.iterdir()) == [
-            ".lock", "manifest.json", "train.images.npy", "train.labels.npy", "validation.images.npy",
-            "validation.labels.npy"]
+            ".lock",
+            "manifest.json",
+            "train.images.npy",
+            "train.labels.npy",
+            "validation.images.npy",
+            "validation.labels.npy",
+        ]
 
 
 def test_the_archive_is_fetched_from_the_web(tiny):
@@ -161,8 +177,12 @@ def test_other_pixels_labels_or_order_are_refused(tiny):
     train, validation = splits
     other_pixel = train.images.copy()
     other_pixel[0, 0, 0, 0] ^= 1
-    for changed in (Packed(other_pixel, train.labels), Packed(train.images[::-1], train.labels[::-1]),
-                    Packed(train.images, np.roll(train.labels, 1)), Packed(train.images[..., ::-1], train.labels)):
+    for changed in (
+        Packed(other_pixel, train.labels),
+        Packed(train.images[::-1], train.labels[::-1]),
+        Packed(train.images, np.roll(train.labels, 1)),
+        Packed(train.images[..., ::-1], train.labels),
+    ):
         source = write_official(tmp_path / "official", [changed, validation])
         with pytest.raises(DataError, match="order are not those of CIFAR-10"):
             prepare_cifar10(tmp_path / "root", str(source), facts)
@@ -175,17 +195,21 @@ def break_sheet(name, change):
     return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
-@pytest.mark.parametrize(("breakage", "reason"), [
-    (break_sheet("data_batch_3.png", lambda data: data[:len(data) // 2]), "not a readable PNG"),
-    (break_sheet("test_batch.png", lambda data: b""), "not a readable PNG"),
-    (break_sheet("test_lables.json", lambda data: b"[1, 2"), "test_lables.json"),
-    (break_sheet("test_lables.json", lambda data: b"[" * 100_000), "test_lables.json"),
-    (break_sheet("train_lables.json", lambda data: data[:1] + b"1," + data[1:]), "not a list of 100"),
-    (break_sheet("train_lables.json", lambda data: data.replace(b"9", b"10")), "labels from 0 to 10"),
-    (lambda folder: Image.new("L", (1024, BATCH)).save(folder / "data_batch_1.png"), "expected RGB 1024x20"),
-    (lambda folder: Image.new("RGB", (1024, BATCH + 1)).save(folder / "data_batch_1.png"), "expected RGB 1024x20"),
-    (lambda folder: (folder / "data_batch_5.png").unlink(), "neither data_batch_1.bin"),
-], ids=["cut", "empty", "cut json", "deep json", "long json", "label 10", "grey", "long", "missing"])
+@pytest.mark.parametrize(
+    ("breakage", "reason"),
+    [
+        (break_sheet("data_batch_3.png", lambda data: data[: len(data) // 2]), "not a readable PNG"),
+        (break_sheet("test_batch.png", lambda data: b""), "not a readable PNG"),
+        (break_sheet("test_lables.json", lambda data: b"[1, 2"), "test_lables.json"),
+        (break_sheet("test_lables.json", lambda data: b"[" * 100_000), "test_lables.json"),
+        (break_sheet("train_lables.json", lambda data: data[:1] + b"1," + data[1:]), "not a list of 100"),
+        (break_sheet("train_lables.json", lambda data: data.replace(b"9", b"10")), "labels from 0 to 10"),
+        (lambda folder: Image.new("L", (1024, BATCH)).save(folder / "data_batch_1.png"), "expected RGB 1024x20"),
+        (lambda folder: Image.new("RGB", (1024, BATCH + 1)).save(folder / "data_batch_1.png"), "expected RGB 1024x20"),
+        (lambda folder: (folder / "data_batch_5.png").unlink(), "neither data_batch_1.bin"),
+    ],
+    ids=["cut", "empty", "cut json", "deep json", "long json", "label 10", "grey", "long", "missing"],
+)
 def test_broken_sheets_are_one_line(tiny, breakage, reason):
     tmp_path, splits, facts = tiny
     source = write_sheets(tmp_path / "sheets", splits)
@@ -214,12 +238,21 @@ def test_the_pickled_version_is_refused(tiny):
             prepare_cifar10(tmp_path / "root", str(source), facts)
 
 
-@pytest.mark.parametrize("arguments", [
-    ["cifar10", "{tmp}/root", "--source", "wbe"], ["cifar10", "{tmp}/root", "--source", "{tmp}/none.tgz"],
-    ["cifar10", "{tmp}/root", "--source", "{tmp}"], ["cifar10", "{tmp}/root", "--source", "{tmp}/file"],
-    ["cifar10", "{tmp}/file"], ["cifar10", "{tmp}/file/below"], ["cifar10", "{tmp}/other"],
-    ["toy", "{tmp}/root", "--images", "3"], ["toy", "{tmp}/root", "--classes", "7"], ["toy", "{tmp}/file"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cifar10", "{tmp}/root", "--source", "wbe"],
+        ["cifar10", "{tmp}/root", "--source", "{tmp}/none.tgz"],
+        ["cifar10", "{tmp}/root", "--source", "{tmp}"],
+        ["cifar10", "{tmp}/root", "--source", "{tmp}/file"],
+        ["cifar10", "{tmp}/file"],
+        ["cifar10", "{tmp}/file/below"],
+        ["cifar10", "{tmp}/other"],
+        ["toy", "{tmp}/root", "--images", "3"],
+        ["toy", "{tmp}/root", "--classes", "7"],
+        ["toy", "{tmp}/file"],
+    ],
+)
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments):
     (tmp_path / "file").write_text("not an archive")
     assert main(["toy", str(tmp_path / "other"), "--images", "8", "--classes", "2"]) == 0
@@ -234,15 +267,18 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments):
 PREPARE = """
 import sys
 from dataclasses import replace
-from data_prep.cifar10 import CIFAR10, prepare_cifar10
+from data_prep.sources.cifar10 import CIFAR10, prepare_cifar10
 root, source, batch, sha256 = sys.argv[1:]
 prepare_cifar10(root, source, replace(CIFAR10, batch_images=int(batch), sha256=sha256))
 """
 
 
 def start_preparation(root, source, batch, sha256):
-    return subprocess.Popen([sys.executable, "-c", PREPARE, str(root), str(source), str(batch), sha256],
-                            cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE, str(root), str(source), str(batch), sha256],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +290,16 @@ def larger(tmp_path_factory):
     return pack_archive(folder / "a.tar.gz", folder / "official", "cifar-10-batches-bin"), facts
 
 
-@pytest.mark.parametrize("sign", [".partial", ".partial/unpacked", ".partial/train.images.npy",
-                                  ".partial/validation.labels.npy", "train.images.npy"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        ".partial",
+        ".partial/unpacked",
+        ".partial/train.images.npy",
+        ".partial/validation.labels.npy",
+        "train.images.npy",
+    ],
+)
 def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, larger, sign):
     archive, facts = larger
     root = tmp_path / "root"

@@ -13,10 +13,10 @@ from PIL import Image
 
 from data_prep import load_manifest
 from data_prep.__main__ import main
-from data_prep.coco import read_coco
-from data_prep.coco_collage import ASPECT, OBJECT_SIDES, SIDES, Photos, draw_collage, open_photos
-from data_prep.coco_scenes import WORK
-from data_prep.manifest import describe_files, save_manifest
+from data_prep.formats.coco import read_coco
+from data_prep.formats.manifest import describe_files, save_manifest
+from data_prep.sources.coco_collage import ASPECT, OBJECT_SIDES, SIDES, Photos, draw_collage, open_photos
+from data_prep.sources.coco_scenes import WORK
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 

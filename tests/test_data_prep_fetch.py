@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import DataError, fetch
+from data_prep import DataError
 from data_prep.files import disk_errors
+from data_prep.sources import fetch
 
 PAYLOAD = bytes(range(256)) * 4000  # about 1 MB
 
@@ -30,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(payload) - 1}/{len(payload)}")
         self.send_header("Content-Length", str(len(payload) - start))
         self.end_headers()
-        self.wfile.write(payload[start:][:self.server.cut])
+        self.wfile.write(payload[start:][: self.server.cut])
         time.sleep(self.server.hang_seconds)
 
     def log_message(self, *_):
@@ -133,12 +134,16 @@ def test_unpack(tmp_path):
     assert (tmp_path / "out/package/y").read_bytes() == b"2"
 
 
-@pytest.mark.parametrize("members", [
-    [("../outside", b"x")],
-    [("link", (tarfile.SYMTYPE, "..")), ("link/outside", b"x")],
-    [("link", (tarfile.LNKTYPE, "../secret"))],
-    [("device", (tarfile.CHRTYPE, ""))],
-], ids=["dots", "symlink", "hard link", "device"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../outside", b"x")],
+        [("link", (tarfile.SYMTYPE, "..")), ("link/outside", b"x")],
+        [("link", (tarfile.LNKTYPE, "../secret"))],
+        [("device", (tarfile.CHRTYPE, ""))],
+    ],
+    ids=["dots", "symlink", "hard link", "device"],
+)
 def test_an_archive_that_reaches_outside_is_refused(tmp_path, members):
     (tmp_path / "secret").write_bytes(b"s")
     with pytest.raises(DataError, match=r"a\.tgz: cannot be unpacked"):

@@ -16,8 +16,8 @@ from picture_tree import jpeg
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.image_index import check_images, open_index
-from data_prep.imagenet import MD5, OTHER, arrange_imagenet, validation_labels
+from data_prep.formats.image_index import check_images, open_index
+from data_prep.sources.imagenet import MD5, OTHER, arrange_imagenet, validation_labels
 
 REPOSITORY = Path(__file__).parents[1]
 NUMBERS = (1, 2, 3, 4)  # validation images; their classes are the classes of the training archive
@@ -39,8 +39,10 @@ def classes_of(numbers=NUMBERS) -> list[str]:
 
 
 def train_members(images: int = 3) -> dict[str, bytes]:
-    return {f"{wnid}.tar": tar_of({f"{wnid}_{10 * n}.JPEG": jpeg(20 + n, 16 + label) for n in range(images)})
-            for label, wnid in enumerate(classes_of())}
+    return {
+        f"{wnid}.tar": tar_of({f"{wnid}_{10 * n}.JPEG": jpeg(20 + n, 16 + label) for n in range(images)})
+        for label, wnid in enumerate(classes_of())
+    }
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_processes_give_the_same_as_one(tmp_path, archives):
 def test_only_the_official_archives_without_the_flag(tmp_path, archives, monkeypatch):
     refused(archives, tmp_path / "root", "members", "has 1,000", "--any-archive", any_archive=False)
     assert not (tmp_path / "root").exists()
-    monkeypatch.setattr("data_prep.imagenet.MEMBERS", {"train": len(classes_of()), "validation": 4})
+    monkeypatch.setattr("data_prep.sources.imagenet.MEMBERS", {"train": len(classes_of()), "validation": 4})
     refused(archives, tmp_path / "root", "MD5 is", MD5["train"], "--any-archive", any_archive=False)
     assert not (tmp_path / "root").exists()
 
@@ -103,7 +105,7 @@ def test_verified_archives_are_not_read_again(tmp_path, archives, monkeypatch):
     """A resumed run of 150 GB does not compute the checksums anew, unless a file has changed since."""
     import hashlib
 
-    import data_prep.imagenet as module
+    import data_prep.sources.imagenet as module
 
     md5 = {split: hashlib.md5(path.read_bytes()).hexdigest() for split, path in zip(MD5, archives, strict=True)}
     monkeypatch.setattr(module, "MD5", md5)
@@ -120,8 +122,9 @@ def test_swapped_archives_are_told(tmp_path, archives):
     refused(archives[::-1], tmp_path / "root", "val.tar", "not the train archive", "TRAIN_TAR VAL_TAR")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>no</html>" * 100, bytes(10240), None],
-                         ids=["empty", "html", "no members", "missing"])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>no</html>" * 100, bytes(10240), None], ids=["empty", "html", "no members", "missing"]
+)
 def test_what_is_no_archive(tmp_path, archives, content):
     archives[0].unlink() if content is None else archives[0].write_bytes(content)
     refused(archives, tmp_path / "root", "train.tar")
@@ -141,15 +144,37 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int =
     return info
 
 
-@pytest.mark.parametrize("members", [
-    [(member("../../x.JPEG"), b"x")], [(member("/tmp/x.JPEG"), b"x")], [(member("a/b.JPEG"), b"x")],
-    [(member("link.JPEG", tarfile.SYMTYPE, "../.."), b""), (member("link.JPEG/x.JPEG"), b"x")],
-    [(member("hard.JPEG", tarfile.LNKTYPE, "../../../secret"), b"")], [(member("pipe.JPEG", tarfile.FIFOTYPE), b"")],
-    [(member("device.JPEG", tarfile.CHRTYPE), b"")], [(member("folder.JPEG", tarfile.DIRTYPE), b"")],
-    [(member("twice.JPEG"), b"1"), (member("twice.JPEG"), b"2")], [(member("two\nlines.JPEG"), b"x")],
-    [(member("run.sh"), b"x")], [],
-], ids=["dots", "absolute", "folder", "symlink", "hard link", "pipe", "device", "directory", "twice", "newline",
-        "suffix", "nothing"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        [(member("../../x.JPEG"), b"x")],
+        [(member("/tmp/x.JPEG"), b"x")],
+        [(member("a/b.JPEG"), b"x")],
+        [(member("link.JPEG", tarfile.SYMTYPE, "../.."), b""), (member("link.JPEG/x.JPEG"), b"x")],
+        [(member("hard.JPEG", tarfile.LNKTYPE, "../../../secret"), b"")],
+        [(member("pipe.JPEG", tarfile.FIFOTYPE), b"")],
+        [(member("device.JPEG", tarfile.CHRTYPE), b"")],
+        [(member("folder.JPEG", tarfile.DIRTYPE), b"")],
+        [(member("twice.JPEG"), b"1"), (member("twice.JPEG"), b"2")],
+        [(member("two\nlines.JPEG"), b"x")],
+        [(member("run.sh"), b"x")],
+        [],
+    ],
+    ids=[
+        "dots",
+        "absolute",
+        "folder",
+        "symlink",
+        "hard link",
+        "pipe",
+        "device",
+        "directory",
+        "twice",
+        "newline",
+        "suffix",
+        "nothing",
+    ],
+)
 def test_d16_hostile_members_of_a_class(tmp_path, archives, members):
     (tmp_path / "secret").write_bytes(b"s")
     hostile = train_members()
@@ -161,9 +186,17 @@ def test_d16_hostile_members_of_a_class(tmp_path, archives, members):
     assert not (tmp_path / "root" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("split, name", [(0, "../n01440764.tar"), (0, "n01440764.tgz"), (0, "n1.tar"),
-                                         (1, "../ILSVRC2012_val_00000001.JPEG"), (1, "ILSVRC2012_val_00050001.JPEG"),
-                                         (1, "ILSVRC2012_val_00000000.JPEG")])
+@pytest.mark.parametrize(
+    "split, name",
+    [
+        (0, "../n01440764.tar"),
+        (0, "n01440764.tgz"),
+        (0, "n1.tar"),
+        (1, "../ILSVRC2012_val_00000001.JPEG"),
+        (1, "ILSVRC2012_val_00050001.JPEG"),
+        (1, "ILSVRC2012_val_00000000.JPEG"),
+    ],
+)
 def test_d16_hostile_names_in_the_archives_themselves(tmp_path, archives, split, name):
     archives[split].write_bytes(tar_of({name: b"x"}))
     refused(archives, tmp_path / "root", "ILSVRC2012")
@@ -185,16 +218,16 @@ def test_d16_a_sparse_terabyte_is_refused(tmp_path, archives):
 
 
 def test_d16_countless_members_are_refused(tmp_path, archives, monkeypatch):
-    monkeypatch.setattr("data_prep.imagenet.MAX_IMAGES", 2)
+    monkeypatch.setattr("data_prep.sources.imagenet.MAX_IMAGES", 2)
     refused(archives, tmp_path / "root", "no image of ImageNet")
-    monkeypatch.setattr("data_prep.imagenet.MEMBERS", {"train": 2, "validation": 4})
+    monkeypatch.setattr("data_prep.sources.imagenet.MEMBERS", {"train": 2, "validation": 4})
     refused(archives, tmp_path / "root", "not the train archive")
 
 
 @pytest.mark.parametrize("percent", [3, 30, 60])
 def test_a_cut_archive_is_refused(tmp_path, archives, percent):
     data = archives[0].read_bytes()
-    archives[0].write_bytes(data[:len(data) * percent // 100])
+    archives[0].write_bytes(data[: len(data) * percent // 100])
     refused(archives, tmp_path / "root", "train.tar")
     assert not (tmp_path / "root").exists()
 

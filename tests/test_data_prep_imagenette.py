@@ -18,8 +18,8 @@ from picture_tree import make_tree
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.image_index import open_index
-from data_prep.imagenette import KNOWN, Archive, prepare_imagenette
+from data_prep.formats.image_index import open_index
+from data_prep.sources.imagenette import KNOWN, Archive, prepare_imagenette
 
 REPOSITORY = Path(__file__).parents[1]
 NETTE = KNOWN["imagenette"]
@@ -41,8 +41,11 @@ def tiny(tmp_path_factory):
         tar.add(folder / "imagenette2-160", "imagenette2-160")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     Thread(target=server.serve_forever, daemon=True).start()
-    known = Archive(f"http://127.0.0.1:{server.server_port}/imagenette2-160.tgz",
-                    hashlib.md5(archive.read_bytes()).hexdigest(), archive.stat().st_size)
+    known = Archive(
+        f"http://127.0.0.1:{server.server_port}/imagenette2-160.tgz",
+        hashlib.md5(archive.read_bytes()).hexdigest(),
+        archive.stat().st_size,
+    )
     yield folder, replace(NETTE, archives={"160": known}, images={"train": 30, "validation": 20})
     server.shutdown()
 
@@ -61,7 +64,13 @@ def test_from_the_web(tmp_path, tiny):
     assert manifest.splits["train"].per_class == (3,) * 10 and manifest.splits["validation"].per_class == (2,) * 10
     assert open_index(tmp_path)["validation"].paths[0] == b"val/n01440764/0.JPEG"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".lock", "manifest.json", "train", "train.index.npz", "val", "validation.index.npz"]
+        ".lock",
+        "manifest.json",
+        "train",
+        "train.index.npz",
+        "val",
+        "validation.index.npz",
+    ]
 
 
 def test_an_archive_and_folders_give_the_same(tmp_path, tiny):
@@ -81,8 +90,13 @@ def test_a_second_call_needs_no_source_and_looks_at_the_files(tmp_path, tiny):
     folder, facts = tiny
     root = tmp_path / "root"
     first = prepare_imagenette(root, facts, "160")
-    gone = replace(facts, archives={"160": replace(facts.archives["160"], md5="0" * 32),
-                                    "320": replace(facts.archives["160"], url="http://127.0.0.1:9/")})
+    gone = replace(
+        facts,
+        archives={
+            "160": replace(facts.archives["160"], md5="0" * 32),
+            "320": replace(facts.archives["160"], url="http://127.0.0.1:9/"),
+        },
+    )
     assert prepare_imagenette(root, gone, "160") == first
     refused(root, gone, "320", words=r"holds imagenette from .*160\.tgz, not from")
     refused(root, facts, "160", str(folder), words="not from files of the user")
@@ -120,11 +134,17 @@ def test_a_disk_that_is_too_small_is_told_first(tmp_path, tiny):
     refused(tmp_path / "root", facts, "160", words=r"needs about 2000000000\.0 GB")
 
 
-@pytest.mark.parametrize("arguments", [
-    ["imagenette", "{tmp}/root", "--source", "{tmp}/none"], ["imagewoof", "{tmp}/root", "--source", "{tmp}/file"],
-    ["imagewoof", "{tmp}/root", "--source", "{tmp}"], ["imagenette", "{tmp}/root", "--variant", "224"],
-    ["imagenette", "{tmp}/file"], ["imagenette", "{tmp}/tree", "--source", "{tmp}/tree"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["imagenette", "{tmp}/root", "--source", "{tmp}/none"],
+        ["imagewoof", "{tmp}/root", "--source", "{tmp}/file"],
+        ["imagewoof", "{tmp}/root", "--source", "{tmp}"],
+        ["imagenette", "{tmp}/root", "--variant", "224"],
+        ["imagenette", "{tmp}/file"],
+        ["imagenette", "{tmp}/tree", "--source", "{tmp}/tree"],
+    ],
+)
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments):
     (tmp_path / "file").write_text("not an archive")
     (tmp_path / "tree" / "train" / "a").mkdir(parents=True)
@@ -143,7 +163,7 @@ def test_images_that_are_there_already_are_left_alone(tmp_path, tiny):
 PREPARE = """
 import sys
 from dataclasses import replace
-from data_prep.imagenette import KNOWN, prepare_imagenette
+from data_prep.sources.imagenette import KNOWN, prepare_imagenette
 facts = replace(KNOWN["imagenette"], images={"train": 30, "validation": 20})
 prepare_imagenette(sys.argv[1], facts, "160", sys.argv[2])
 """
@@ -153,8 +173,11 @@ prepare_imagenette(sys.argv[1], facts, "160", sys.argv[2])
 def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, tiny, sign):
     folder, facts = tiny
     root = tmp_path / "root"
-    process = subprocess.Popen([sys.executable, "-c", PREPARE, str(root), str(folder / "imagenette2-160")],
-                               cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREPARE, str(root), str(folder / "imagenette2-160")],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+    )
     while not (root / sign).exists() and process.poll() is None:
         time.sleep(0.0002)
     process.send_signal(signal.SIGKILL)

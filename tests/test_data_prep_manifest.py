@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from data_prep import DataError, Manifest, Split, load_manifest
-from data_prep.advice import how_to_make
 from data_prep.files import disk_errors, one_writer, write_atomically, write_npy
-from data_prep.manifest import MANIFEST, check_files, describe_files, save_manifest
+from data_prep.formats.manifest import MANIFEST, check_files, describe_files, how_to_make, save_manifest
 
 
 @pytest.fixture
@@ -49,16 +48,17 @@ def test_the_remedy_fits_the_folder(tmp_path):
     (tmp_path / "tree" / "train").mkdir(parents=True)
     (tmp_path / "tree-sz" / "320" / "train").mkdir(parents=True)  # of the user, as in 2018
     adopt = f"adopt {tmp_path / 'tree'}"
-    for root, command in ((tmp_path / "tree", adopt),
-                          (tmp_path / "tree-sz" / "160",
-                           f"{adopt} && python -m data_prep resize {tmp_path / 'tree'} --sizes 160"),
-                          (tmp_path / "tree-sz" / "320", f"adopt {tmp_path / 'tree-sz' / '320'}"),
-                          (tmp_path / "none-sz" / "160", f"resize {tmp_path / 'none'} --sizes 160"),
-                          (tmp_path / "toy", f"toy {tmp_path / 'toy'};"),
-                          (tmp_path / "CIFAR10-b", f"cifar10 {tmp_path / 'CIFAR10-b'};"),
-                          (tmp_path / "imagenette", f"imagenette {tmp_path / 'imagenette'};"),
-                          (tmp_path / "imagenet", f"imagenet TRAIN_TAR VAL_TAR {tmp_path / 'imagenet'};"),
-                          (tmp_path / "tree-sz" / "other", "--help lists how")):
+    for root, command in (
+        (tmp_path / "tree", adopt),
+        (tmp_path / "tree-sz" / "160", f"{adopt} && python -m data_prep resize {tmp_path / 'tree'} --sizes 160"),
+        (tmp_path / "tree-sz" / "320", f"adopt {tmp_path / 'tree-sz' / '320'}"),
+        (tmp_path / "none-sz" / "160", f"resize {tmp_path / 'none'} --sizes 160"),
+        (tmp_path / "toy", f"toy {tmp_path / 'toy'};"),
+        (tmp_path / "CIFAR10-b", f"cifar10 {tmp_path / 'CIFAR10-b'};"),
+        (tmp_path / "imagenette", f"imagenette {tmp_path / 'imagenette'};"),
+        (tmp_path / "imagenet", f"imagenet TRAIN_TAR VAL_TAR {tmp_path / 'imagenet'};"),
+        (tmp_path / "tree-sz" / "other", "--help lists how"),
+    ):
         with pytest.raises(DataError) as error:
             load_manifest(root)
         assert f"python -m data_prep {command}" in one_line(error)
@@ -83,9 +83,21 @@ def test_every_truncation_is_refused(dataset):
         assert "damaged" in one_line(error)
 
 
-@pytest.mark.parametrize("text", [
-    b"", b"null", b"[]", b"{}", b"\xff\xfe\x00", b"[" * 100_000, b"9" * 10_000, b'{"format": NaN}', b" " * (2**24 + 1),
-], ids=["empty", "null", "list", "no keys", "not utf-8", "deep", "long number", "nan", "huge"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b"9" * 10_000,
+        b'{"format": NaN}',
+        b" " * (2**24 + 1),
+    ],
+    ids=["empty", "null", "list", "no keys", "not utf-8", "deep", "long number", "nan", "huge"],
+)
 def test_hostile_text_is_one_line(tmp_path, text):
     (tmp_path / MANIFEST).write_bytes(text)
     with pytest.raises(DataError) as error:
@@ -93,10 +105,23 @@ def test_hostile_text_is_one_line(tmp_path, text):
     assert "damaged" in one_line(error)
 
 
-@pytest.mark.parametrize("change", [
-    {"format": 2}, {"name": "../x"}, {"name": 5}, {"source": "two\nlines"}, {"sha256": "abc"}, {"classes": []},
-    {"classes": ["cat", "cat"]}, {"classes": ["cat", "d\tog"]}, {"classes": "cat"}, {"splits": {}}, {"splits": []},
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"name": "../x"},
+        {"name": 5},
+        {"source": "two\nlines"},
+        {"sha256": "abc"},
+        {"classes": []},
+        {"classes": ["cat", "cat"]},
+        {"classes": ["cat", "d\tog"]},
+        {"classes": "cat"},
+        {"splits": {}},
+        {"splits": []},
+    ],
+    ids=str,
+)
 def test_wrong_field_is_refused(dataset, change):
     root, _ = dataset
     data = json.loads((root / MANIFEST).read_text())
@@ -105,12 +130,25 @@ def test_wrong_field_is_refused(dataset, change):
         load_manifest(root)
 
 
-@pytest.mark.parametrize("change", [
-    {"images": 4}, {"images": "3"}, {"images": True}, {"per_class": [3]}, {"per_class": [4, -1]}, {"width": [1]},
-    {"height": None}, {"files": {}}, {"files": {"../x": {"bytes": 1, "sha256": "0" * 64}}},
-    {"files": {"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}}}, {"files": {"x": {"bytes": 1}}}, {"files": {"x": 1}},
-    {"files": {"x": {"bytes": 1.5, "sha256": "0" * 64}}},
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": 4},
+        {"images": "3"},
+        {"images": True},
+        {"per_class": [3]},
+        {"per_class": [4, -1]},
+        {"width": [1]},
+        {"height": None},
+        {"files": {}},
+        {"files": {"../x": {"bytes": 1, "sha256": "0" * 64}}},
+        {"files": {"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}}},
+        {"files": {"x": {"bytes": 1}}},
+        {"files": {"x": 1}},
+        {"files": {"x": {"bytes": 1.5, "sha256": "0" * 64}}},
+    ],
+    ids=str,
+)
 def test_wrong_split_is_refused(dataset, change):
     root, _ = dataset
     data = json.loads((root / MANIFEST).read_text())

@@ -14,13 +14,14 @@ from PIL import Image
 from small_disk import small_disk
 from test_data_prep_toy import tree_hash
 
-from data_prep import DataError, load_manifest, pack
+from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.adopt import adopt
-from data_prep.image_index import open_index
-from data_prep.pack import pack_tree
-from data_prep.packed_tree import open_packed_tree
-from data_prep.pictures import read_rgb
+from data_prep.formats.image_index import open_index
+from data_prep.formats.packed_tree import open_packed_tree
+from data_prep.formats.pictures import read_rgb
+from data_prep.trees import pack
+from data_prep.trees.adopt import adopt
+from data_prep.trees.pack import pack_tree
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -119,8 +120,12 @@ def test_places_out_of_the_file_are_refused(tree, change):
     elif change == "dtype":
         arrays["heights"] = arrays["heights"].astype(np.int64)
     else:
-        name, value = {"offset": ("offsets", 1), "height": ("heights", 2**31 - 1), "label": ("labels", -1),
-                       "text": ("labels", 0)}[change]
+        name, value = {
+            "offset": ("offsets", 1),
+            "height": ("heights", 2**31 - 1),
+            "label": ("labels", -1),
+            "text": ("labels", 0),
+        }[change]
         arrays[name][3] = value
     np.savez(path, **arrays)
     if change == "text":
@@ -183,8 +188,12 @@ def test_a_kill_leaves_the_tree_and_a_rerun_completes(tmp_path):
     shutil.copytree(root, tmp_path / "other/photos")
     pack_tree(tmp_path / "other/photos")
     for sign in (".partial/pack/train.pixels.bin", ".partial/pack/validation.pixels.npz", "train.pixels.bin"):
-        process = subprocess.Popen([sys.executable, "-m", "data_prep", "pack", str(root)], cwd=REPOSITORY,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "data_prep", "pack", str(root)],
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         while not (root / sign).exists() and process.poll() is None:
             time.sleep(0.0002)
         process.send_signal(signal.SIGKILL)

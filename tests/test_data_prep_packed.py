@@ -6,15 +6,17 @@ import pytest
 
 from data_prep import DataError, Manifest, load_manifest, open_packed
 from data_prep.files import write_npy
-from data_prep.manifest import describe_files, save_manifest
-from data_prep.packed import Packed, content_digest, describe_packed, packed_names, read_packed, write_packed
+from data_prep.formats.manifest import describe_files, save_manifest
+from data_prep.formats.packed import Packed, content_digest, describe_packed, packed_names, read_packed, write_packed
 
 
 def make(root, seed=0):
     """Two classes, 6 + 4 images of 8x8."""
     generator = np.random.default_rng(seed)
-    arrays = {"train": (generator.integers(0, 256, (6, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1, 0, 1])),
-              "validation": (generator.integers(0, 256, (4, 8, 8, 3), np.uint8), np.array([1, 1, 0, 0]))}
+    arrays = {
+        "train": (generator.integers(0, 256, (6, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1, 0, 1])),
+        "validation": (generator.integers(0, 256, (4, 8, 8, 3), np.uint8), np.array([1, 1, 0, 0])),
+    }
     for split, (images, labels) in arrays.items():
         write_packed(root, split, [images[:2], images[2:]], labels, 8)
     declare(root)
@@ -93,10 +95,17 @@ def redeclare(root, name):
     save_manifest(root, replace(manifest, splits=manifest.splits | {"train": train}))
 
 
-@pytest.mark.parametrize("array", [
-    np.zeros((6, 8, 8, 3), np.float32), np.zeros((6, 8, 8), np.uint8), np.zeros((6, 8, 8, 1), np.uint8),
-    np.zeros((5, 8, 8, 3), np.uint8), np.zeros((), np.uint8),
-], ids=lambda array: f"{array.dtype} {array.shape}")
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((6, 8, 8, 3), np.float32),
+        np.zeros((6, 8, 8), np.uint8),
+        np.zeros((6, 8, 8, 1), np.uint8),
+        np.zeros((5, 8, 8, 3), np.uint8),
+        np.zeros((), np.uint8),
+    ],
+    ids=lambda array: f"{array.dtype} {array.shape}",
+)
 def test_images_of_another_kind_are_refused(tmp_path, array):
     make(tmp_path)
     np.save(tmp_path / "train.images.npy", array)
@@ -105,10 +114,19 @@ def test_images_of_another_kind_are_refused(tmp_path, array):
         open_packed(tmp_path)
 
 
-@pytest.mark.parametrize("labels", [
-    [0, 1, 0, 1, 0, 2], [0, 1, 0, 1, 0, -1], [0, 0, 0, 1, 0, 1], [0, 1, 0], [[0], [1], [0], [1], [0], [1]],
-    [0.0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 0, 2**62],
-], ids=str)
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 0, 1, 0, 2],
+        [0, 1, 0, 1, 0, -1],
+        [0, 0, 0, 1, 0, 1],
+        [0, 1, 0],
+        [[0], [1], [0], [1], [0], [1]],
+        [0.0, 1, 0, 1, 0, 1],
+        [0, 1, 0, 1, 0, 2**62],
+    ],
+    ids=str,
+)
 def test_labels_that_do_not_fit_the_classes_are_refused(tmp_path, labels):
     make(tmp_path)
     np.save(tmp_path / "train.labels.npy", np.array(labels))

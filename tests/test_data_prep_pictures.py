@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_prep import DataError
-from data_prep.pictures import picture_facts, read_rgb
+from data_prep.formats.pictures import picture_facts, read_rgb
 
 
 def scene(width=48, height=32) -> Image.Image:
@@ -56,16 +56,20 @@ def test_a_path_and_its_content_give_the_same(tmp_path):
 @pytest.mark.parametrize("percent", [10, 50, 90, 99])
 def test_d1_a_truncated_jpeg_is_an_error_and_never_grey(tmp_path, percent):
     data = coded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)), "JPEG")
-    path = named(tmp_path, data[:len(data) * percent // 100])
+    path = named(tmp_path, data[: len(data) * percent // 100])
     assert refusal(path).startswith(f"{path}: cannot be decoded (")
 
 
-@pytest.mark.parametrize("data, reason", [
-    (b"", "empty file"),
-    (b"<!DOCTYPE html><html>404</html>", "not a picture of a known format"),
-    (np.random.default_rng(0).bytes(5000), "not a picture of a known format"),
-    (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(50), "not a picture of a known format"),
-], ids=["empty", "html", "random", "a JPEG's first bytes"])
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", "empty file"),
+        (b"<!DOCTYPE html><html>404</html>", "not a picture of a known format"),
+        (np.random.default_rng(0).bytes(5000), "not a picture of a known format"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(50), "not a picture of a known format"),
+    ],
+    ids=["empty", "html", "random", "a JPEG's first bytes"],
+)
 def test_d1_what_is_no_picture_is_called_so(tmp_path, data, reason):
     path = named(tmp_path, data)
     assert refusal(path) == f"{path}: {reason}"
@@ -99,7 +103,7 @@ def test_d2_ycck_jpeg_becomes_rgb():
     stored = np.concatenate([255 - as_ycc, inks[..., 3:]], axis=2)  # the writer inverts all four planes
     data = coded(Image.fromarray(stored, "CMYK"), "JPEG", quality=95, subsampling=0)
     place = data.index(b"Adobe") + 11
-    data = data[:place] + b"\x02" + data[place + 1:]
+    data = data[:place] + b"\x02" + data[place + 1 :]
     assert abs(pixels(data) - np.asarray(scene()).astype(int)).mean() < 3
 
 
@@ -174,6 +178,7 @@ def test_d5_a_decoder_that_turns_is_not_asked():
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims to be huge and has nearly nothing in it."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -189,7 +194,7 @@ def test_d18_a_picture_of_too_many_pixels_is_refused_before_decoding(tmp_path, s
         picture_facts(path)
     jpeg = bytearray(coded(scene(), "JPEG"))
     place = jpeg.index(b"\xff\xc0") + 5
-    jpeg[place:place + 4] = struct.pack(">HH", side, side)
+    jpeg[place : place + 4] = struct.pack(">HH", side, side)
     assert "more than" in refusal(bytes(jpeg))
 
 

@@ -17,10 +17,10 @@ from test_data_prep_toy import tree_hash
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.adopt import adopt
-from data_prep.image_index import check_images, index_digest, open_index
-from data_prep.resize import resize_tree
-from data_prep.shrink import Rule, decode, resample, shrink, target
+from data_prep.formats.image_index import check_images, index_digest, open_index
+from data_prep.trees.adopt import adopt
+from data_prep.trees.resize import resize_tree
+from data_prep.trees.shrink import Rule, decode, resample, shrink, target
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -169,7 +169,7 @@ def test_a_cut_file_is_refused(share):
     source = encoded(photo(200, 160))
     for size in (40, 400):
         with pytest.raises(DataError, match=r"^x: "):
-            one(source[:int(share * len(source))], size)
+            one(source[: int(share * len(source))], size)
 
 
 def test_copies_hold_the_same_images_in_the_same_order(tree, capsys):
@@ -188,8 +188,14 @@ def test_copies_hold_the_same_images_in_the_same_order(tree, capsys):
         facts = manifests[size]
         assert (facts.name, facts.task, facts.classes) == ("photos", "photos", load_manifest(tree).classes)
         assert facts.sha256 == index_digest(ours) and f"short side {size} px" in facts.source
-        assert sorted(os.listdir(copy)) == [".lock", "manifest.json", "train", "train.index.npz", "val",
-                                            "validation.index.npz"]
+        assert sorted(os.listdir(copy)) == [
+            ".lock",
+            "manifest.json",
+            "train",
+            "train.index.npz",
+            "val",
+            "validation.index.npz",
+        ]
     assert "21 made smaller; 3 copied as they are" in capsys.readouterr().out
 
 
@@ -309,9 +315,14 @@ def test_toy_copies_and_one_line_errors(toy, tmp_path, capsys):
     shutil.copytree(toy, root)
     assert main(["resize", str(root), "--sizes", "48"]) == 0
     assert "toy is in place at" in capsys.readouterr().out
-    for arguments, words in ((["--sizes", "0"], "--sizes 0"), (["--sizes", "16", "--quality", "0"], "--quality 0"),
-                             (["--sizes", "16", "--filter", "nearest"], "--filter nearest"), ([], "--sizes"),
-                             (["--sizes", "16", "--shard", "0/4"], "--shard 0/4"), (["--sizes", "x"], "--sizes")):
+    for arguments, words in (
+        (["--sizes", "0"], "--sizes 0"),
+        (["--sizes", "16", "--quality", "0"], "--quality 0"),
+        (["--sizes", "16", "--filter", "nearest"], "--filter nearest"),
+        ([], "--sizes"),
+        (["--sizes", "16", "--shard", "0/4"], "--shard 0/4"),
+        (["--sizes", "x"], "--sizes"),
+    ):
         assert main(["resize", str(root), *arguments]) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1, error
@@ -341,8 +352,13 @@ def test_a_full_disk_is_one_line_and_a_rerun_goes_on(tmp_path, capsys):
 def start(root: Path, *arguments: str) -> subprocess.Popen:
     """A resize in its own process group."""
     command = [sys.executable, "-m", "data_prep", "resize", str(root), "--sizes", "16", "48", "--workers", "2"]
-    return subprocess.Popen([*command, *arguments], cwd=REPOSITORY, stderr=subprocess.DEVNULL,
-                            stdout=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def no_process_left(group: int) -> bool:

@@ -10,13 +10,13 @@ from picture_tree import make_tree
 from test_data_prep_toy import tree_hash
 
 from data_prep import DataError, load_manifest
-from data_prep import journal as journals
-from data_prep.adopt import adopt
 from data_prep.files import one_writer
-from data_prep.resize import resize_tree
-from data_prep.shards import join, parse_shard
-from data_prep.shrink import Rule
-from data_prep.source_tree import source_root
+from data_prep.trees import journal as journals
+from data_prep.trees.adopt import adopt
+from data_prep.trees.resize import resize_tree
+from data_prep.trees.shards import join, parse_shard
+from data_prep.trees.shrink import Rule
+from data_prep.trees.source_tree import source_root
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -91,10 +91,14 @@ def test_shards_of_different_rules_are_refused(tree):
 
 
 def test_shards_run_at_the_same_time(tree, whole):
-    commands = [[sys.executable, "-m", "data_prep", "resize", str(tree), "--sizes", "8", "12", "--shard", f"{part}/3"]
-                for part in (1, 2, 3)]
-    running = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-               for command in commands]
+    commands = [
+        [sys.executable, "-m", "data_prep", "resize", str(tree), "--sizes", "8", "12", "--shard", f"{part}/3"]
+        for part in (1, 2, 3)
+    ]
+    running = [
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for command in commands
+    ]
     assert [process.wait(60) for process in running] == [0, 0, 0]
     for process in running:
         process.stdout.close()
@@ -103,7 +107,7 @@ def test_shards_run_at_the_same_time(tree, whole):
 
 def test_one_shard_has_one_process(tree):
     resize_tree(tree, [8], shard=(1, 2))
-    with (one_writer(copy_of(tree) / ".partial/2-of-2"), pytest.raises(DataError, match="another process")):
+    with one_writer(copy_of(tree) / ".partial/2-of-2"), pytest.raises(DataError, match="another process"):
         resize_tree(tree, [8], shard=(2, 2))
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from data_prep import DataError, load_manifest, open_packed
-from data_prep.image_index import check_images, open_index
-from data_prep.toy import prepare_toy
+from data_prep.formats.image_index import check_images, open_index
+from data_prep.sources.toy import prepare_toy
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -51,8 +51,9 @@ def test_index_describes_every_file(toy):
         on_disk = sorted(str(path.relative_to(root)) for path in root.glob(f"{split}/*/*"))
         assert [path.decode() for path in index.paths] == on_disk  # sorted by class folder and name
         assert len(on_disk) == manifest.splits[split].images
-        for path, label, width, height, length in zip(index.paths, index.labels, index.widths, index.heights,
-                                                      index.bytes, strict=True):
+        for path, label, width, height, length in zip(
+            index.paths, index.labels, index.widths, index.heights, index.bytes, strict=True
+        ):
             file = root / path.decode()
             with Image.open(file) as image:
                 assert (image.size, image.format) == ((width, height), "JPEG")
@@ -159,12 +160,14 @@ def undisturbed(tmp_path_factory):
     return tree_hash(root)
 
 
-@pytest.mark.parametrize("sign", [".partial/train/disc/00003.jpg", ".partial/validation.index.npz", "train",
-                                  "validation", "train.index.npz"])
+@pytest.mark.parametrize(
+    "sign", [".partial/train/disc/00003.jpg", ".partial/validation.index.npz", "train", "validation", "train.index.npz"]
+)
 def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, undisturbed, sign):
     root, command = tmp_path / "root", [sys.executable, "-m", "data_prep", "toy", str(tmp_path / "root")]
-    process = subprocess.Popen([*command, "--images", "96"], cwd=REPOSITORY, stderr=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--images", "96"], cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     while not (root / sign).exists() and process.poll() is None:
         time.sleep(0.0002)
     process.send_signal(signal.SIGKILL)

@@ -7,8 +7,8 @@ import pytest
 from picture_tree import jpeg, make_tree
 
 from data_prep import DataError
-from data_prep.file_names import name_fault, printable
-from data_prep.trees import walk_tree, walk_trees
+from data_prep.formats.file_names import name_fault, printable
+from data_prep.trees.scan import walk_tree, walk_trees
 
 
 @pytest.fixture
@@ -70,10 +70,14 @@ def test_d7_empty_class_folder(root):
     refused(root, "train/dog: a class without images")
 
 
-@pytest.mark.parametrize("change, words", [
-    ("missing", ["1 only in train (bee)"]), ("extra", ["1 only in validation (dog)"]),
-    ("both", ["1 only in train (bee)", "1 only in validation (dog)"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("missing", ["1 only in train (bee)"]),
+        ("extra", ["1 only in validation (dog)"]),
+        ("both", ["1 only in train (bee)", "1 only in validation (dog)"]),
+    ],
+)
 def test_d8_class_lists_must_agree(root, change, words):
     if change in ("missing", "both"):
         shutil.rmtree(root / "validation" / "bee")
@@ -88,8 +92,10 @@ def test_d8_hidden_names_are_passed_over_and_told(root):
     (root / "train" / "readme.txt").write_text("hello")
     tree = walk_trees(root)["train"]
     assert tree.classes == ("ant", "bee", "cow") and len(tree.paths) == 9
-    assert tree.notes == (f"{root}/train: 2 hidden, passed over (train/.ipynb_checkpoints, ant/._0.JPEG)",
-                          f"{root}/train: 1 beside the class folders, passed over (readme.txt)")
+    assert tree.notes == (
+        f"{root}/train: 2 hidden, passed over (train/.ipynb_checkpoints, ant/._0.JPEG)",
+        f"{root}/train: 1 beside the class folders, passed over (readme.txt)",
+    )
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../..", "loop", "../bee"])
@@ -153,10 +159,16 @@ def test_d19_file_names_need_not_be_text(root):
     assert b"train/ant/" + name in walk_tree(root, "train").paths
 
 
-@pytest.mark.parametrize("name, reason", [
-    (b"two\nlines.JPEG", "control character"), (b"tab\there.JPEG", "control character"),
-    (b"x" * 201, "a name of 201 bytes"), (b"\xe6\x97\xa5" * 80, "a name of 240 bytes"),
-], ids=["newline", "tab", "long", "long text"])
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        (b"two\nlines.JPEG", "control character"),
+        (b"tab\there.JPEG", "control character"),
+        (b"x" * 201, "a name of 201 bytes"),
+        (b"\xe6\x97\xa5" * 80, "a name of 240 bytes"),
+    ],
+    ids=["newline", "tab", "long", "long text"],
+)
 def test_d19_names_that_are_refused(root, name, reason):
     (root / "train" / "ant" / os.fsdecode(name)).write_bytes(jpeg())
     refused(root, reason)
@@ -186,8 +198,10 @@ def test_a_folder_that_may_not_be_read(root):
         (root / "train" / "bee").chmod(0o755)
 
 
-@pytest.mark.parametrize("name, shown", [(b"plain.JPEG", "plain.JPEG"), (b"\xff.JPEG", "\\xff.JPEG"),
-                                         (b"a\nb\tc", "a\\nb\\tc"), ("é日".encode(), "é日")])
+@pytest.mark.parametrize(
+    "name, shown",
+    [(b"plain.JPEG", "plain.JPEG"), (b"\xff.JPEG", "\\xff.JPEG"), (b"a\nb\tc", "a\\nb\\tc"), ("é日".encode(), "é日")],
+)
 def test_printable(name, shown):
     assert printable(name) == shown == printable(os.fsdecode(name))
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dawn.audit import audit, correct_images, explanation, margin_images, standard_error_images
+from dawn.dawnbench.denominator import audit, correct_images, explanation, margin_images, standard_error_images
 
 # top-1 and top-5 of some rows of published TSVs (dawn-bench-entries, ImageNet/train)
 FASTAI_8 = ["4.248 13.744 75.812 75.850 75.926 75.944 49.534", "12.422 31.890 93.012 93.116 93.154 93.186 75.002"]

@@ -12,9 +12,9 @@ from dawn_sets import MISSED, seed_run
 from test_dawn_cli import refused
 
 from dawn.__main__ import main
-from dawn.board import board, board_html, board_markdown, board_tables, ordinal, standing
-from dawn.board_entry import BOARDS, EntryError, read_entry
-from dawn.board_read import historical, historical_entries, read_folder, run_entry
+from dawn.leaderboard.board import board, board_html, board_markdown, board_tables, ordinal, standing
+from dawn.leaderboard.entry import BOARDS, EntryError, read_entry
+from dawn.leaderboard.read import historical, historical_entries, read_folder, run_entry
 from dawn.report import write_reports
 from dawn.tables import plain_table
 

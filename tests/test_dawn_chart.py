@@ -6,7 +6,7 @@ import pytest
 from dawn_script import CORRECT, scripted_run
 
 from dawn import read_run
-from dawn.chart import chart_png
+from dawn.reports.chart import chart_png
 
 
 def size_of(png: bytes) -> tuple[int, int]:

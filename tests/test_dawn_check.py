@@ -11,7 +11,7 @@ from tiny_run import train
 
 from dawn import RunLog
 from dawn.__main__ import main
-from dawn.check import check_entry, check_log
+from dawn.dawnbench.check import check_entry, check_log
 from dawn.report import write_reports
 
 AUTHOR = ["--author", "A", "--author-email", "a@example.org"]

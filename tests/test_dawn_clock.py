@@ -10,7 +10,7 @@ import pytest
 from dawn_script import SECOND, FakeTime
 
 from dawn import Clock, process_start_ns
-from dawn.clock import LABELS, RUN_LABELS
+from dawn.runlog.clock import LABELS, RUN_LABELS
 
 
 def started(now: FakeTime, **arguments) -> Clock:

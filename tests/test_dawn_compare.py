@@ -11,9 +11,8 @@ from scipy import stats
 from test_dawn_cli import refused
 
 from dawn.__main__ import main
-from dawn.compare import compare
-from dawn.compare_report import compare_tables
-from dawn.recipe_runs import read_recipe
+from dawn.stats.compare import compare, compare_tables
+from dawn.stats.runs import read_recipe
 
 A, B = {"config": {"ema": 0.9}, "recipe": "quick"}, {"config": {"ema": 0.5}, "recipe": "slow"}
 

@@ -8,8 +8,7 @@ from dawn_script import Script, resumed_run, scripted_run
 
 from dawn import RunError, read_run
 from dawn.__main__ import main
-from dawn.cost import cost_tables, dollars, energy_joules
-from dawn.prices import TABLE, Price, listed_price, load_table, own_price
+from dawn.reports.cost import TABLE, Price, cost_tables, dollars, energy_joules, listed_price, load_table, own_price
 
 
 def shown(capsys, *argv: object) -> str:

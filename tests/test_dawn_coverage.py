@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from dawn.estimates import geometric_mean, mean, paired_difference, rate, restart_time, welch_difference
-from dawn.survival import Times, median
+from dawn.stats.estimates import geometric_mean, mean, paired_difference, rate, restart_time, welch_difference
+from dawn.stats.survival import Times, median
 
 DRAWS = 2000
 SLACK = 3 * math.sqrt(0.95 * 0.05 / DRAWS)  # three standard errors of the simulation

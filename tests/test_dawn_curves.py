@@ -13,11 +13,11 @@ from dawn_script import CORRECT, resumed_run, scripted_run
 
 from dawn import read_run
 from dawn.__main__ import main
-from dawn.curve import Curve, Point, curve_from_json, curve_json, curve_tsv
-from dawn.curves import read_curve, read_curves
-from dawn.runlog import RunError
-from dawn.tsv import tsv
-from training.text_logs import TextLogs
+from dawn.dawnbench.tsv import tsv
+from dawn.importers.curve import Curve, Point, curve_from_json, curve_json, curve_tsv
+from dawn.importers.read import read_curve, read_curves
+from dawn.runlog.writer import RunError
+from training.logs.logbook import TextLogs
 
 EVENT_LOG = """~~epoch\thours\ttop1\ttop5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dawn.estimates import (
+from dawn.stats.estimates import (
     geometric_mean,
     least_mean,
     least_rate,

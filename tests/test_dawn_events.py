@@ -16,10 +16,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_ndarray, make_tensor_proto
 from torch.utils.tensorboard import SummaryWriter
 
-from dawn.event_file import MAX_RECORD_BYTES, Truncated, is_event_file, read_records
-from dawn.event_log import EventLog, read_event_log
-from dawn.runlog import RunError
-from training.scalars import Scalars
+from dawn.importers.tfevents_file import MAX_RECORD_BYTES, Truncated, is_event_file, read_records
+from dawn.importers.tfevents_scalars import EventLog, read_event_log
+from dawn.runlog.writer import RunError
+from training.logs.tensorboard import Scalars
 
 
 def reference(path: Path) -> dict[str, list[tuple[float, int, float]]]:

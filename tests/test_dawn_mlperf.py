@@ -91,7 +91,7 @@ def test_same_bytes_from_any_folder_and_nothing_of_this_machine(tmp_path, monkey
     first = written(imagenet_run(tmp_path / "run")).read_bytes()
     monkeypatch.chdir(tmp_path)
     assert written(tmp_path / "run").read_bytes() == first
-    assert {e["metadata"]["file"] for e in events(tmp_path / "run" / "mlperf.txt")} == {"dawn/mlperf.py"}
+    assert {e["metadata"]["file"] for e in events(tmp_path / "run" / "mlperf.txt")} == {"dawn/reports/mlperf.py"}
 
 
 def refused(capsys, run: Path, org: str = "O") -> str:

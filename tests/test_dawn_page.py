@@ -11,13 +11,13 @@ from long_run import STEPS, long_run
 
 from dawn import RunError, read_run
 from dawn.__main__ import main
-from dawn.clock import RUN_LABELS
-from dawn.page import page_of, plotly_script
-from dawn.page_data import MOST_STEPS
-from dawn.page_html import script_json, table, text
-from dawn.records import CLOCKS
-from dawn.run import read_run_and_events
-from dawn.steps import logged_steps
+from dawn.page.data import MOST_STEPS
+from dawn.page.html import script_json, table, text
+from dawn.page.page import page_of, plotly_script
+from dawn.runlog.clock import RUN_LABELS
+from dawn.runlog.records import CLOCKS
+from dawn.runlog.run import read_run_and_events
+from dawn.runlog.steps import logged_steps
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\t\x1b[31m\"'&amp;%{x}<b>é\ud800"
 SCRIPT = re.compile(r"<script(?P<kind>[^>]*)>(?P<code>.*?)</script>", re.DOTALL)

@@ -9,7 +9,7 @@ from long_run import long_run
 
 from dawn import read_run
 from dawn.__main__ import main
-from dawn.page import page_of
+from dawn.page.page import page_of
 
 pytestmark = pytest.mark.skipif(chromium_path() is None, reason="no chromium here: apt install chromium")
 CHARTS = ("time", "epochs", "ledger", "speed", "schedule", "steps")

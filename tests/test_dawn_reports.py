@@ -10,11 +10,11 @@ import pytest
 from dawn_script import CORRECT, SECOND, Script, resumed_run, scripted_run
 
 from dawn import RunError, read_run
-from dawn.chart import chart_png
-from dawn.entry import entry, entry_text
+from dawn.dawnbench.entry import entry, entry_text
+from dawn.dawnbench.tsv import tsv
 from dawn.report import write_reports
-from dawn.summary import summary_text
-from dawn.tsv import tsv
+from dawn.reports.chart import chart_png
+from dawn.reports.summary import summary_text
 
 AUTHOR = {"author": "A. Author", "author_email": "a@example.org"}
 IMAGENET = {"task": "ImageNet", "metric": "top5", "target": 93.0}

@@ -7,7 +7,7 @@ import pytest
 from dawn_script import Script, resumed_run, scripted_run
 
 from dawn import RunError, read_run
-from dawn.records import Validation
+from dawn.runlog.records import Validation
 
 
 def lines_of(folder: Path) -> list[dict]:

@@ -6,8 +6,9 @@ import resource
 
 import pytest
 
-from dawn import RunError, RunLog, read_events, runlog
-from dawn.runlog import read_lines
+from dawn import RunError, RunLog, read_events
+from dawn.runlog import writer as runlog
+from dawn.runlog.writer import read_lines
 
 LINE = b'{"event": "a", "attempt": 0}\n'
 

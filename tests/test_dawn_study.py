@@ -13,10 +13,8 @@ from test_dawn_cli import refused
 
 from dawn import RunError
 from dawn.__main__ import main
-from dawn.recipe_runs import read_recipe
-from dawn.study import NOT_SHOWN, NOT_TESTED, SHOWN, study
-from dawn.study_report import study_json
-from dawn.trial import trial
+from dawn.stats.runs import read_recipe, trial
+from dawn.stats.study import NOT_SHOWN, NOT_TESTED, SHOWN, study, study_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CUT_SECONDS = 36.525  # of a run that was cut off after three epochs
@@ -119,7 +117,7 @@ def test_every_clock_and_the_order_of_names(tmp_path):
     places = [tmp_path / f"seed-{i}" for i in (2, 0, 1)]
     assert study_json(study(read_recipe(places))) == study_json(study(read_recipe([tmp_path])))
     dawn = study(read_recipe([tmp_path]), "dawn")
-    assert dawn.clock == "T_dawn" and dawn.trials[0].seconds == pytest.approx(0.0114791667 * 3600)
+    assert dawn.runlog.clock == "T_dawn" and dawn.trials[0].seconds == pytest.approx(0.0114791667 * 3600)
 
 
 @pytest.mark.parametrize(

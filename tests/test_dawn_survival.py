@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dawn.survival import Times, curve, logrank, median, restricted_mean
+from dawn.stats.survival import Times, curve, logrank, median, restricted_mean
 
 # Remission in weeks of 21 patients on 6-mercaptopurine (Freireich et al. 1963), the usual textbook example
 WEEKS = Times((6, 6, 6, 7, 10, 13, 16, 22, 23), 0, (6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35))

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import _parser as data_prep_parser
-from dawn import prepare
 from dawn.__main__ import parser as dawn_parser
+from dawn.importers import prepare_dawn as prepare
 from phases import PRESETS
 from phases.__main__ import parser as phases_parser
 from phases.language import KEYS
-from training.config import Config
-from training.detect_settings import detect_parser
-from training.export import export_parser
-from training.flags import build_parser
-from training.outcome import EXIT_CODES
-from training.recipes import RECIPES
+from training.config.config import Config
+from training.config.parser import build_parser
+from training.config.recipes.registry import RECIPES
+from training.detection.settings import detect_parser
+from training.errors import EXIT_CODES
+from training.export.command import export_parser
 from training.train_imagenet_nv import legacy_parser
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,8 @@ import run_toy
 from rank_processes import free_port, trained, world
 from run_toy import AVERAGE, EVERY_STEP, QUIET, SMALL, events, fault, result
 
-from training.interfaces import choose_interface
-from training.ranks import Ranks
+from training.distributed.launcher import Ranks
+from training.distributed.rendezvous import choose_interface
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS = 150  # limit of a run, on a busy machine
@@ -127,7 +127,7 @@ def test_two_networks_joined_by_a_cable(namespaces, toy, tmp_path, undisturbed):
 
 def inside(start: list[str], program: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    command = [*start, sys.executable, "-c", f"from training.interfaces import *; {program}"]
+    command = [*start, sys.executable, "-c", f"from training.distributed.rendezvous import *; {program}"]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.strip()
 
 

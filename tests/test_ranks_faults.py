@@ -30,11 +30,11 @@ from two_ranks import (
     undisturbed_pair,
 )
 
-from data_prep.toy import prepare_toy
+from data_prep.sources.toy import prepare_toy
 from dawn import read_run
-from training.checkpoint import Saver, load
-from training.dataset import has_dali
-from training.state import NEVER
+from training.data.dataset import has_dali
+from training.engine.checkpoint import Saver, load
+from training.engine.state import NEVER
 
 pytestmark = pytest.mark.faults
 quick = pytest.mark.quick  # also in the ordinary tests

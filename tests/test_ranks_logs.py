@@ -8,12 +8,12 @@ from rank_processes import trained, world
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import events, flags
 
-from training import trainer
-from training.flags import config_from
-from training.ranks import ranks
-from training.resolve import resolved_schedule
-from training.scalars import memory
-from training.session import opened_job
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
+from training.distributed.launcher import ranks
+from training.engine import trainer
+from training.logs.tensorboard import memory
+from training.runs.session import opened_job
 
 PHASES = "[{'ep': 0, 'sz': 12, 'bs': 30}, {'ep': 1, 'sz': 16, 'bs': 20}, {'ep': (0, 2), 'lr': (0.1, 0.0)}]"
 SEEN = (60, 120, 180, 240, 280, 320, 360, 400, 440, 480)  # images of both ranks after each step
@@ -71,7 +71,7 @@ def test_every_tag_of_2018_is_there_over_the_images_of_all_ranks(scalars):
 def test_the_tags_of_a_gpus_allocator():
     import torch
 
-    from training.device import Env
+    from training.distributed.env import Env
 
     assert memory(Env(torch.device("cuda"))).keys() > ON_A_GPU
 

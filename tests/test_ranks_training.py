@@ -13,17 +13,17 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from dawn import Clock
-from training import trainer
-from training.device import Env, open_env
-from training.evaluate import correct_counts
-from training.flags import config_from
-from training.loaders import open_loader
-from training.models import build_model
-from training.ranks import ranks
-from training.resolve import resolved_schedule
-from training.session import build_state, checked_input, opened_job
-from training.state import fingerprint
-from training.step import step
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
+from training.data.loader import open_loader
+from training.distributed.env import Env, open_env
+from training.distributed.launcher import ranks
+from training.engine import trainer
+from training.engine.state import fingerprint
+from training.engine.step import step
+from training.logs.metrics import correct_counts
+from training.models.build import build_model
+from training.runs.session import build_state, checked_input, opened_job
 
 STEPS = 5
 SGD = ["--nesterov", "--weight-decay", "0.01", "--label-smoothing", "0.1", "--ema-decay", "0.8", "--ema-every", "2"]

@@ -14,12 +14,13 @@ from tree_runs import PHASE, make_tree, tree_loader
 
 from data_prep import load_manifest
 from phases import DataPhase, Schedule
-from training.config import Config
-from training.device import Env, Precision
-from training.evaluate import evaluate
-from training.group import open_group
-from training.loaders import open_loader
-from training.ranks import ranks
+from training.config.config import Config
+from training.data.loader import open_loader
+from training.distributed.env import Env
+from training.distributed.group import open_group
+from training.distributed.launcher import ranks
+from training.engine.evaluate import evaluate
+from training.engine.precision import Precision
 
 SIZES, BATCHES = range(12, 17), (1, 2, 3, 4, 6)
 FP32 = Precision("fp32", "cpu")

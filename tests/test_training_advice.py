@@ -2,9 +2,9 @@
 
 import pytest
 
-from training.config import with_values
-from training.recipes import RECIPES, recipe_config
-from training.resolve import resolved_schedule
+from training.config.config import with_values
+from training.config.recipes.registry import RECIPES, recipe_config
+from training.config.schedule import resolved_schedule
 
 
 def told(name: str, world_size: int = 0, **settings) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from training.augment import crop_and_flip, cut_out, normalise, reflect, resize
+from training.data.transforms import crop_and_flip, cut_out, normalise, reflect, resize
 
 RANDOM = np.random.default_rng(0)
 

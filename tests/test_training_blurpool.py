@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.blurpool import BlurredConv2d
-from training.config import Config
-from training.models import build_model
-from training.outcome import ConfigError
+from training.config.config import Config
+from training.errors import ConfigError
+from training.models.blurpool import BlurredConv2d
+from training.models.build import build_model
 
 
 def blurred(x: torch.Tensor) -> torch.Tensor:

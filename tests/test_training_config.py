@@ -7,14 +7,13 @@ from fractions import Fraction
 import pytest
 
 from phases import Schedule
-from training.config import Config, config_hash, differences, percentage, with_values
-from training.evaluate import Counts
-from training.flags import build_parser, config_from
-from training.outcome import ConfigError, Outcome
-from training.recipes import RECIPES, recipe_config, recipe_lines
-from training.resolve import resolved_schedule
-from training.settings import RANGES
-from training.target import parse_target
+from training.config.config import Config, config_hash, differences, percentage, with_values
+from training.config.parser import build_parser, config_from
+from training.config.recipes.registry import RECIPES, recipe_config, recipe_lines
+from training.config.schedule import resolved_schedule
+from training.config.validate import RANGES
+from training.errors import ConfigError, Outcome
+from training.logs.metrics import Counts, parse_target
 
 TOY = ["DATA", "--recipe", "toy"]
 

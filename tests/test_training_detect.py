@@ -15,23 +15,23 @@ import torch
 from PIL import Image
 
 from data_prep import DataError
-from data_prep.coco import read_coco
-from data_prep.coco_toy import prepare_coco_toy
+from data_prep.formats.coco import read_coco
+from data_prep.sources.coco_toy import prepare_coco_toy
 from dawn import RunLog
 from tests.run_toy import refuse
 from training.__main__ import main
-from training.backbone import open_backbone
-from training.checkpoint import load
-from training.coco_map import mean_average_precision
-from training.config import Config
-from training.detect import build_job, guarded, opened_folder
-from training.detect_data import Pictures, TrainBatches, validation_batches
-from training.detect_settings import PRESETS, DetectSettings, detect_settings
-from training.detector import build_detector, build_optimizer, lr_factor, what_is_trained
-from training.interrupt import StopSignal
-from training.models import build_model
-from training.outcome import ConfigError
-from training.state import fingerprint
+from training.config.config import Config
+from training.detection.backbone import open_backbone
+from training.detection.coco_map import mean_average_precision
+from training.detection.command import build_job, guarded, opened_folder
+from training.detection.data import Pictures, TrainBatches, validation_batches
+from training.detection.detector import build_detector, build_optimizer, lr_factor, what_is_trained
+from training.detection.settings import PRESETS, DetectSettings, detect_settings
+from training.distributed.process import StopSignal
+from training.engine.checkpoint import load
+from training.engine.state import fingerprint
+from training.errors import ConfigError
+from training.models.build import build_model
 
 SMALL = ["--model", "resnet18", "--size", "64", "--max-size", "96", "--batch-size", "2", "--device", "cpu"]
 SETTINGS = DetectSettings(size=64, max_size=96)
@@ -396,8 +396,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(coco, tmp_path, monkeypatch, c
 def test_a_backbone_that_knows_the_images_beats_a_random_one(tmp_path):
     """The same steps, seed and pictures: collages of CIFAR-10 (as `make demo` gets it), and a ResNet-18 that two epochs
     of CIFAR-10 have trained or none."""
-    from data_prep.cifar10 import prepare_cifar10
-    from data_prep.coco_collage import prepare_coco_collage
+    from data_prep.sources.cifar10 import prepare_cifar10
+    from data_prep.sources.coco_collage import prepare_coco_collage
 
     data, collage, run = tmp_path / "cifar10", tmp_path / "collage", tmp_path / "run"
     prepare_cifar10(data, "auto")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from training.erasing import erase, random_boxes
+from training.data.transforms import erase, random_boxes
 
 SIZE = (48, 64)
 
@@ -61,10 +61,12 @@ def test_probability_is_the_share_of_pictures():
 def test_erased_pictures_are_torchvisions(dtype):
     images = torch.randn(50, 3, *SIZE).to(dtype).to(memory_format=torch.channels_last)
     chosen = boxes(0.4, 50)
-    expected = torch.stack([
-        v2.functional.erase(image, *box, torch.zeros(1, 1, 1, dtype=dtype)) if box[2] else image
-        for image, box in zip(images, chosen.tolist(), strict=True)
-    ])
+    expected = torch.stack(
+        [
+            v2.functional.erase(image, *box, torch.zeros(1, 1, 1, dtype=dtype)) if box[2] else image
+            for image, box in zip(images, chosen.tolist(), strict=True)
+        ]
+    )
     result = erase(images.clone(), chosen)
     assert torch.equal(result, expected) and not torch.equal(result, images)
     assert result.is_contiguous(memory_format=torch.channels_last) and result.dtype == dtype

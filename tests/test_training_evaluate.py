@@ -5,11 +5,12 @@ import torch
 from tiny_run import train
 from torch import nn
 
-from training.cifarnet import CifarNet
-from training.device import Precision
-from training.evaluate import Counts, correct_counts, evaluate
-from training.loaders import Batch
-from training.state import fingerprint
+from training.data.loader import Batch
+from training.engine.evaluate import evaluate
+from training.engine.precision import Precision
+from training.engine.state import fingerprint
+from training.logs.metrics import Counts, correct_counts
+from training.models.cifarnet import CifarNet
 
 FP32 = Precision("fp32", "cpu")
 IMAGES = torch.randn(53, 3, 12, 12, generator=torch.Generator().manual_seed(1))

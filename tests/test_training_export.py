@@ -12,13 +12,13 @@ import torch
 
 from dawn import read_run
 from training.__main__ import main
-from training.augment import MEAN, STD
-from training.checkpoint import Saver
-from training.config import Config
-from training.models import build_model
-from training.networks import loaded_difference, receiver
-from training.trained import load_trained, plain
-from training.weight_files import check_same, onnx_bytes, safetensors_bytes, torch_bytes
+from training.config.config import Config
+from training.data.transforms import MEAN, STD
+from training.engine.checkpoint import Saver
+from training.export.formats import check_same, onnx_bytes, safetensors_bytes, torch_bytes
+from training.export.networks import loaded_difference, receiver
+from training.export.trained import load_trained, plain
+from training.models.build import build_model
 
 PHASES = "[{'ep': 0, 'sz': 32, 'bs': 60}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"
 MACHINE = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard"]
@@ -132,7 +132,7 @@ def test_a_network_of_both_libraries_goes_to_either(name, library):
 def test_a_network_of_timms_alone_goes_to_timm_only(tmp_path):
     import timm
 
-    from training.outcome import ConfigError
+    from training.errors import ConfigError
 
     network = timm.create_model("resnet50d", num_classes=5).eval()
     found, _ = receiver("timm", Config(model="timm/resnet50d"), network, 5, IMAGES)
@@ -146,7 +146,7 @@ def test_a_network_that_only_has_the_name_is_refused():
     """Equal tensors and other arithmetic (anti-aliasing has no weights): only the logits tell."""
     import timm
 
-    from training.outcome import ConfigError
+    from training.errors import ConfigError
 
     blurred = timm.create_model("resnet18", num_classes=4, aa_layer=timm.layers.BlurPool2d).eval()
     with pytest.raises(ConfigError, match="not the network that torchvision has"):
@@ -154,7 +154,7 @@ def test_a_network_that_only_has_the_name_is_refused():
 
 
 def test_settings_that_change_the_network_are_in_the_line_that_makes_it():
-    from training.outcome import ConfigError
+    from training.errors import ConfigError
 
     config = Config(model="resnet18", blurpool=True, seed=9)
     blurred = build_model(config, 4).eval()

@@ -18,11 +18,11 @@ import run_toy
 import torch
 from run_toy import EVERY_STEP, KILLED, STEPS, VARIANTS, events, fault, result, toy_arguments, undisturbed
 
-from data_prep.toy import prepare_toy
+from data_prep.sources.toy import prepare_toy
 from dawn import read_run
-from training.checkpoint import INDEX, load, read_index
-from training.outcome import ConfigError
-from training.state import NEVER
+from training.engine.checkpoint import INDEX, load, read_index
+from training.engine.state import NEVER
+from training.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from rank_processes import Failed, world
 
 from data_prep import DataError
 from dawn import RunError
-from training.config import Config
-from training.group import Group, open_group
-from training.outcome import ConfigError
-from training.ranks import ranks
+from training.config.config import Config
+from training.distributed.group import Group, open_group
+from training.distributed.launcher import ranks
+from training.errors import ConfigError
 
 CONFIG = Config(timeout_minutes=0.2)
 

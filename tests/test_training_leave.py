@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import atexit, sys
-from training.leave import leave
+from training.distributed.process import leave
 
 class Late:
     def __del__(self):

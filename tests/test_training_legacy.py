@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from run_toy import events
 
-from data_prep.adopt import adopt
+from data_prep.trees.adopt import adopt
 from phases import Schedule, load_preset
-from training.config import Config
-from training.outcome import ConfigError
+from training.config.config import Config
+from training.errors import ConfigError
 from training.train_imagenet_nv import config_from_2018, legacy_parser, main
 
 SCRIPT = Path(__file__).resolve().parents[1] / "training" / "train_imagenet_nv.py"
@@ -23,10 +23,7 @@ PHASES = (
     "{'ep': (13, 22), 'lr': (0.4375, 0.043750000000000004)}, {'ep': (22, 25), 'lr': (0.043750000000000004, 0.004375)}, "
     "{'ep': 25, 'sz': 288, 'bs': 128, 'min_scale': 0.5, 'rect_val': True}, {'ep': (25, 28), 'lr': (0.0025, 0.00025)}]"
 )
-ONE_MACHINE = (
-    "/data/imagenet --fp16 --logdir runs/x --distributed --init-bn0 --no-bn-wd "
-    f'--phases "{PHASES}"'
-)
+ONE_MACHINE = f'/data/imagenet --fp16 --logdir runs/x --distributed --init-bn0 --no-bn-wd --phases "{PHASES}"'
 EVERYTHING = (
     "--local_rank=1 /data/imagenet -j 8 --start-epoch 2 --momentum 0.8 --wd 2e-4 -p 7 --loss-scale 1024 "
     "--dist-url tcp://10.0.0.1:6006 --dist-backend nccl --short-epoch -e --skip-auto-shutdown "
@@ -184,7 +181,7 @@ def test_a_spawned_worker_finds_the_packages(tmp_path):
     code = (
         "import sys; from multiprocessing import spawn\n"
         "spawn.prepare({'init_main_from_path': sys.argv[1], 'sys_path': ['', *sys.path[1:]]})\n"
-        "import training.config; sys.exit(sys.modules['__main__'].Config is not training.config.Config)"
+        "import training.config.config; sys.exit(sys.modules['__main__'].Config is not training.config.config.Config)"
     )
     done = run_code(code, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

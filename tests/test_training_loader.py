@@ -9,11 +9,11 @@ from tiny_run import PHASES
 
 from data_prep import load_manifest, open_packed
 from phases import DataPhase, Schedule
-from training.augment import crop_and_flip, normalise, resize
-from training.config import Config
-from training.device import Env
-from training.loader_memory import channel_statistics
-from training.loaders import open_loader
+from training.config.config import Config
+from training.data.loader import open_loader
+from training.data.memory import channel_statistics
+from training.data.transforms import crop_and_flip, normalise, resize
+from training.distributed.env import Env
 
 PHASE = DataPhase(epoch=0, sz=12, bs=40, val_sz=16, val_bs=25)
 CONFIG = Config(phases=PHASES, seed=5, shift=2, flip="alternating", cutout=6)
@@ -154,8 +154,10 @@ def test_repeated_images_and_their_rest_after_a_resume(toy, world_size):
 @pytest.mark.parametrize("part", ["interpolation", "val_interpolation"])
 def test_bicubic_is_for_training_or_validation(toy, part):
     loader, plain = loader_for(toy, config=replace(CONFIG, **{part: "bicubic"})), loader_for(toy)
-    changed = [not equal(list(one), list(other)) for one, other in (
-        (loader.train(0), plain.train(0)), (loader.validation(), plain.validation()))]
+    changed = [
+        not equal(list(one), list(other))
+        for one, other in ((loader.train(0), plain.train(0)), (loader.validation(), plain.validation()))
+    ]
     assert changed == [part == "interpolation", part == "val_interpolation"]
 
 

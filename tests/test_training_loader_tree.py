@@ -9,12 +9,12 @@ import torch
 from tree_runs import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
 
 from data_prep import DataError
-from data_prep.image_index import open_index
+from data_prep.formats.image_index import open_index
 from phases import DataPhase
-from training.config import Config
-from training.dataset import has_dali
-from training.evaluate import correct_counts
-from training.models import build_model
+from training.config.config import Config
+from training.data.dataset import has_dali
+from training.logs.metrics import correct_counts
+from training.models.build import build_model
 
 LOADERS = [
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),

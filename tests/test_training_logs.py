@@ -9,9 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_run import IMAGES, events, tiny_schedule, train
 
 from phases import Schedule
-from training.console import HEADER, duration
-from training.forecast import epochs_to_target, forecast, seconds_to_end
-from training.text_logs import TextLogs
+from training.logs.console import HEADER, duration, epochs_to_target, forecast, seconds_to_end
+from training.logs.logbook import TextLogs
 
 PER_STEP = [
     *("memory/allocated_gb", "memory/max_allocated_gb", "times/step", "times/data"),

@@ -5,8 +5,8 @@ import torch
 from timm.data.mixup import mixup_target
 from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 
-from training.config import Config
-from training.losses import training_loss
+from training.config.config import Config
+from training.engine.step import training_loss
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
 HARD = torch.tensor([4, 0, 2, 2, 1, 3])

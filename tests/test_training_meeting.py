@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from training.meeting import name_of_start
+from training.distributed.rendezvous import name_of_start
 
 SECONDS = 20
 

@@ -7,10 +7,10 @@ import torch
 from tiny_run import tiny_state
 from torchvision.transforms import v2
 
-from training.config import Config
-from training.loaders import Batch
-from training.mixing import build_mixers, mixed
-from training.step import step
+from training.config.config import Config
+from training.data.loader import Batch
+from training.data.mixup import build_mixers, mixed
+from training.engine.step import step
 
 BOTH = {"mixup": 0.2, "cutmix": 1.0}
 WITHOUT_STATISTICS = "timm/test_efficientnet_ln"  # batch norm would see other batches

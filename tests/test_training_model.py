@@ -7,11 +7,11 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from training.cifarnet import Block, CifarNet, conv3x3
-from training.config import Config
-from training.models import build_model, check_model
-from training.outcome import ConfigError
-from training.state import fingerprint
+from training.config.config import Config
+from training.engine.state import fingerprint
+from training.errors import ConfigError
+from training.models.build import build_model, check_model
+from training.models.cifarnet import Block, CifarNet, conv3x3
 
 
 @pytest.mark.parametrize("size", [*range(9, 17), 20, 24, 31, 32, 33, 40])

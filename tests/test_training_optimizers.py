@@ -10,20 +10,20 @@ from tiny_run import tiny_schedule, tiny_state
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.average import AveragedWeights
-from training.cifarnet import CifarNet
-from training.config import Config
-from training.loaders import Batch
-from training.models import build_model
-from training.optimizers import (
+from training.config.config import Config
+from training.data.loader import Batch
+from training.engine.optimizers import (
     build_optimizers,
     momentum_of,
     normalise_filters,
     parameter_groups,
     set_hyperparameters,
 )
-from training.state import TrainState
-from training.step import step
+from training.engine.state import TrainState
+from training.engine.step import step
+from training.models.build import build_model
+from training.models.cifarnet import CifarNet
+from training.models.ema import AveragedWeights
 
 CONFIG = Config(width=0.125, weight_decay=0.01, no_bn_wd=True, bias_lr=0.5, head_lr=2.0)
 MODELS = ("cifarnet", "resnet18", "mobilenet_v3_small", "squeezenet1_0", "timm/test_resnet")

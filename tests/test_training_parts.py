@@ -8,12 +8,11 @@ import pytest
 import torch
 from tiny_run import CPU, events, tiny_schedule, tiny_state, train
 
-from training.config import Config
-from training.loaders import Batch
-from training.preflight import preflight
-from training.state import TrainState, fingerprint
-from training.step import step
-from training.warmup import warm_up, without_clock
+from training.config.config import Config
+from training.data.loader import Batch
+from training.engine.state import TrainState, fingerprint
+from training.engine.step import step
+from training.engine.warmup import preflight, warm_up, without_clock
 
 PLAIN = Config(model="timm/test_resnet", weight_decay=0.01, momentum=0.9)
 ALL = replace(

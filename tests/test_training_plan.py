@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from timm.data.distributed_sampler import RepeatAugSampler
 
-from training.plan import SamplePlan
+from training.data.sample_plan import SamplePlan
 
 N = 1001
 

@@ -7,19 +7,9 @@ from PIL import Image
 from timm.data import auto_augment
 from torchvision.transforms import v2
 
-from data_prep.toy_images import CLASSES, draw_jpeg
-from training.policy import GREY, NAMES, apply_torchvision
-from training.policy_draw import (
-    BINS,
-    IMAGENET,
-    SIGNED,
-    TIMM,
-    TORCHVISION,
-    Policy,
-    draw,
-    numbers,
-    strengths,
-)
+from data_prep.sources.toy_images import CLASSES, draw_jpeg
+from training.data.auto_augment import BINS, IMAGENET, SIGNED, TIMM, TORCHVISION, Policy, draw, numbers, strengths
+from training.data.auto_augment_ops import GREY, NAMES, apply_torchvision
 
 SIZE = (96, 80)
 SPACES = {
@@ -240,7 +230,7 @@ def by_dali():
     pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
     from nvidia.dali import fn, pipeline_def
 
-    from training.policy_dali import apply_policies
+    from training.data.renderers.dali_pipeline import apply_policies
 
     class Everything(Policy):
         names = NAMES
@@ -281,6 +271,8 @@ def test_dali_applies_the_same_operation(by_dali, name):
 def test_dali_mixes_operations_in_a_batch(by_dali, policy):
     rows = draw(Policy(policy, 7, 0.5), np.random.default_rng(5), 60, SIZE)
     images = [picture(number) for number in range(60)]
-    quality = [psnr(one, apply_torchvision(image, policy))
-               for one, image, policy in zip(by_dali(images, rows), images, rows, strict=True)]
+    quality = [
+        psnr(one, apply_torchvision(image, policy))
+        for one, image, policy in zip(by_dali(images, rows), images, rows, strict=True)
+    ]
     assert min(quality) > 18 and np.median(quality) > 30

@@ -4,9 +4,9 @@ import pytest
 from test_command_lines import refused
 
 from training.__main__ import main
-from training.config import Config
-from training.probe import Rates, advice, limit
-from training.resolve import resolved_schedule
+from training.config.config import Config
+from training.config.schedule import resolved_schedule
+from training.runs.probe import Rates, advice, limit
 
 PHASES = "[{'ep': 0, 'sz': 24, 'bs': 20}, {'ep': 1, 'sz': 40, 'bs': 20}, {'ep': (0, 2), 'lr': (0.1, 0.0)}]"
 FLAGS = ["--width", "0.125", "--precision", "fp32", "--device", "cpu", "--phases", PHASES, "--loader", "threads"]

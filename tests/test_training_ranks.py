@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from training.outcome import ConfigError
-from training.ranks import ALONE, FIRST_PORT, Ranks, first_host, ranks, rendezvous_url
+from training.distributed.launcher import ALONE, FIRST_PORT, Ranks, first_host, ranks, rendezvous_url
+from training.errors import ConfigError
 
 TORCHRUN = {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
 TORCHRUN |= {"MASTER_ADDR": "node-a", "MASTER_PORT": "29500", "TORCHELASTIC_RESTART_COUNT": "2"}

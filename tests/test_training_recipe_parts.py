@@ -8,9 +8,9 @@ import pytest
 import torch
 from tree_runs import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
 
-from training.dataset import has_dali
-from training.picture import MODES
-from training.resample import resampled
+from training.data.dataset import has_dali
+from training.data.renderers.packed import resampled
+from training.data.renderers.picture import MODES
 
 LOADERS = [
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),

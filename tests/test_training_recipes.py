@@ -10,12 +10,11 @@ from recipe_sources import resolved
 from phases import PRESETS, PhaseError, Schedule, load_preset
 from phases.table import segments
 from training.__main__ import main
-from training.config import Config
-from training.estimate import costs, group_rows, model_report, multiply_adds
-from training.models import build_model
-from training.outcome import ConfigError
-from training.recipe_table import recipes_markdown
-from training.recipes import FACTS, RECIPES, recipe_config, recipe_facts
+from training.config.config import Config
+from training.config.recipes.registry import FACTS, RECIPES, recipe_config, recipe_facts, recipes_markdown
+from training.errors import ConfigError
+from training.models.build import build_model
+from training.runs.dry_run import costs, group_rows, model_report, multiply_adds
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,11 +8,11 @@ import pytest
 from rank_processes import trained, world
 from tiny_run import events
 
-from data_prep.pack import pack_tree
-from data_prep.toy import prepare_toy
+from data_prep.sources.toy import prepare_toy
+from data_prep.trees.pack import pack_tree
 from phases import Schedule
 from training.__main__ import main
-from training.recipes import RECIPES, recipe_config
+from training.config.recipes.registry import RECIPES, recipe_config
 
 COPIES = (160, 320, 352)  # what the schedules read smaller images from
 SMALL = ["--epochs", "2", "--size-factor", "0.25", "--scale-lr", "--target", "100", "--width", "0.125"]

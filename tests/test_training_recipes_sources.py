@@ -5,7 +5,7 @@ from recipe_sources import command, global_batches, mapping, resolved, variables
 
 from phases import Schedule
 from phases.schedule import Schedule as ScheduleClass
-from training.windows import short_side
+from training.data.crops import short_side
 
 EPS = {"rel": 1e-12, "abs": 0}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.rectangles import MAX_RATIO, batches_by_shape, bucketed_shapes, shape_2018, shapes_2018
+from training.data.crops import MAX_RATIO, batches_by_shape, bucketed_shapes, shape_2018, shapes_2018
 
 
 def pictures(count: int = 3000, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -10,14 +10,13 @@ from PIL import Image
 pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
 
 from data_prep import DataError
-from data_prep.image_index import ImageIndex
-from data_prep.pictures import read_rgb
-from data_prep.toy_images import CLASSES, draw_jpeg
-from training.dali_files import DaliFiles
-from training.policy import apply_torchvision
-from training.policy_draw import Policy, draw
-from training.render_dali import DaliRenderer
-from training.requests import Request
+from data_prep.formats.image_index import ImageIndex
+from data_prep.formats.pictures import read_rgb
+from data_prep.sources.toy_images import CLASSES, draw_jpeg
+from training.data.auto_augment import Policy, draw
+from training.data.auto_augment_ops import apply_torchvision
+from training.data.renderers.base import Request
+from training.data.renderers.dali import DaliFiles, DaliRenderer
 
 CPU = torch.device("cpu")
 PICTURES = 40

@@ -13,8 +13,8 @@ from run_toy import EVERY_STEP, KILLED, STEPS, events, fault, positions, result,
 
 from dawn import RunError, read_run
 from dawn.__main__ import main as dawn
-from training.checkpoint import Saver, load, read_index
-from training.dataset import has_dali
+from training.data.dataset import has_dali
+from training.engine.checkpoint import Saver, load, read_index
 
 needs_dali = pytest.mark.skipif(not has_dali(), reason="needs DALI: pip install nvidia-dali-cuda130")
 

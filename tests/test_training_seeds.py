@@ -4,8 +4,8 @@ import pytest
 from tiny_run import events, flags, train
 
 from training.__main__ import main
-from training.outcome import ConfigError
-from training.seeds import parse_seeds
+from training.errors import ConfigError
+from training.runs.seeds import parse_seeds
 
 WRITTEN = {"0-3": [0, 1, 2, 3], "0,3,7": [0, 3, 7], "2, 1-2": [2, 1], "5": [5]}
 

@@ -14,18 +14,18 @@ from tiny_run import PHASES, events, flags, tiny_job, train
 
 from data_prep import load_manifest, open_packed
 from data_prep.files import write_npy
-from data_prep.manifest import save_manifest
-from data_prep.packed import content_digest, describe_packed
+from data_prep.formats.manifest import save_manifest
+from data_prep.formats.packed import content_digest, describe_packed
 from dawn import read_run
 from phases import DataPhase, Schedule
 from training.__main__ import main
-from training.config import Config
-from training.device import Env
-from training.evaluate import Counts
-from training.flags import config_from
-from training.loaders import open_loader
-from training.resolve import resolved_schedule
-from training.trainer import warn_of_guessing
+from training.config.config import Config
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
+from training.data.loader import open_loader
+from training.distributed.env import Env
+from training.engine.trainer import warn_of_guessing
+from training.logs.metrics import Counts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TWO_FOLDERS = (

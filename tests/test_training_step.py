@@ -7,12 +7,13 @@ from tiny_run import tiny_state
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dawn import Clock
-from training.config import Config
-from training.device import Env, Precision
-from training.loaders import Batch
-from training.models import build_model
-from training.state import new_state
-from training.step import step
+from training.config.config import Config
+from training.data.loader import Batch
+from training.distributed.env import Env
+from training.engine.precision import Precision
+from training.engine.state import new_state
+from training.engine.step import step
+from training.models.build import build_model
 
 READS = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select"}
 SGD = {"label_smoothing": 0.1, "nesterov": True}
@@ -153,7 +154,7 @@ def test_a_step_does_not_wait_for_the_gpu(settings, precision):
 
 def test_where_there_are_no_numbers_a_read_is_an_error(monkeypatch):
     """Negative control; the check above does not see tolist() on a CPU."""
-    monkeypatch.setattr("training.step.record", lambda state, loss: state.loss_sum.add_(loss).tolist())
+    monkeypatch.setattr("training.engine.step.record", lambda state, loss: state.loss_sum.add_(loss).tolist())
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         steps_without_numbers()
 

@@ -7,8 +7,8 @@ import pytest
 from test_command_lines import refused
 from tiny_run import events, flags
 
-from data_prep.adopt import adopt
-from data_prep.resize import resize_tree
+from data_prep.trees.adopt import adopt
+from data_prep.trees.resize import resize_tree
 from training.__main__ import main
 
 PHASES = [

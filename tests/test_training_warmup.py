@@ -8,13 +8,13 @@ import torch
 from tiny_run import CPU, IMAGES, STEPS, events, tiny_job, tiny_schedule, tiny_state, train
 
 from phases import Schedule
-from training import trainer
-from training.config import Config
-from training.device import choose_precision
-from training.loaders import Batch
-from training.state import fingerprint
-from training.warmup import needs_warm_up, random_batch, warm_up, without_clock
-from training.wrapped import compiled, graphs_fixed
+from training.config.config import Config
+from training.data.loader import Batch
+from training.distributed.parallel import compiled, graphs_fixed
+from training.engine import trainer
+from training.engine.precision import choose_precision
+from training.engine.state import fingerprint
+from training.engine.warmup import needs_warm_up, random_batch, warm_up, without_clock
 
 CONFIG = Config(data="/nowhere", width=0.125, optimizer="muon", ema_decay=0.9, ema_every=1, nesterov=True)
 MOMENTA = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 2), 'lr': (0.1, 0.4), 'mom': (0.9, 0.5)}]"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from training.windows import (
+from training.data.crops import (
     centred_corners,
     largest_windows,
     random_windows,

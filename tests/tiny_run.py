@@ -9,13 +9,14 @@ import torch
 from dawn import Clock
 from phases import Schedule
 from training.__main__ import main
-from training.config import Config
-from training.device import Env, Precision
-from training.flags import config_from
-from training.models import build_model
-from training.resolve import resolved_schedule
-from training.session import opened_job
-from training.state import TrainState, new_state
+from training.config.config import Config
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
+from training.distributed.env import Env
+from training.engine.precision import Precision
+from training.engine.state import TrainState, new_state
+from training.models.build import build_model
+from training.runs.session import opened_job
 
 PHASES = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': 1, 'sz': 16, 'bs': 40}, {'ep': (0, 2), 'lr': (0.1, 0.0)}]"
 STEPS = (4, 6)  # of the two epochs, 240 images

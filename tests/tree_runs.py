@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from data_prep import load_manifest
-from data_prep.adopt import adopt
-from data_prep.pack import pack_tree
-from data_prep.toy_images import draw_jpeg
+from data_prep.sources.toy_images import draw_jpeg
+from data_prep.trees.adopt import adopt
+from data_prep.trees.pack import pack_tree
 from phases import DataPhase, Schedule
-from training.config import Config
-from training.device import Env
-from training.loaders import open_loader
+from training.config.config import Config
+from training.data.loader import open_loader
+from training.distributed.env import Env
 
 CLASSES = ("disc", "ring", "stripes")
 PHASE = DataPhase(epoch=0, sz=32, bs=24, min_scale=0.25, val_sz=40, val_bs=16)

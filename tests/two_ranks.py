@@ -136,7 +136,7 @@ class Recorder:
         self.path = path
 
     def __call__(self) -> None:
-        from training import trainer
+        from training.engine import trainer
 
         step = trainer.step
 
@@ -174,8 +174,8 @@ class ClockSetBack:
         self.seconds, self.after = 3600 * hours, after
 
     def __call__(self) -> None:
-        import dawn.runlog
-        import training.resume
+        import dawn.runlog.writer
+        import training.runs.resume
 
         right, reads = time.time, itertools.count()
 
@@ -188,7 +188,7 @@ class ClockSetBack:
                 return datetime.fromtimestamp(wrong(), tz)
 
         time.time = wrong
-        dawn.runlog.datetime = training.resume.datetime = WrongDatetime
+        dawn.runlog.writer.datetime = training.runs.resume.datetime = WrongDatetime
 
 
 def digest(image) -> str:

@@ -8,14 +8,14 @@ from data_prep import DataError
 from data_prep.interrupt import own_interrupts
 from dawn import RunError
 from phases import PhaseError
-from training.config import Config
-from training.flags import Parser, config_from
-from training.interrupt import stop_with_launcher
-from training.leave import leave
-from training.outcome import INTERRUPTED, ConfigError, PeerFailed, error_code
-from training.ranks import ranks
-from training.recipes import recipe_lines
-from training.resolve import dry_run, resolved_schedule
+from training.config.config import Config
+from training.config.parser import Parser, config_from
+from training.config.recipes.registry import recipe_lines
+from training.config.schedule import resolved_schedule
+from training.distributed.launcher import ranks
+from training.distributed.process import leave, stop_with_launcher
+from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
+from training.runs.dry_run import dry_run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def exit_code_of(action: Callable[[], int]) -> int:
 
 
 def say_once(text: str, by_all: bool = False) -> None:
-    """For all ranks, which end alike (training.group)."""
+    """For all ranks, which end alike (training.distributed.group)."""
     if by_all or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
         print(text, file=sys.stderr)
 
@@ -51,21 +51,21 @@ def dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["recipes"]:
         return recipes(arguments[1:])
     if arguments[:1] == ["demo"]:
-        from training.demo import demo
+        from training.runs.demo import demo
 
         return demo(arguments[1:])
     if arguments[:1] == ["probe"]:
         return probe(arguments[1:])
     if arguments[:1] == ["export"]:
-        from training.export import export
+        from training.export.command import export
 
         return export(arguments[1:])
     if arguments[:1] == ["detect"]:
-        from training.detect import detect
+        from training.detection.command import detect
 
         return detect(arguments[1:])
     if any(word == "--seeds" or word.startswith("--seeds=") for word in arguments):
-        from training.seeds import train_seeds
+        from training.runs.seeds import train_seeds
 
         return train_seeds(arguments)
     return start(config_from(arguments))
@@ -75,7 +75,7 @@ def recipes(arguments: list[str]) -> int:
     parser = Parser(prog="python -m training recipes", description="List the recipes.")
     parser.add_argument("--markdown", action="store_true", help="as docs/recipes.md, with sources and differences")
     if parser.parse_args(arguments).markdown:
-        from training.recipe_table import recipes_markdown
+        from training.config.recipes.registry import recipes_markdown
 
         return show(recipes_markdown())
     return show("\n".join(recipe_lines()))
@@ -90,7 +90,7 @@ def probe(arguments: list[str]) -> int:
         raise ConfigError(f"--seconds {own.seconds}: must be above 0 and up to 3600")
     config = config_from(others)
     schedule = resolved_schedule(config, ranks().world_size, warn)
-    from training.probe import probe as measured
+    from training.runs.probe import probe as measured
 
     for line in measured(config, schedule, own.seconds):
         print(line, flush=True)
@@ -106,7 +106,7 @@ def start(config: Config) -> int:
     if here.world_size > 1:  # a rank that loses another says so in one line, not in torch's twenty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     stop_with_launcher()
-    from training.session import run
+    from training.runs.session import run
 
     return run(config, schedule)
 

@@ -1,0 +1,89 @@
+"""All pixels of an image tree in one file for each split, each picture at its own size: no decoding at train time.
+
+ROOT/train.pixels.bin: uint8 RGB rows, picture after picture in the order of the index, nothing in between.
+ROOT/train.pixels.npz: where each one lies. Both are covered by the manifest. `pack.py` writes them.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.formats.manifest import Split, check_files, load_manifest
+
+DTYPES = {"offsets": np.int64, "heights": np.int32, "widths": np.int32, "labels": np.int64}
+
+
+@dataclass(frozen=True)
+class PackedTree:
+    pixels: np.ndarray  # (bytes,) uint8, a read-only memory map
+    offsets: np.ndarray  # (N,) int64, first byte of each picture
+    heights: np.ndarray  # (N,) int32
+    widths: np.ndarray  # (N,) int32
+    labels: np.ndarray  # (N,) int64
+
+    def image(self, row: int) -> np.ndarray:
+        """(h, w, 3) uint8, a view into the map"""
+        height, width, start = int(self.heights[row]), int(self.widths[row]), int(self.offsets[row])
+        return self.pixels[start : start + 3 * height * width].reshape(height, width, 3)
+
+
+def open_packed_tree(root: str | Path, verify: bool = False) -> dict[str, PackedTree]:
+    """The splits "train" and "validation" of a packed image tree.
+
+    Sizes are always compared with the manifest, SHA-256 too with `verify` (it reads every byte). DataError otherwise.
+    """
+    root, manifest = Path(root), load_manifest(root)
+    names = {split: packed_tree_names(split) for split in manifest.splits}
+    for split, facts in manifest.splits.items():
+        if not set(names[split]) <= set(facts.files):
+            raise DataError(f"{root}: not packed ({names[split][0]}). Pack it: python -m data_prep pack {root}")
+    check_files(root, manifest, hashes=verify, only={name for pair in names.values() for name in pair})
+    return {split: _open(root, split, facts) for split, facts in manifest.splits.items()}
+
+
+def packed_tree_names(split: str) -> list[str]:
+    """File names of a split: pixels, where they lie."""
+    return [f"{split}.pixels.bin", f"{split}.pixels.npz"]
+
+
+def offsets_of(heights: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, int]:
+    """First byte of every picture, (N,) int64, and the bytes of all."""
+    ends = np.cumsum(3 * heights.astype(np.int64) * widths)
+    return np.concatenate([[0], ends[:-1]]), int(ends[-1])
+
+
+def _open(root: Path, split: str, facts: Split) -> PackedTree:
+    pixels, places = (root / name for name in packed_tree_names(split))
+    try:
+        with np.load(places, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in DTYPES}
+        tree = PackedTree(np.memmap(pixels, np.uint8, "r"), **arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(
+            f"{places} or its pixels: not readable ({reason}). Pack it again: python -m data_prep pack {root}"
+        ) from error
+    if not _fits(tree, facts):
+        raise DataError(
+            f"{places}: does not fit the manifest or its pixels. Pack it again: python -m data_prep pack {root}"
+        )
+    return tree
+
+
+def _fits(tree: PackedTree, facts: Split) -> bool:
+    """Every place inside the file: nothing read later can be out of it."""
+    for name, dtype in DTYPES.items():
+        array = getattr(tree, name)
+        if array.dtype != dtype or array.shape != (facts.images,):
+            return False
+    if min(tree.heights.min(), tree.widths.min()) < 1 or tree.labels.min() < 0:
+        return False
+    offsets, length = offsets_of(tree.heights, tree.widths)
+    return (
+        length == len(tree.pixels)
+        and np.array_equal(offsets, tree.offsets)
+        and np.bincount(tree.labels, minlength=len(facts.per_class)).tolist() == list(facts.per_class)
+    )

@@ -1,0 +1,185 @@
+"""Look at a whole dataset: every image of ROOT and of its copies ROOT-sz/* decoded, all trees compared.
+
+Nothing is changed but the list ROOT/bad_files.tsv, unless the caller wants the index written anew.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.files import PARTIAL, disk_errors, one_writer
+from data_prep.formats.file_names import printable
+from data_prep.formats.image_index import ImageIndex, index_digest
+from data_prep.formats.manifest import MANIFEST
+from data_prep.trees.adopt import NEW, foreign_files, index_trees, links_followed, publish_index
+from data_prep.trees.problems import BAD_FILES, Problem, write_problems
+from data_prep.trees.scan import walk_trees
+from data_prep.trees.source_tree import copy_root
+from data_prep.trees.tree_check import TreeCheck, check_tree
+
+SHOWN = 20  # bad files named on the screen
+
+
+def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False, workers: int = 0) -> bool:
+    """Print what is found; True when all is well, or was made so by `write`.
+
+    `write` indexes ROOT anew when its files have changed. Bad files leave the index only with `skip_bad`.
+    """
+    if skip_bad and not write:
+        raise DataError("--skip-bad: leaves bad files out of the index, so it needs --write")
+    root = Path(str(root).rstrip("/") or "/")
+    main = check_tree(root, workers)
+    copies = [] if not main.indices else list(_copies(main, workers))
+    for tree in (main, *copies):
+        _tell(tree)
+    if all(tree.fine for tree in (main, *copies)):
+        print(f"{root}: all well" + (f", {len(copies)} copies agree" if copies else ""))
+        return True
+    if not write:
+        _advise(main, copies)
+        return False
+    with disk_errors(root), one_writer(root):
+        return _write(main, copies, skip_bad, workers)
+
+
+def same_images(main: TreeCheck, copy: TreeCheck) -> str:
+    """Why the images of two trees are not the same in the same order, "" when they are. Suffixes may differ."""
+    if main.manifest.classes != copy.manifest.classes:
+        differing = sorted(set(main.manifest.classes) ^ set(copy.manifest.classes))
+        return f"other classes than {main.root} ({', '.join(differing[:5])})"
+    for split, index in main.indices.items():
+        expected, found = _names(index), _names(copy.indices[split])
+        if len(expected) != len(found):
+            return f"{len(found):,} {split} images, {main.root} has {len(expected):,}"
+        for row, (one, other) in enumerate(zip(expected, found, strict=True)):
+            if one != other or index.labels[row] != copy.indices[split].labels[row]:
+                return f"{split} image {row} is {printable(other)}, in {main.root} it is {printable(one)}"
+    return ""
+
+
+def _names(index: ImageIndex) -> list[bytes]:
+    """CLASS/FILE without the split's folder and the suffix."""
+    return [path.partition(b"/")[2].rpartition(b".")[0] or path for path in index.paths.tolist()]
+
+
+def _copies(main: TreeCheck, workers: int):
+    """Check every folder ROOT-sz/N. One that is not finished is joined when all its shards are done."""
+    folder = copy_root(main.root, 1).parent  # also of "."
+    for root in sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir()):
+        try:
+            if not (root / MANIFEST).exists() and (root / PARTIAL).exists():
+                from data_prep.trees.shards import join
+
+                join(root)
+            copy = check_tree(root, workers)
+            extra = [problem for problem in copy.changed if problem.reason == NEW]  # their source has left the index
+            copy.changed = [problem for problem in copy.changed if problem.reason != NEW]
+            copy.outside += extra
+            difference = same_images(main, copy) if copy.indices else "no image files"
+        except DataError as error:
+            copy, difference = TreeCheck(root, main.manifest), str(error).removeprefix(f"{root}: ")
+        if difference:
+            copy.faults.append(f"{root}: {difference}")
+        yield copy
+
+
+def _tell(tree: TreeCheck) -> None:
+    """Print what was found in a tree and list its files in bad_files.tsv."""
+    if tree.indices or not tree.faults:
+        counts = " + ".join(f"{split.images:,} {name}" for name, split in tree.manifest.splits.items())
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in tree.kinds.most_common())
+        print(
+            f"{tree.root}: {tree.manifest.name}, {counts} images, {len(tree.manifest.classes)} classes"
+            + (f"; {kinds}" if kinds else "")
+        )
+    if tree.odd:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(tree.odd).items()))
+        print(f"{tree.root}: known oddities of ImageNet: {kinds} named JPEG; they decode")
+    if tree.outside:
+        print(
+            f"{tree.root}: {len(tree.outside):,} files are not in the index and not needed, the first is "
+            f"{min(tree.outside)}"
+        )
+    problems = sorted(tree.changed + tree.bad)
+    for problem in problems[:SHOWN]:
+        print(f"BAD {tree.root}/{problem}")
+    if len(problems) > SHOWN:
+        print(f"BAD {tree.root}: {len(problems) - SHOWN:,} more, see {tree.root / BAD_FILES}")
+    for fault in tree.faults:
+        print(f"BAD {fault}")
+    try:
+        write_problems(tree.root, sorted(problems + tree.outside))
+    except OSError as error:
+        print(f"note: {tree.root / BAD_FILES} cannot be written ({error.strerror})", file=sys.stderr)
+
+
+def _advise(main: TreeCheck, copies: list[TreeCheck]) -> None:
+    if main.changed:
+        print(f"{main.root} has changed since it was indexed; --write indexes it anew")
+    if main.bad:
+        print("replace the bad files, or leave them out of the index of all trees: --write --skip-bad")
+    for copy in copies:
+        if copy.changed or copy.bad:
+            print(f"delete what is bad in {copy.root} and run `resize` again: it makes what is missing")
+
+
+def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, workers: int) -> bool:
+    """Index ROOT anew, and its copies as far as they hold the same images. False when something is left to do."""
+    if foreign_files(main.manifest) or main.faults:
+        raise DataError(f"{main.root}: --write cannot mend this dataset; make it again")
+    if main.bad and not skip_bad:
+        raise DataError(
+            f"{main.root}: {len(main.bad):,} bad files, nothing was written. Replace them, or leave them "
+            "out with --skip-bad"
+        )
+    new = _without(main, main.bad, workers)
+    done = _publish(main, new, main.manifest.source)
+    for copy in copies:
+        done &= _follow(main, copy, new)
+    return done
+
+
+def _without(main: TreeCheck, bad: list[Problem], workers: int) -> dict[str, ImageIndex]:
+    """The index of what lies in ROOT now, without the bad files."""
+    new, out = main.indices, {problem.path for problem in bad + main.outside}
+    if main.changed:
+        new = index_trees(main.root, walk_trees(main.root, links_followed(main.manifest)), True, workers)
+        write_problems(main.root, sorted(bad + main.outside))
+    if bad:
+        print(f"LEFT OUT of {main.root} and its copies: {len(bad):,} bad files, listed in {main.root / BAD_FILES}")
+    return {split: _rows(index, [path not in out for path in index.paths.tolist()]) for split, index in new.items()}
+
+
+def _follow(main: TreeCheck, copy: TreeCheck, new: dict[str, ImageIndex]) -> bool:
+    """Take out of a copy what has left ROOT. False when it lacks images or has faults of its own."""
+    if not copy.fine or same_images(main, copy):
+        return False
+    rows = {split: np.isin(_names(index), _names(new[split])) for split, index in copy.indices.items()}
+    kept = {split: _rows(index, rows[split]) for split, index in copy.indices.items()}
+    if any(_names(kept[split]) != _names(new[split]) for split in kept) or any(
+        change.reason != "missing" for change in main.changed
+    ):
+        print(f"{copy.root}: lacks what is new or changed in {main.root}; delete it and run `resize` again")
+        return False
+    digests = [index_digest(indices)[:16] for indices in (main.indices, new)]  # a copy's source names the index
+    return _publish(copy, kept, copy.manifest.source.replace(*digests))
+
+
+def _rows(index: ImageIndex, keep: list[bool] | np.ndarray) -> ImageIndex:
+    return ImageIndex(*(array[np.asarray(keep, bool)] for array in vars(index).values()))
+
+
+def _publish(tree: TreeCheck, indices: dict[str, ImageIndex], source: str) -> bool:
+    for split, index in indices.items():
+        if len(np.unique(index.labels)) < len(tree.manifest.classes):
+            raise DataError(f"{tree.root}: a class of '{split}' would be left without images. Nothing was written.")
+    packed = len({name for split in tree.manifest.splits.values() for name in split.files}) > len(indices)
+    publish_index(tree.root, tree.manifest.name, source, tree.manifest.classes, indices)
+    print(
+        f"{tree.root}: index and manifest written"
+        + ("; its packed pixels no longer fit: `pack` again" if packed else "")
+    )
+    return True

@@ -1,0 +1,211 @@
+"""Where a copy of an image tree stands, and how it becomes whole: ROOT-sz/160 from the records of every shard.
+
+While work goes on, ROOT-sz/160/.partial holds rule.json (how the copies are made) and a folder for each shard
+("2-of-4") with its lock and its journal. Shards write no file that others write, so they may run on several machines
+over one file system. Whoever finds every image recorded verifies the files and writes the index and, last, the
+manifest.
+"""
+
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.files import PARTIAL, disk_errors, one_writer, write_atomically
+from data_prep.formats.file_names import printable
+from data_prep.formats.image_index import ImageIndex, check_images, index_digest, open_index
+from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
+from data_prep.trees import journal
+from data_prep.trees.adopt import publish_index
+from data_prep.trees.problems import BAD_FILES
+from data_prep.trees.shrink import KINDS, Rule
+from data_prep.trees.source_tree import Source, source_root
+
+RULE = "rule.json"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "2/4" -> (2, 4), the second of four."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= 10_000):
+        raise DataError(f"--shard {printable(text)}: the first of four is 1/4, the last 4/4")
+    return int(part), int(parts)
+
+
+def begin(copy: Path, source: Source, rule: Rule, shard: tuple[int, int], locks: ExitStack) -> Manifest | Path:
+    """The manifest of a copy that is whole; else the folder of the shard, locked, with the rule recorded."""
+    with one_writer(copy, wait=True):  # other shards may begin or end now
+        manifest = _finished(copy, source, rule)
+        if manifest:
+            return manifest
+        place = copy / PARTIAL / f"{shard[0]}-of-{shard[1]}"
+        locks.enter_context(one_writer(place))
+        if not (copy / PARTIAL / RULE).exists():
+            write_atomically(copy / PARTIAL / RULE, rule.to_json())
+        for left in place.glob("*.tmp"):  # of a killed process
+            left.unlink()
+        return place
+
+
+def standing(copy: Path, source: Source, hashes: np.ndarray) -> np.ndarray:
+    """The record of every image of the source; those not finished have "bytes" -1.  (N,) journal.RECORD"""
+    records = journal.read(copy / PARTIAL)
+    found = journal.lookup(records, hashes, source.bytes)
+    state = np.zeros(len(found), journal.RECORD)
+    state["bytes"] = -1
+    state[found >= 0] = records[found[found >= 0]]
+    for row in np.flatnonzero(found >= 0):
+        if _size(copy, source.paths[row]) != state["bytes"][row]:
+            state["bytes"][row] = -1
+    return state
+
+
+def join(root: str | Path) -> Manifest:
+    """Make ROOT-sz/160 whole from its shards' records; the manifest as it is when that is done already.
+
+    DataError when images are still to come, or another process works on it.
+    """
+    copy = Path(root)
+    if (copy / MANIFEST).exists():
+        return load_manifest(copy)
+    if not (copy / PARTIAL / RULE).exists():
+        raise DataError(f"{copy}: no copy and no shards of one. Make it: python -m data_prep resize ROOT --sizes N")
+    source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+    manifest, missing = complete(copy, source, rule)
+    if manifest is None:
+        raise DataError(
+            f"{copy}: {missing:,} of {len(source.paths):,} images are not made yet ({_shards(copy)}). Run "
+            "the resize command of every shard to its end."
+        )
+    return manifest
+
+
+def complete(copy: Path, source: Source, rule: Rule) -> tuple[Manifest | None, int]:
+    """The manifest of a copy, written now when every image is recorded, else None; and how many are missing.
+
+    Shards that end at the same time wait for each other here.
+    """
+    with disk_errors(copy), one_writer(copy, wait=True):
+        if (copy / MANIFEST).exists():
+            return load_manifest(copy), 0
+        state = standing(copy, source, journal.path_hashes(source.paths))
+        missing = int((state["bytes"] < 0).sum())
+        return (None, missing) if missing else (_commit(copy, source, rule, state), 0)
+
+
+def _commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
+    """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
+    first, indices = 0, {}
+    for split, index in source.indices.items():
+        part = state[first : first + len(index.paths)]
+        first += len(part)
+        indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
+        check_images(copy, indices[split])
+    _nothing_else(copy, source.paths)
+    os.sync()  # the files were not flushed one by one
+    counts = zip(KINDS, np.bincount(state["kind"], minlength=len(KINDS)), strict=True)
+    print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
+    (copy / BAD_FILES).unlink(missing_ok=True)
+    facts = source.manifest
+    manifest = publish_index(
+        copy, facts.name, _origin(source, copy, rule), facts.classes, indices, f"{tool_versions()}, {rule.made_with}"
+    )
+    shutil.rmtree(copy / PARTIAL, ignore_errors=True)
+    return manifest
+
+
+def _finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
+    """The manifest of a copy that is whole and made of this very source by this rule, None when there is work to do.
+
+    A copy that lost files gets its records back, so only the lost ones are made again. DataError for another copy.
+    """
+    if not (copy / MANIFEST).exists():
+        _same_rule(copy, rule)
+        return None
+    manifest = load_manifest(copy)
+    if manifest.source != _origin(source, copy, rule):
+        raise DataError(
+            f"{copy}: holds copies of another kind ({manifest.source}; now {_origin(source, copy, rule)}). "
+            "Delete the folder to make them again."
+        )
+    try:
+        check_files(copy, manifest, hashes=False)
+        indices = open_index(copy)
+        for index in indices.values():
+            check_images(copy, index)
+    except DataError as error:
+        print(f"making the missing copies again: {error}", flush=True)
+        _reopen(copy, source, rule)
+        return None
+    shutil.rmtree(copy / PARTIAL, ignore_errors=True)  # left when a run was killed right after the manifest
+    return manifest
+
+
+def _origin(source: Source, copy: Path, rule: Rule) -> str:
+    digest = index_digest(source.indices)[:16]
+    return f"{source.manifest.source} ({digest}), short side {copy.name} px, {rule.filter}, quality {rule.quality}"
+
+
+def _same_rule(copy: Path, rule: Rule) -> None:
+    path = copy / PARTIAL / RULE
+    if path.exists() and path.read_bytes() != rule.to_json():
+        raise DataError(
+            f"{copy}: was begun with {_recorded_rule(copy)}, now {rule}. Use the same, or delete the folder."
+        )
+
+
+def _recorded_rule(copy: Path) -> Rule:
+    path = copy / PARTIAL / RULE
+    try:
+        return Rule(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: not readable ({error}). Delete the folder {copy} and make the copies again."
+        ) from error
+
+
+def _reopen(copy: Path, source: Source, rule: Rule) -> None:
+    """Turn the index of a copy back into a journal and take its manifest away."""
+    place = copy / PARTIAL / "1-of-1"
+    place.mkdir(parents=True, exist_ok=True)
+    write_atomically(copy / PARTIAL / RULE, rule.to_json())
+    try:
+        indices = open_index(copy)
+        records = np.zeros(len(source.paths), journal.RECORD)
+        records["path"], records["source"] = journal.path_hashes(source.paths), source.bytes
+        for field, name in (("width", "widths"), ("height", "heights"), ("bytes", "bytes")):
+            records[field] = np.concatenate([getattr(indices[split], name) for split in source.indices])
+        with journal.opened(place) as file:
+            file.write(records.tobytes())
+    except DataError:  # the index itself is damaged: all over again
+        pass
+    (copy / MANIFEST).unlink()
+
+
+def _nothing_else(copy: Path, paths: np.ndarray) -> None:
+    """DataError for a file between the copies that is none of them: counts of trees must agree."""
+    expected = set(paths.tolist())
+    for folder in sorted({os.path.dirname(path) for path in expected}):
+        with os.scandir(os.path.join(os.fsencode(copy), folder)) as entries:
+            for entry in entries:
+                if os.path.join(folder, entry.name) not in expected:
+                    raise DataError(
+                        f"{printable(entry.path)}: does not belong to these copies. Delete it and run the "
+                        "same command again."
+                    )
+
+
+def _shards(copy: Path) -> str:
+    names = sorted(path.name.replace("-of-", "/") for path in (copy / PARTIAL).glob("*-of-*"))
+    return f"shards begun: {', '.join(names) or 'none'}"
+
+
+def _size(copy: Path, path: bytes) -> int | None:
+    try:
+        return os.stat(os.path.join(os.fsencode(copy), path)).st_size
+    except OSError:
+        return None

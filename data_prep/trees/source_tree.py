@@ -1,0 +1,67 @@
+"""The tree that smaller copies are made of, and where the copies lie: ROOT and ROOT-sz/160."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.files import one_writer
+from data_prep.formats.image_index import ImageIndex, open_index
+from data_prep.formats.manifest import COPIES, Manifest, load_manifest
+from data_prep.trees.adopt import foreign_files, publish_index
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tree that copies are made of, opened once."""
+
+    root: Path
+    manifest: Manifest
+    indices: dict[str, ImageIndex]
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Source":
+        return cls(Path(root), load_manifest(root), open_index(root))
+
+    def without(self, bad: set[bytes]) -> "Source":
+        """The source when these images have left its index (their files stay)."""
+        if foreign_files(self.manifest):
+            raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
+        with one_writer(self.root, wait=True):  # another shard may do the same now
+            now = Source.open(self.root)  # another shard may have left out others
+            keep = {split: ~np.isin(index.paths, list(bad)) for split, index in now.indices.items()}
+            indices = {
+                split: ImageIndex(*(array[keep[split]] for array in vars(index).values()))
+                for split, index in now.indices.items()
+            }
+            facts = now.manifest
+            for split, index in indices.items():
+                if len(np.unique(index.labels)) < len(facts.classes):
+                    raise DataError(f"{self.root}: without its bad images a class of '{split}' would be empty.")
+            publish_index(self.root, facts.name, facts.source, facts.classes, indices)
+        return Source.open(self.root)
+
+    @cached_property
+    def paths(self) -> np.ndarray:  # (N,) bytes, of both splits
+        return np.concatenate([index.paths for index in self.indices.values()])
+
+    @cached_property
+    def bytes(self) -> np.ndarray:  # (N,) int64
+        return np.concatenate([index.bytes for index in self.indices.values()])
+
+
+def copy_root(root: str | Path, size: int) -> Path:
+    """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
+    root = Path(root)
+    root = root if root.name not in ("", "..") else root.resolve()  # "." has no name to add to
+    return root.with_name(root.name + COPIES) / str(size)
+
+
+def source_root(copy: Path) -> Path:
+    """ROOT-sz/160 -> ROOT"""
+    folder = copy.absolute().parent
+    if not folder.name.endswith(COPIES):
+        raise DataError(f"{copy}: not a folder like ROOT-sz/160, so its source is not known.")
+    return folder.with_name(folder.name.removesuffix(COPIES))

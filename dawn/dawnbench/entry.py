@@ -1,0 +1,179 @@
+"""entry.json: the description of a run that DAWNBench asks for, taken from what was executed, not from the plan.
+
+A run that cannot be handed in gets entry.draft.json instead, which says why in its first field.
+"""
+
+import json
+import math
+from typing import Any
+
+from dawn.dawnbench.tasks import METRIC_NAMES, target_text, task_of
+from dawn.runlog.records import Row, device_count
+from dawn.runlog.run import Run, spans
+from dawn.runlog.writer import RunError
+
+COMPLETE = ("target_reached", "finished", "finished_without_target")
+NAMES = {False: "entry.json", True: "entry.draft.json"}  # by: is it a draft?
+
+
+def entry(
+    run: Run,
+    author: str | None = None,
+    author_email: str | None = None,
+    cost_per_hour: float | None = None,
+    code_url: str | None = None,
+    clock: str = "dawn",
+) -> dict[str, Any]:
+    """The fields in the order of the file; `draft` comes first, and only where there is a reason for it.
+
+    clock: which one the hours of the TSV are of (records.CLOCKS). RunError for an impossible cost, and for a run
+    without an evaluation.
+    """
+    if cost_per_hour is not None and not (math.isfinite(cost_per_hour) and cost_per_hour >= 0):
+        raise RunError(f"cost per hour is {cost_per_hour}. Give US dollars per hour, 0 or more.")
+    reasons = draft_reasons(run, author, author_email)
+    fields = {
+        "version": "v1.0",
+        "author": author or "",
+        "authorEmail": author_email or "",
+        "framework": f"PyTorch {run.latest.versions['torch']}",
+        "model": run.start.model,
+        "hardware": _hardware(run),
+        "timestamp": run.start.utc[:10],
+        "logFilename": run.path.name,
+    }
+    optional = {"codeURL": code_url, "costPerHour": cost_per_hour}
+    fields |= {name: value for name, value in optional.items() if value is not None}
+    return ({"draft": reasons} if reasons else {}) | fields | {"misc": _misc(run, clock)}
+
+
+def entry_text(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, indent=2, allow_nan=False) + "\n"
+
+
+def draft_reasons(run: Run, author: str | None, author_email: str | None) -> list[str]:
+    """Why this is no DAWNBench entry; empty if it is one."""
+    task, start = task_of(run.start.task), run.start
+    checks = [
+        (not (author or "").strip(), "author unknown"),
+        (not (author_email or "").strip(), "author's e-mail address unknown"),
+        (run.stop is None, "the run is incomplete: its log has no stop line"),
+        (run.stop and run.stop.outcome not in COMPLETE, f"the run is incomplete: {run.stop and run.stop.outcome}"),
+        *((True, f"a trial: {reason}") for reason in start.trials),
+        (len({a.config_hash for a in run.attempts}) > 1, "the attempts ran with different configurations"),
+    ]
+    if task.target is None:
+        checks.append((True, f"{start.task!r} is no DAWNBench task"))
+        return [reason for wrong, reason in checks if wrong]
+    images = max(row.validation.images for row in run.evaluations)
+    missed = run.hit(task.metric, task.target) is None
+    asked_less = missed and (start.metric, start.target) != (task.metric, task.target)
+    wanted, own = target_text(task.metric, task.target), _own_target(run)
+    checks += [
+        (missed, f"target {wanted} not reached"),
+        (asked_less, f"the task's target in DAWNBench is {wanted}, this run's was {own}"),
+        (images != task.images, f"validated on {images} images, the task has {task.images}"),
+    ]
+    return [reason for wrong, reason in checks if wrong]
+
+
+def _own_target(run: Run) -> str:
+    return "none" if run.start.target is None else target_text(run.start.metric, run.start.target)
+
+
+def _hardware(run: Run) -> str:
+    """One text; where a later attempt ran on something else, all of them in order."""
+    texts = [_hardware_text(attempt.hardware) for attempt in run.attempts]
+    return "; then ".join(text for i, text in enumerate(texts) if i == 0 or text != texts[i - 1])
+
+
+def _hardware_text(hardware: dict[str, Any]) -> str:
+    many = f"{count} x " if (count := device_count(hardware)) > 1 else ""
+    cores, memory = hardware.get("cores"), hardware.get("memory_gib")
+    details = [f"{cores} CPU cores"] * (cores is not None) + [f"{memory} GiB memory"] * (memory is not None)
+    return ", ".join([f"{many}{hardware['name']}", *details])
+
+
+def _misc(run: Run, clock: str) -> dict[str, Any]:
+    results = _results(run)  # first: it refuses a run without an evaluation, which may have no epoch either
+    return _executed(run) | results | _circumstances(run, clock)
+
+
+def _executed(run: Run) -> dict[str, Any]:
+    """Schedule, sizes and batches of the epochs that were trained; `epochs` count from 1 as in the TSV."""
+    rows, optimizer = run.rows, run.start.optimizer
+    batches = spans(rows, lambda row: (row.batch_size, row.global_batch_size))
+    momentum = [{"momentum": list(span.value), "epochs": span.epochs} for span in spans(rows, lambda r: r.momentum)]
+    first, last = rows[0].momentum
+    return {
+        "epochs": len(rows),
+        "imageSize": [{"image_size": s.value, "epochs": s.epochs} for s in spans(rows, lambda row: row.size)],
+        "batchSize": [{"batch_size": s.value[0], "global_batch_size": s.value[1], "epochs": s.epochs} for s in batches],
+        "schedule": [{"learning_rate": list(s.value), "epochs": s.epochs} for s in spans(rows, lambda row: row.lr)],
+        "optimizer": optimizer["name"],
+        "momentum": first if len(momentum) == 1 and first == last else momentum,
+        "weightDecay": optimizer.get("weight_decay"),
+        "nesterov": optimizer.get("nesterov"),
+        "parameterGroups": optimizer.get("groups"),
+    }
+
+
+def _results(run: Run) -> dict[str, Any]:
+    task, start, last = task_of(run.start.task), run.start, run.evaluations[-1]
+    validations = [row.validation for row in run.evaluations]
+    return {
+        "outcome": run.stop.outcome if run.stop else None,
+        "runTarget": _hit(run, start.metric, start.target),
+        "dawnbenchTarget": _hit(run, task.metric, task.target),
+        "lastEvaluation": _reached(run, last),
+        "validationImages": sorted({v.images for v in validations}),
+        "validationSize": sorted({v.size for v in validations}),
+        "weightsEvaluated": sorted({v.weights for v in validations}),
+        "testTimeAugmentation": sorted({v.tta for v in validations}),
+        "evaluations": len(validations),
+    }
+
+
+def _hit(run: Run, metric: str | None, target: float | None) -> dict[str, Any] | None:
+    """The target and where it was first reached (None: nowhere)."""
+    if metric is None or target is None:
+        return None
+    row = run.hit(metric, target)
+    return {"metric": METRIC_NAMES[metric], "percent": target, "reached": _reached(run, row) if row else None}
+
+
+def _reached(run: Run, row: Row) -> dict[str, Any]:
+    clocks = {f"T_{clock}": run.hours(row, clock) for clock in ("total", "dawn", "train", "cold")}
+    correct = {"correctTop1": row.validation.correct1, "correctTop5": row.validation.correct5}
+    return {"epoch": row.epoch + 1, **correct, "images": row.validation.images, "hours": clocks}
+
+
+def _circumstances(run: Run, clock: str) -> dict[str, Any]:
+    start, latest = run.start, run.latest
+    return {
+        "clockDefinition": f"hours in the TSV are T_{clock}. {start.clock_definition}",
+        "pageCache": start.page_cache,
+        "compileCache": start.compile_cache,
+        "recipe": start.recipe,
+        "seed": start.seed,
+        "precision": start.precision,
+        "worldSize": start.world_size,
+        "dataset": start.dataset,
+        "hardware": latest.hardware,
+        "versions": latest.versions,
+        "commit": latest.commit,
+        "uncommittedChanges": latest.dirty,
+        "configHash": start.config_hash,
+        "runId": start.run_id,
+        "attempts": len(run.attempts),
+        "resumed": [_resume(attempt) for attempt in run.resumes],
+    }
+
+
+def _resume(attempt: Any) -> dict[str, Any]:
+    """`epoch` counts from 1; a null resumed epoch means that the attempt began again from nothing."""
+    at = attempt.resumed_from
+    if at is None:
+        return {"attempt": attempt.attempt, "epoch": None}
+    seconds = {"lostSeconds": at.lost_seconds, "gapSeconds": at.gap_seconds}
+    return {"attempt": attempt.attempt, "epoch": at.epoch + 1, "step": at.step, **seconds}

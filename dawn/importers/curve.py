@@ -1,0 +1,113 @@
+"""One comparable form for results of any training code: accuracy over hours and epochs, and what the hours count."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dawn.dawnbench.tasks import TASKS
+from dawn.runlog.fields import Fields
+from dawn.runlog.writer import RunError
+
+FORMAT = 1  # of the JSON form, its field "curve"
+KINDS = {
+    "run": "run.jsonl of dawn-harness",
+    "events": "TensorBoard event file with the 2018 tags",
+    "event.log": "event.log of the 2018 imagenet18 code",
+    "ffcv": "log of ffcv-imagenet",
+    "mllog": "MLPerf :::MLLOG log",
+    "airbench": "printed table of airbench",
+    "tsv": "TSV of DAWNBench",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation. epoch: epochs trained by then (the first evaluation is 1), may be a fraction; percents."""
+
+    epoch: float
+    hours: float
+    top1: float | None
+    top5: float | None
+
+    def percent(self, metric: str) -> float | None:
+        """metric: `top1` or `top5`; None where the source does not tell it."""
+        return {"top1": self.top1, "top5": self.top5}[metric]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evaluations of one run in order. RunError for one that cannot be so, see checked()."""
+
+    name: str  # for people; not unique
+    kind: str  # a key of KINDS
+    points: tuple[Point, ...]
+    clock: str  # what `hours` counts, a sentence
+    counts_evaluation: bool | None = None  # is evaluation inside of `hours`? None: not known
+    counts_setup: bool | None = None  # are imports, model and loaders inside?
+    notes: tuple[str, ...] = ()  # what a reader should know, e.g. lines that were left out
+
+    def metrics(self) -> tuple[str, ...]:
+        """`top1`, `top5` or both: those that every point has."""
+        return tuple(m for m in ("top1", "top5") if all(point.percent(m) is not None for point in self.points))
+
+    def hit(self, metric: str, target: float) -> Point | None:
+        """The first point at or above the target (percent), None if there is none."""
+        hits = (point for point in self.points if (point.percent(metric) or -math.inf) >= target)
+        return next(hits, None)
+
+
+def checked(curve: Curve, where: str) -> Curve:
+    """The curve itself. RunError unless it has points, hours from 0 on that never go back, and percents."""
+    if not curve.points:
+        raise RunError(f"{where}: holds no evaluation. Give the log of a run that has been evaluated.")
+    hours = 0.0
+    for number, point in enumerate(curve.points, start=1):
+        fields = Fields(f"{where}: evaluation {number}", asdict(point))
+        fields.number("epoch", 0)
+        if fields.number("hours", 0) < hours:
+            raise RunError(f"{where}: evaluation {number}: the hours go back from {hours!r} to {point.hours!r}.")
+        hours = point.hours
+        percents = [fields.number_or_none(metric, 0, 100) for metric in ("top1", "top5")]
+        if percents == [None, None]:
+            raise RunError(f"{where}: evaluation {number}: neither a top-1 nor a top-5 accuracy.")
+    return curve
+
+
+def curve_json(curve: Curve) -> str:
+    """One line of JSON, without line end."""
+    return json.dumps({"curve": FORMAT, **asdict(curve)}, allow_nan=False)
+
+
+def curve_from_json(where: str, values: dict[str, Any]) -> Curve:
+    """RunError for an object that curve_json did not make."""
+    fields = Fields(where, values)
+    fields.count("curve", FORMAT, FORMAT)
+    points = []
+    for number, item in enumerate(fields.items("points"), start=1):
+        if not isinstance(item, dict):
+            raise RunError(f"{where}: point {number} is {item!r:.60}. It must be an object.")
+        point = Fields(f"{where}: point {number}", item)
+        percents = (point.number_or_none(metric, 0, 100) for metric in ("top1", "top5"))
+        points.append(Point(point.number("epoch", 0), point.number("hours", 0), *percents))
+    flags = {name: fields.flag_or_none(name) for name in ("counts_evaluation", "counts_setup")}
+    notes = Fields(where, {str(i): note for i, note in enumerate(fields.items("notes"))})
+    curve = Curve(
+        name=fields.text("name"),
+        kind=fields.choice("kind", tuple(KINDS)),
+        points=tuple(points),
+        clock=fields.text("clock"),
+        notes=tuple(notes.text(name) for name in notes.values),
+        **flags,
+    )
+    return checked(curve, where)
+
+
+def curve_tsv(curve: Curve) -> str:
+    """The columns of DAWNBench: those of ImageNet, or of CIFAR-10 where there is no top-5 accuracy."""
+    task = TASKS["ImageNet" if "top5" in curve.metrics() else "CIFAR10"]
+    lines = ["\t".join(("epoch", "hours", *(name for name, _ in task.columns)))]
+    for point in curve.points:
+        percents = (point.percent(metric) for _, metric in task.columns)
+        lines.append("\t".join((f"{point.epoch:.10g}", repr(point.hours), *map(repr, percents))))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,3 @@
+"""Runs and entries in order, beside DAWNBench's historical results."""
+
+__all__ = ["board", "entry", "read"]

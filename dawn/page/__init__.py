@@ -1,0 +1,3 @@
+"""report.html: one self-contained page about one or several runs."""
+
+__all__ = ["page"]

@@ -1,0 +1,106 @@
+"""The top of the page: what came out, for one run in large figures, for several as a table."""
+
+from dawn.dawnbench.tasks import METRIC_NAMES, target_text
+from dawn.page.data import Shown
+from dawn.page.html import Cell, clock_text, facts, note, result_in_words, section, table, text
+from dawn.reports.cost import JOULES_PER_KWH, energy_joules
+from dawn.runlog.records import CLOCKS, Row, device_count
+from dawn.runlog.run import Run
+from dawn.tables import plain
+
+
+def title_of(shown: list[Shown]) -> str:
+    starts = [item.run.start for item in shown]
+    if len(shown) == 1:
+        return plain(f"{starts[0].recipe} on {starts[0].task}", 80)
+    recipes, tasks = ({getattr(start, name) for start in starts} for name in ("recipe", "task"))
+    what = starts[0].recipe if len(recipes) == 1 else f"{len(recipes)} recipes"
+    return plain(f"{len(shown)} runs: {what} on {', '.join(sorted(tasks))}", 80)
+
+
+def header(shown: list[Shown]) -> str:
+    kinds = {_kind(item.run) for item in shown}
+    lines = "<br>".join(text(kind) for kind in sorted(kinds)[:3])
+    more = f"<br>and {len(kinds) - 3} more kinds" if len(kinds) > 3 else ""
+    return f"<header><h1>{text(title_of(shown))}</h1>\n<p>{lines}{more}</p></header>\n"
+
+
+def _kind(run: Run) -> str:
+    hardware, start = run.latest.hardware, run.start
+    many = f"{count} x " if (count := device_count(hardware)) > 1 else ""
+    return f"{start.model}, {start.precision}, {many}{hardware['name']}, PyTorch {run.latest.versions['torch']}"
+
+
+def result_section(shown: list[Shown], price: float | None) -> str:
+    inside = _large_figures(shown[0].run, price) if len(shown) == 1 else _table(shown, price)
+    if price is not None:
+        inside += note(f"Cost: T_total, and T_dawn as DAWNBench has it, times {price:g} US dollars per hour.")
+    meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCKS.items())
+    return section(
+        "result", "Result", f"{inside}<details><summary>What the clocks count</summary>\n{meanings}</details>\n"
+    )
+
+
+def _large_figures(run: Run, price: float | None) -> str:
+    """Clocks at the target; at the last evaluation where it was not reached."""
+    hit, rows = run.hit(), [row for row in run.rows if row.validation]
+    row, metric = hit or (rows[-1] if rows else None), run.start.metric
+    words = result_in_words(run)
+    figures = []
+    if row:
+        figures = [(f"T_{clock}", clock_text(row.clock[clock])) for clock in CLOCKS]
+        figures.append((f"{METRIC_NAMES[metric]}, {row.validation.correct(metric)} of {row.validation.images}",
+                        f"{row.validation.percent(metric):.6g} %"))  # fmt: skip
+        figures += [
+            (f"cost of T_{c}", f"${dollars(row, c, price):.4g}") for c in ("total", "dawn") if price is not None
+        ]
+        figures += [("energy of the devices", f"{kwh} kWh") for kwh in [energy_kwh(run, row)] if kwh]
+    cells = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in figures)
+    outcome = run.stop.outcome if run.stop else "no stop line in the log"
+    mark = "✓" if hit else "•"
+    return f"<p class=verdict>{mark} {text(words)} <span>({text(outcome)})</span></p>\n<dl class=figures>{cells}</dl>\n"
+
+
+def _table(shown: list[Shown], price: float | None) -> str:
+    money = ("T_total in $", "T_dawn in $") if price is not None else ()
+    names = (
+        "run",
+        "folder",
+        "outcome",
+        "target",
+        "in epoch",
+        "accuracy %",
+        *(f"T_{clock} (s)" for clock in CLOCKS),
+        *money,
+        "energy (kWh)",
+    )
+    rows = [_line(item, price) for item in shown]
+    if all(row[-1] is None for row in rows):  # no device of any run had a counter
+        names, rows = names[:-1], [row[:-1] for row in rows]
+    return table(names, [("", rows)], "Result of each run")
+
+
+def _line(item: Shown, price: float | None) -> list[Cell]:
+    """Clocks stand only where the target was reached, or where there was none."""
+    run, hit = item.run, item.run.hit()
+    start, rows = run.start, [row for row in run.rows if row.validation]
+    best = max(rows, key=lambda row: row.validation.percent(start.metric), default=None)
+    seen = hit or best
+    accuracy = f"{seen.validation.percent(start.metric):.6g}" if seen else None
+    at = hit or (rows[-1] if rows and start.target is None else None)
+    clocks = [f"{at.clock[clock]:.3f}" if at else None for clock in CLOCKS]
+    money = [f"{dollars(at, clock, price):.4f}" if at else None for clock in ("total", "dawn") if price is not None]
+    target = "none" if start.target is None else target_text(start.metric, start.target)
+    reached = str(hit.epoch + 1) if hit else ("not reached" if start.target is not None else None)
+    outcome = run.stop.outcome if run.stop else "no stop line"
+    return [item.name, item.folder, outcome, target, reached, accuracy, *clocks, *money, energy_kwh(run, at)]
+
+
+def energy_kwh(run: Run, row: Row | None) -> str | None:
+    """Of all devices up to the end of this row; None where the log does not hold all of it."""
+    joules = energy_joules(run, [before for before in run.rows if before.epoch <= row.epoch]) if row else None
+    return None if joules is None else f"{joules / JOULES_PER_KWH:.6f}"
+
+
+def dollars(row: Row, clock: str, price: float) -> float:
+    return row.clock[clock] / 3600 * price

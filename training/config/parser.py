@@ -1,0 +1,133 @@
+"""The command line of `python -m training`, generated from the fields of Config."""
+
+import argparse
+import difflib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from training.config.config import Config, with_values
+from training.config.recipes.registry import RECIPES, recipe_config
+from training.config.saved import read_config
+from training.errors import ConfigError
+
+IN_LOGDIR = "\0"  # --resume without a PATH: the run in --logdir; no path holds this character
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises ConfigError, so that every input error ends in the same single line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{' '.join(message.split())}. See {self.prog} --help")
+
+
+def build_parser(
+    prog: str = "python -m training", description: str = "", defaults: Config | None = None
+) -> argparse.ArgumentParser:
+    """Flags for every field; a flag that is not given leaves no trace, so that recipes show through. `defaults` are
+    only told in the help."""
+    defaults = defaults or Config()
+    parser = Parser(
+        prog=prog,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        description=description or DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", nargs="?", help="dataset folder, as prepared by `python -m data_prep`")
+    for item in fields(Config):
+        if item.name != "data":
+            flags = f"--{item.name.replace('_', '-')}", *item.metadata["flags"]
+            parser.add_argument(*flags, **arguments_of(item, getattr(defaults, item.name)))
+    return parser
+
+
+class Switch(argparse.BooleanOptionalAction):
+    """--x and --no-x; for a field that is a no already (--no-bn-wd) its other form is without it (--bn-wd).
+
+    argparse's own takes every flag that begins with --no- for a false.
+    """
+
+    def __init__(self, option_strings: list[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, **settings)
+        if dest.startswith("no_"):
+            self.option_strings = [*option_strings, f"--{dest.removeprefix('no_').replace('_', '-')}"]
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        is_no = option_string.startswith("--no-")
+        setattr(namespace, self.dest, is_no == self.dest.startswith("no_"))
+
+
+def arguments_of(item, default: Any) -> dict[str, Any]:
+    kind, text = item.metadata["kind"], item.metadata["help"]
+    default = "" if text == argparse.SUPPRESS or default == "" else f" (default: {default})"
+    common = {"dest": item.name, "help": text + default if text != argparse.SUPPRESS else text}
+    if kind is bool:
+        return common | {"action": Switch}
+    if item.name == "resume":
+        return common | {"nargs": "?", "const": IN_LOGDIR, "metavar": "PATH"}
+    if item.metadata["choices"]:
+        return common | {"choices": item.metadata["choices"]}
+    return common | {"type": kind, "metavar": kind.__name__.upper()}
+
+
+def config_from(argv: list[str]) -> Config:
+    """The resolved configuration of a command line. Raises: ConfigError."""
+    return config_of(vars(build_parser().parse_args(argv)))
+
+
+def config_of(given: dict[str, Any], defaults: Config | None = None) -> Config:
+    """The fields that were given on top of the run to be resumed, of the recipe, or of `defaults`. Raises:
+    ConfigError."""
+    if given.get("resume"):
+        base = saved_config(given)
+    else:
+        name = known_recipe(given.get("recipe", ""))
+        base = defaults if defaults and not name else recipe_config(name)
+    if given.get("data"):  # its copies are called by its name
+        path = Path(given["data"])
+        given["data"] = str(path.resolve() if path.name in ("", "..") else path)
+    config = with_values(base, given)
+    if not config.data:
+        raise ConfigError(
+            "no dataset folder given. Usage: python -m training DATA --recipe NAME; "
+            "make one: python -m data_prep cifar10 DATA"
+        )
+    if not config.phases:
+        raise ConfigError("no schedule: give --recipe NAME (see `python -m training recipes`) or --phases PHASES")
+    return config
+
+
+def saved_config(given: dict[str, Any]) -> Config:
+    """The configuration that a run to be resumed was started with; settles what --resume names."""
+    given["resume"] = given.get("logdir", "") if given["resume"] == IN_LOGDIR else given["resume"]
+    if not given["resume"]:
+        raise ConfigError("--resume: name a run folder, as --resume RUN or with --logdir RUN")
+    path = Path(given["resume"])
+    folder = path if path.is_dir() else path.parent.parent
+    if not path.exists():
+        advice = "Give the folder of a run, such as runs/cifar10-demo-001"
+        raise ConfigError(f"--resume {path}: there is no such folder or file. {advice}")
+    given.setdefault("logdir", str(folder))
+    return read_config(folder)
+
+
+def known_recipe(name: str) -> str:
+    if name and name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"--recipe {name}: unknown recipe.{hint} Known: {', '.join(RECIPES)}")
+    return name
+
+
+DESCRIPTION = """Train DATA through a phase schedule to a target, on an honest clock.
+
+  python -m training DATA --recipe cifar10-demo     train, time, report
+  python -m training --resume RUN                   go on with an interrupted run, bit for bit
+  python -m training DATA --recipe NAME --seeds 0-9 a run per seed, into one folder (python -m dawn study FOLDER)
+  python -m training recipes                        list the recipes
+  python -m training probe DATA --phases X          what limits each phase: its loader or its model (--seconds 3)
+  python -m training export RUN --format timm       the weights for others, with a model card (export --help)
+  python -m training detect COCO --weights RUN      the weights as a detector's backbone, COCO mAP (detect --help)
+  python -m training demo                           CIFAR-10 from a download to a report in one command
+(a dataset folder with one of these names: write ./recipes, ./demo, ./probe, ./export, ./detect)"""

@@ -1,0 +1,66 @@
+"""From the flags to the schedule that runs, and its dry run. No torch, but for the dry run's estimate."""
+
+from collections.abc import Callable, Iterator
+
+from dawn import read_run
+from phases import Schedule, batch_warning
+from training.config.config import Config
+from training.config.recipes.registry import origin
+from training.errors import ConfigError
+
+
+def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], None]) -> Schedule:
+    """--phases with --batch-size, --size-factor, --scale-lr and --epochs applied. Raises: PhaseError.
+
+    Another global batch than the schedule's own is warned about, or with --scale-lr answered by the linear rule
+    (arXiv:1706.02677, 2.1); so is what training/config/schedule.py finds.
+    """
+    schedule = Schedule.parse(config.phases)
+    if config.batch_size:
+        schedule = schedule.with_batch_size(config.batch_size)
+    if config.resume and config.allow_elastic:
+        schedule = with_world_size(schedule, saved_world_size(config), world_size)
+    if config.size_factor != 1:
+        schedule = schedule.with_size_factor(config.size_factor)
+    if config.scale_lr:
+        schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or schedule.batch_factor)
+    elif warning := batch_warning(schedule, world_size):
+        warn(warning)
+    schedule = schedule.compressed(config.epochs) if config.epochs else schedule
+    for line in advice(config, schedule, world_size):
+        warn(line)
+    return schedule
+
+
+def saved_world_size(config: Config) -> int:
+    """Devices that the run to be resumed was started with."""
+    return read_run(config.logdir).start.world_size
+
+
+def with_world_size(schedule: Schedule, before: int, now: int) -> Schedule:
+    """Every phase's batch per device so that the global batch stays. Raises: ConfigError where it cannot."""
+    for phase in schedule.data:
+        if phase.bs * before % now:
+            raise ConfigError(
+                f"--allow-elastic: the global batch {phase.bs * before} of the phase at epoch {phase.epoch} does not "
+                f"divide by {now} devices. Start as many that it does"
+            )
+    return schedule.with_batch_factor(before / now) if before != now else schedule
+
+
+def advice(config: Config, schedule: Schedule, world_size: int) -> Iterator[str]:
+    """A part that counts epochs does not shrink with --epochs, and copies of an image want to be on different ranks."""
+    epochs = schedule.total_epochs
+    if config.eval_from >= epochs:
+        yield f"{told(config, 'eval_from')}: of the schedule's {epochs} epochs only the last is validated"
+    if config.mix_off_epoch >= epochs and (config.mixup or config.cutmix):
+        yield f"{told(config, 'mix_off_epoch')}: the schedule has {epochs} epochs, so images are mixed to the end"
+    if world_size < config.repeated_augmentation and (config.mixup or config.cutmix):
+        yield (
+            f"{told(config, 'repeated_augmentation')}: with fewer devices than that ({world_size}) copies of an image "
+            "lie side by side, and mixup and cutmix mix many of them with each other"
+        )
+
+
+def told(config: Config, flag: str) -> str:
+    return f"--{flag.replace('_', '-')} {getattr(config, flag)}{origin(config, flag)}"

@@ -1,0 +1,82 @@
+"""What the values of a Config may be: a range for each number, and settings that only go with others."""
+
+from typing import Any
+
+from training.errors import ConfigError
+
+MIN_ALPHA = 0.01  # below it torch's Beta distribution draws halves: both of its gamma samples underflow to 0
+
+RANGES = (
+    ("width", 0.01, 64),
+    ("seed", 0, 2**63 - 1),
+    ("epochs", 0, 100_000),
+    ("batch_size", 0, 10**9),
+    ("size_factor", 0.01, 16),
+    ("start_epoch", 0, 100_000),
+    ("accumulate", 1, 10**6),
+    ("loss_scale", 0, 2**24),
+    ("timeout_minutes", 0.01, 10**5),
+    ("momentum", 0, 0.9999),
+    ("muon_momentum", 0, 0.9999),
+    ("beta2", 0, 0.999999),
+    ("eps", 0, 1),
+    ("trust_coefficient", 1e-9, 1e3),
+    ("clip_grad", 0, 1e9),
+    ("bce_threshold", 0, 0.99),
+    ("drop_path", 0, 0.99),
+    ("mixup", 0, 100),
+    ("cutmix", 0, 100),
+    ("mix_prob", 0, 1),
+    ("mix_off_epoch", 0, 10**6),
+    ("weight_decay", 0, 100),
+    ("bias_lr", 0, 1e6),
+    ("head_lr", 0, 1e6),
+    ("label_smoothing", 0, 0.99),
+    ("ema_decay", 0, 0.999999),
+    ("ema_every", 1, 10**6),
+    ("shift", 0, 512),
+    ("cutout", 0, 4096),
+    ("policy_magnitude", 0, 30),
+    ("policy_magnitude_std", 0, 30),
+    ("policy_ops", 1, 4),
+    ("random_erasing", 0, 1),
+    ("repeated_augmentation", 1, 256),
+    ("workers", -1, 1024),
+    ("val_resize", 1, 4),
+    ("whitening_epochs", 0, 10**6),
+    ("eval_every", 1, 10**6),
+    ("eval_from", 0, 10**6),
+    ("threads", 0, 4096),
+    ("checkpoint_minutes", 0, 1e6),
+    ("print_freq", 1, 10**9),
+)
+
+
+def check_settings(config: Any) -> None:
+    """Raises: ConfigError for a value out of its range, or one that the rest of the Config would pass over in
+    silence."""
+    for name, low, high in RANGES:
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: must be from {low:g} to {high:g}")
+    check_optimizer(config)
+    if config.bce_threshold and config.loss != "bce":
+        raise ConfigError(f"--bce-threshold {config.bce_threshold:g}: --loss {config.loss} has none; use --loss bce")
+    for name in ("mixup", "cutmix"):
+        if 0 < getattr(config, name) < MIN_ALPHA:
+            raise ConfigError(f"--{name} {getattr(config, name):g}: must be 0 (off) or at least {MIN_ALPHA}")
+
+
+def check_optimizer(config: Any) -> None:
+    """Raises: ConfigError for a setting that the optimiser does not have."""
+    name = config.optimizer
+    if config.nesterov and name in ("adamw", "lamb"):
+        raise ConfigError(
+            f"--nesterov: --optimizer {name} has none; use --no-nesterov (a recipe may set it) or another optimizer"
+        )
+    if config.nesterov and not config.momentum:
+        raise ConfigError("--nesterov: --momentum is 0; use a momentum above 0 or --no-nesterov")
+    if config.trust_clip and name not in ("lamb", "lars"):
+        raise ConfigError(f"--trust-clip: --optimizer {name} has none; use lars or lamb, or --no-trust-clip")
+    if name in ("lamb", "lars") and not config.weight_decay:
+        raise ConfigError(f"--weight-decay 0: {name} adapts only weights that decay; use a tiny one such as 1e-12")

@@ -1,0 +1,190 @@
+"""The dataset of a run, checked before anything is built, and the loader that fits it."""
+
+import importlib.util
+
+import numpy as np
+
+from data_prep import Manifest, load_manifest, open_packed
+from data_prep.formats.image_index import ImageIndex, check_images, index_name, open_index
+from data_prep.formats.packed import packed_names
+from data_prep.formats.packed_tree import open_packed_tree, packed_tree_names
+from phases import DataPhase, Schedule
+from training.config.config import Config
+from training.config.recipes.registry import origin
+from training.errors import ConfigError
+
+FROM_FILES = ("dali", "threads", "torchvision")  # loaders that decode image files
+ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
+
+
+def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> Manifest:
+    """The manifest of the dataset, after comparing every folder that the phases name with its own manifest.
+
+    Raises: DataError for a dataset that is missing, half there or changed; ConfigError for one that the schedule or
+    the augmentation does not fit.
+    """
+    folders = folders_of(config, schedule)
+    dataset = load_manifest(folders[0])
+    if len(dataset.classes) < 2:
+        raise ConfigError(f"{folders[0]}: {len(dataset.classes)} class. Training needs at least two")
+    name = loader_name(config, schedule)
+    for folder in folders:
+        check_folder(config, name, folder, dataset)
+    check_augmentation(config, name, schedule)
+    for phase in schedule.data:
+        check_batch(config, phase, dataset.splits["train"].images, world_size)
+    return dataset
+
+
+def folders_of(config: Config, schedule: Schedule) -> list[str]:
+    """DATA with every suffix that the phases name; the first is the one of the first phase's training images."""
+    root = config.data.rstrip("/") or "/"
+    suffixes = [suffix for phase in schedule.data for suffix in (phase.trndir, phase.valdir)]
+    return [root + suffix for suffix in dict.fromkeys(suffixes)]
+
+
+def loader_name(config: Config, schedule: Schedule) -> str:
+    """--loader, or for `auto` the first that all folders have files for: memory, packed, then for image files dali on
+    a GPU where it is installed, else threads."""
+    if config.loader != "auto":
+        return config.loader
+    manifests = [load_manifest(folder) for folder in folders_of(config, schedule)]
+    if all(has_files(manifest, packed_names) for manifest in manifests):
+        return "memory"
+    if all(has_files(manifest, packed_tree_names) for manifest in manifests):
+        return "packed"
+    return "dali" if has_dali() and uses_gpu(config) else "threads"
+
+
+def uses_gpu(config: Config) -> bool:
+    import torch  # a dry run does without
+
+    return config.device != "cpu" and torch.cuda.is_available()
+
+
+def has_files(manifest: Manifest, names) -> bool:
+    return all(set(names(split)) <= set(facts.files) for split, facts in manifest.splits.items())
+
+
+def has_dali() -> bool:
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def check_folder(config: Config, name: str, folder: str, dataset: Manifest) -> None:
+    """`folder` must hold the images of `dataset`, perhaps at another size, in the form that the loader reads."""
+    other = load_manifest(folder)
+    for split in ("train", "validation"):
+        if (other.classes, other.splits[split].per_class) != (dataset.classes, dataset.splits[split].per_class):
+            raise ConfigError(f"{folder}: {differing(other, dataset, split)}. Make it from the same dataset")
+    if name == "memory":
+        side = min(open_packed(folder)["train"].images.shape[1:3])
+        if config.shift >= side:
+            raise ConfigError(
+                f"--shift {config.shift}: must be smaller than the stored images of {side} px in {folder}"
+            )
+    elif name == "packed":
+        open_packed_tree(folder)
+    elif name != "synthetic":
+        for index in open_index(folder).values():
+            check_images(folder, index)
+
+
+def differing(other: Manifest, dataset: Manifest, split: str) -> str:
+    """In what the images of a split are not those of the first phase's folder."""
+    missing, added = set(dataset.classes) - set(other.classes), set(other.classes) - set(dataset.classes)
+    if missing or added:
+        words = [
+            f"{word} {', '.join(sorted(names)[:3])}" for word, names in (("lacks", missing), ("adds", added)) if names
+        ]
+        return f"its classes are not those of the other phases ({'; '.join(words)})"
+    here, there = other.splits[split], dataset.splits[split]
+    place = next(p for p, (a, b) in enumerate(zip(here.per_class, there.per_class, strict=True)) if a != b)
+    return (
+        f"{here.images} {split} images, {there.images} in the other phases' folders "
+        f"({here.per_class[place]} and {there.per_class[place]} of class {dataset.classes[place]})"
+    )
+
+
+def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
+    if name == "memory":
+        if any(phase.rect_val for phase in schedule.data):
+            raise ConfigError("rect_val: packed images of one shape cannot be validated in rectangles. Leave it out")
+        if config.policy != "none":
+            raise ConfigError(
+                f"--policy {config.policy}{origin(config, 'policy')}: for image trees; the memory loader has --shift "
+                "and --cutout. Of a set that has image files too, read these: --loader threads"
+            )
+    elif config.shift or config.cutout:
+        flag = "shift" if config.shift else "cutout"
+        raise ConfigError(
+            f"--{flag} {getattr(config, flag)}{origin(config, flag)}: for the memory loader; image trees are cut at "
+            f"random (min_scale in the phases). Leave it off: --{flag} 0"
+        )
+    if config.policy == "timm-randaugment" and config.policy_magnitude > 10:
+        raise ConfigError(
+            f"--policy-magnitude {config.policy_magnitude:g}: the levels of --policy timm-randaugment end at 10"
+        )
+    if config.repeated_augmentation > 1 and config.flip == "alternating":
+        raise ConfigError(
+            f"--repeated-augmentation {config.repeated_augmentation}: an image does not come in every epoch, so "
+            f"--flip alternating{origin(config, 'flip')} has no turns. Use --flip random"
+        )
+    if name == "dali" and not has_dali():
+        raise ConfigError(
+            "--loader dali: DALI is not installed. pip install nvidia-dali-cuda130, or --loader torchvision"
+        )
+
+
+def check_batch(config: Config, phase: DataPhase, images: int, world_size: int) -> None:
+    steps = config.steps_of(images // (phase.bs * world_size))
+    if not steps:
+        raise ConfigError(
+            f"{config.data}: batch {phase.bs} of the phase at epoch {phase.epoch} exceeds the {images} "
+            f"training images. Use a smaller bs or --batch-size"
+        )
+    if config.ema_decay and config.ema_every > steps:
+        raise ConfigError(
+            f"--ema-every {config.ema_every}: the phase at epoch {phase.epoch} has {steps} steps an epoch, so its "
+            f"average would never be updated. Use {steps} or less"
+        )
+
+
+def index_of(folder: str) -> dict[str, ImageIndex]:
+    """The index of every split; made from the arrays for a packed set that has no image files (synthetic images need
+    only its sizes)."""
+    manifest = load_manifest(folder)
+    if has_files(manifest, lambda split: [index_name(split)]):
+        return open_index(folder)
+    return {
+        split: array_index(packed.images.shape, packed.labels) for split, packed in open_packed(folder, False).items()
+    }
+
+
+def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
+    """Advice when the stored training images are much larger than the phase's size, else ''."""
+    folder = config.data.rstrip("/") + phase.trndir
+    if loader_name(config, schedule) not in FROM_FILES:
+        return ""
+    short = short_sides(folder)
+    if short < ROOMY * phase.sz:
+        return ""
+    size = -(-phase.sz * 5 // 4 // 32) * 32
+    return (
+        f"the phase at epoch {phase.epoch} trains at {phase.sz} px and reads images of {short} px (median short side): "
+        f"python -m data_prep resize {config.data} --sizes {size}, then 'trndir': '-sz/{size}'"
+    )
+
+
+def short_sides(folder: str) -> int:
+    """Median short side of the training images in pixels."""
+    index = index_of(folder)["train"]
+    return int(np.median(np.minimum(index.heights, index.widths)))
+
+
+def array_index(shape: tuple[int, ...], labels: np.ndarray) -> ImageIndex:
+    count = len(labels)
+    heights, widths = (np.full(count, side, np.int32) for side in shape[1:3])
+    return ImageIndex(np.zeros(count, np.bytes_), labels, widths, heights, np.zeros(count, np.int64))

@@ -1,0 +1,105 @@
+"""Image trees behind the loader contract: the sample plan says what a batch shall be, a renderer makes its pictures."""
+
+from collections import deque
+from collections.abc import Iterator
+from importlib import import_module
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep.formats.image_index import ImageIndex
+from phases import DataPhase, Schedule
+from training.data.auto_augment import policy_of
+from training.data.dataset import folders_of, index_of, loader_name
+from training.data.image_plan import ImagePlan
+from training.data.loader import Batch
+from training.data.renderers.base import Renderer, Request
+from training.data.sample_plan import SamplePlan
+from training.data.transforms import MEAN, STD, erase, normalise
+
+KINDS = ("dali", "threads", "torchvision", "packed", "synthetic")
+RENDERERS = {name: f"training.data.renderers.{name}" for name in KINDS}
+
+
+class TreeLoader:
+    """See training.data.loader.Loader."""
+
+    def __init__(
+        self, root: str, indices: dict[str, dict[str, ImageIndex]], plan: ImagePlan, renderer: Renderer, env, dtype
+    ) -> None:
+        """`indices`: by folder and split, for every folder that the phases name."""
+        self.root, self.indices, self.plan, self.renderer = root.rstrip("/"), indices, plan, renderer
+        self.env, self.dtype = env, dtype
+        self.mean, self.std = (torch.tensor(values, device=env.device) for values in (MEAN, STD))
+        first = next(iter(indices.values()))
+        self.train_images, self.validation_images = (len(first[split].labels) for split in ("train", "validation"))
+
+    def set_phase(self, phase: DataPhase) -> None:
+        self.phase = phase
+        self.steps = self.train_images // (phase.bs * self.env.world_size)
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        folder = self.root + self.phase.trndir
+        places = (self.places(step) for step in range(start, self.steps))
+        yield from self.batches(self.plan.train(folder, self.indices[folder]["train"], self.phase, epoch, places))
+
+    def places(self, step: int) -> slice:
+        return self.plan.samples.places(step, self.phase.bs, self.env.rank, self.env.world_size)
+
+    def validation(self) -> Iterator[Batch]:
+        folder = self.root + self.phase.valdir
+        requests = self.plan.validation(folder, self.indices[folder]["validation"], self.phase)
+        yield from self.batches(iter(requests[self.env.rank :: self.env.world_size]))
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
+        """Targets and boxes wait in line beside the renderer, which is some batches ahead."""
+        waiting: deque[tuple[np.ndarray, np.ndarray | None]] = deque()
+
+        def noted() -> Iterator[Request]:
+            for request in requests:
+                waiting.append((request.labels, request.boxes))
+                yield request
+
+        for images in self.renderer.batches(noted()):
+            targets, boxes = waiting.popleft()
+            labels = torch.from_numpy(targets).to(self.env.device, non_blocking=True)
+            yield Batch(erase(self.to_input(images, self.dtype), boxes), labels)
+
+    def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, H, W, 3) -> (B, 3, H, W) normalised, channels_last."""
+        if images.dtype == torch.uint8:
+            return normalise(images, self.mean, self.std, dtype)
+        return images.to(dtype).permute(0, 3, 1, 2)
+
+    def first_images(self, count: int) -> Tensor:
+        """Centre crops at the phase's size."""
+        folder, index = self.root + self.phase.trndir, self.indices[self.root + self.phase.trndir]["train"]
+        rows = np.arange(min(count, len(index.labels)))
+        batch = self.phase.val_bs
+        parts = [rows[first : first + batch] for first in range(0, len(rows), batch)]
+        requests = (self.plan.first_images(folder, index, self.phase, part) for part in parts)
+        return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
+
+    def close(self) -> None:
+        self.renderer.close()
+
+
+def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> TreeLoader:
+    indices = {folder: index_of(folder) for folder in folders_of(config, schedule)}
+    name = loader_name(config, schedule)
+    samples = SamplePlan(dataset.splits["train"].images, config.seed, 0, config.flip, config.repeated_augmentation)
+    plan = ImagePlan(
+        samples,
+        policy_of(config),
+        config.val_resize,
+        config.rect_rule,
+        config.random_erasing if name != "synthetic" else 0.0,  # it shows the same tensor again and again
+        config.interpolation == "bicubic",
+        config.val_interpolation == "bicubic",
+    )
+    largest = max(max(phase.bs, phase.val_bs) for phase in schedule.data)
+    module = import_module(RENDERERS[name])
+    return TreeLoader(
+        config.data, indices, plan, module.open_renderer(config, indices, env, dtype, largest), env, dtype
+    )

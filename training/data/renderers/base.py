@@ -1,0 +1,87 @@
+"""What a batch of pictures from an image tree shall be: decided by the sample plan before anything is read."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PREFETCH = 3  # batches
+
+
+class Request(NamedTuple):
+    """One batch of B pictures. A picture's way: cut the window out of the stored picture, resize it (antialiased,
+    half-pixel centres), cut the output, mirror it, apply the policy; on the device, after normalisation, erase the box.
+    An output that reaches past the resized window is black there."""
+
+    folder: str  # DATA + suffix
+    split: str  # "train" | "validation"
+    rows: np.ndarray  # (B,) int64, rows of that split's index
+    labels: np.ndarray  # (B,) int64
+    windows: np.ndarray  # (B, 4) int32: top, left, height, width in the stored picture
+    resized: np.ndarray  # (B, 2) int32: height, width that the window is resized to
+    corners: np.ndarray  # (B, 2) int32: top, left of the output inside the resized window
+    size: tuple[int, int]  # height, width of every output
+    flips: np.ndarray  # (B,) bool
+    policy: np.ndarray | None = None  # (B, K, 2) float32: operation, strength; see training/data/auto_augment.py
+    boxes: np.ndarray | None = (
+        None  # (B, 4) int32: top, left, height, width in the output; see training/data/transforms.py
+    )
+    cubic: bool = False  # Keys' filter with a = -0.5, else the triangle (bilinear)
+
+
+class ThreadedRenderer(ABC):
+    """Every batch is cut into one share per thread; a kind of renderer says how a share is filled."""
+
+    def __init__(self, workers: int, device: torch.device) -> None:
+        self.workers, self.device = max(1, workers), device
+        self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        waiting: deque[tuple[Request, Tensor, list[Future]]] = deque()
+        try:
+            for request in requests:
+                waiting.append(self.begun(request))
+                if len(waiting) > PREFETCH:
+                    yield self.finished(*waiting.popleft())
+            while waiting:
+                yield self.finished(*waiting.popleft())
+        finally:  # an abandoned pass
+            for _, _, shares in waiting:
+                for share in shares:
+                    share.cancel()
+
+    def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
+        pinned = self.device.type == "cuda"
+        out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8, pin_memory=pinned)
+        return request, out, self.shared(self.fill, request, out)
+
+    def shared(self, work, request: Request, out: Tensor) -> list[Future]:
+        shares = [range(first, len(request.rows), self.workers) for first in range(self.workers)]
+        return [self.pool.submit(work, request, out, share) for share in shares]
+
+    @abstractmethod
+    def fill(self, request: Request, out: Tensor, places: range) -> None:
+        """The pictures at `places` of a request, in a thread. Raises: DataError."""
+
+    def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
+        for share in shares:
+            share.result()
+        return out.to(self.device, non_blocking=True)
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+class Renderer(Protocol):
+    """Makes pictures ahead of their use, in order. An abandoned pass does not disturb the next one."""
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        """(B, H, W, 3) on the device: uint8, or already normalised in a floating-point format. Raises: DataError
+        naming a picture that cannot be read."""
+
+    def close(self) -> None: ...

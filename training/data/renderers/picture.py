@@ -1,0 +1,158 @@
+"""One picture of a request, as the renderers in Python make it: where it lies, whether it is the indexed one, and its
+way from the stored window to the output."""
+
+import os
+import threading
+
+import numpy as np
+import simplejpeg
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data_prep import DataError
+from data_prep.formats.file_names import printable
+from data_prep.formats.image_index import ImageIndex
+from data_prep.formats.pictures import read_rgb
+from training.data.auto_augment_ops import apply_torchvision
+from training.data.renderers.base import Request
+
+try:
+    from nvidia import nvimgcodec
+except ImportError:
+    nvimgcodec = None
+
+
+# of F.interpolate(antialias=True), which cannot write into a batch; by Request.cubic
+RESIZE = (torch.ops.aten._upsample_bilinear2d_aa, torch.ops.aten._upsample_bicubic2d_aa)
+MODES = ("bilinear", "bicubic")
+JPEG = b"\xff\xd8"
+PIECE = 1 << 17  # bytes read at a time
+SPARED = 50_000  # pixels beside the window: from here on it is faster to leave them out
+PILLOW = threading.Lock()  # data_prep.formats.pictures changes the process's filter of warnings
+OWN = threading.local()  # a decoder for every thread
+
+
+def path_of(request: Request, index: ImageIndex, row: int) -> bytes:
+    return os.fsencode(request.folder) + b"/" + index.paths[row]
+
+
+def place_of(rank: int, request: Request, row: int) -> str:
+    """For error messages."""
+    return f"(rank {rank}, image {row} of {request.split})"
+
+
+def checked_size(path: bytes, found: tuple[int, int], size: tuple[int, int], where: str) -> None:
+    """Raises: DataError when a file is not of the (height, width) that the index says."""
+    if tuple(found) != tuple(size):
+        raise DataError(
+            f"{printable(path)}: {found[1]}x{found[0]} pixels, the index says {size[1]}x{size[0]} {where}. "
+            "Index the folder again"
+        )
+
+
+def window_of(pixels: np.ndarray, request: Request, place: int) -> np.ndarray:
+    """The request's window of a whole stored picture (H, W, 3)."""
+    top, left, height, width = request.windows[place].tolist()
+    return pixels[top : top + height, left : left + width]
+
+
+def put_picture(window: np.ndarray, request: Request, place: int, planes: Tensor) -> None:
+    """A window (h, w, 3) uint8 as the request wants it into its place of `planes` (B, 3, height, width) uint8, channels
+    last. Training's usual case is resized straight into the batch; a mirrored one takes a copy more."""
+    if request.policy is not None or tuple(request.resized[place].tolist()) != request.size:
+        planes[place] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
+        return
+    resize = RESIZE[request.cubic]
+    stored, here = torch.from_numpy(window)[None].permute(0, 3, 1, 2), planes[place : place + 1]
+    if request.flips[place]:
+        here.copy_(resize(stored, request.size, False).flip(3))
+    else:
+        resize.out(stored, request.size, False, None, None, out=here)
+
+
+def cut_picture(window: np.ndarray, request: Request, place: int) -> np.ndarray:
+    """A window (h, w, 3) uint8 as the request wants it: (height, width, 3) uint8. Views are numpy's: at every operation
+    of torch, however small, threads hand over the interpreter."""
+    height, width = request.resized[place].tolist()
+    planes = torch.from_numpy(window)[None].permute(0, 3, 1, 2)  # torch's own [None]: numpy's hides "channels last"
+    if (height, width) != window.shape[:2]:
+        planes = F.interpolate(planes, (height, width), mode=MODES[request.cubic], antialias=True)
+    image = cut(planes.numpy()[0].transpose(1, 2, 0), request.corners[place], request.size)
+    if request.flips[place]:
+        image = torch.from_numpy(image).flip(1).numpy()
+    if request.policy is None:
+        return image
+    changed = apply_torchvision(torch.from_numpy(image.transpose(2, 0, 1)), request.policy[place])
+    return changed.numpy().transpose(1, 2, 0)
+
+
+def cut(image: np.ndarray, corner: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`size` pixels from `corner` on; black where the image ends. (H, W, 3) -> (*size, 3) uint8."""
+    top, left = corner.tolist()
+    inside = image[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
+    if inside.shape[:2] == size:
+        return inside
+    out = np.zeros((*size, 3), np.uint8)
+    out[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
+    return out
+
+
+def decoded(path: bytes) -> np.ndarray:
+    """(H, W, 3) uint8, RGB, as stored: EXIF orientation is ignored. Raises: DataError naming the file."""
+    return whole(contents(path), path)
+
+
+def decoded_window(path: bytes, size: tuple[int, int], window: list[int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Of a picture of `size` (height, width): `window` (top, left, height, width) as (h, w, 3) uint8, and the size that
+    the file really has. Raises: DataError naming the file."""
+    data = contents(path)
+    top, left, height, width = window
+    if nvimgcodec and data.startswith(JPEG) and size[0] * size[1] - height * width > SPARED:
+        stream = nvimgcodec.CodeStream(data)
+        if (stream.height, stream.width) == size:
+            region = nvimgcodec.Region(top, left, top + height, left + width)
+            image = decoder().decode(stream.get_sub_code_stream(region=region), params=OWN.rules)
+            if image is not None:
+                return np.asarray(image), size
+    pixels = whole(data, path)
+    return pixels[top : top + height, left : left + width], pixels.shape[:2]
+
+
+def contents(path: bytes) -> bytes:
+    """b"" for a file that is not there or cannot be read: data_prep.formats.pictures says why. As few calls of
+    the system as can be: Path.read_bytes costs a picture of 160 px a fifth of its time."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        parts = [os.read(file, PIECE)]
+        while len(parts[-1]) == PIECE:  # a shorter one is the last of a regular file
+            parts.append(os.read(file, PIECE))
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
+
+
+def whole(data: bytes, path: bytes) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    if data.startswith(JPEG):
+        try:
+            return simplejpeg.decode_jpeg(data)
+        except ValueError:
+            pass  # CMYK, or damaged
+    with PILLOW:
+        return np.array(read_rgb(os.fsdecode(path)))  # a writable copy, as torch wants
+
+
+def decoder():
+    """nvImageCodec's, of this thread."""
+    if not hasattr(OWN, "decoder"):
+        backends = [nvimgcodec.Backend(nvimgcodec.CPU_ONLY)]
+        device = nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY
+        OWN.decoder = nvimgcodec.Decoder(max_num_cpu_threads=1, backends=backends, device_id=device)
+        OWN.rules = nvimgcodec.DecodeParams(color_spec=nvimgcodec.ColorSpec.SRGB, apply_exif_orientation=False)
+    return OWN.decoder

@@ -1,0 +1,48 @@
+"""The fastest renderer of JPEG trees on a CPU: threads of this process decode no more than the window and resize it.
+Decoders and torch let go of the interpreter, so no picture travels between processes."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep import DataError
+from data_prep.formats.image_index import ImageIndex
+from training.data.renderers.base import Request, ThreadedRenderer
+from training.data.renderers.picture import checked_size, decoded_window, path_of, place_of, put_picture
+from training.distributed.env import worker_count
+
+GROUP = 8  # pictures decoded, then resized, by a thread: its caches change from one to the other less often
+
+
+class ThreadsRenderer(ThreadedRenderer):
+    """See training.data.renderers.base.Renderer."""
+
+    def __init__(
+        self, folders: dict[str, dict[str, ImageIndex]], workers: int, device: torch.device, rank: int
+    ) -> None:
+        super().__init__(workers, device)
+        self.folders, self.rank = folders, rank
+
+    def fill(self, request: Request, out: Tensor, places: range) -> None:
+        planes = out.permute(0, 3, 1, 2)
+        for first in range(0, len(places), GROUP):
+            group = places[first : first + GROUP]
+            windows = [self.window(request, place) for place in group]
+            for place, window in zip(group, windows, strict=True):
+                put_picture(window, request, place, planes)
+
+    def window(self, request: Request, place: int) -> np.ndarray:
+        """(h, w, 3) uint8. Raises: DataError, also for a file that is not the indexed one."""
+        index, row = self.folders[request.folder][request.split], request.rows[place]
+        path, size = path_of(request, index, row), (int(index.heights[row]), int(index.widths[row]))
+        where = place_of(self.rank, request, row)
+        try:
+            window, found = decoded_window(path, size, request.windows[place].tolist())
+        except DataError as error:
+            raise DataError(f"{error} {where}") from None
+        checked_size(path, found, size, where)
+        return window
+
+
+def open_renderer(config, folders, env, dtype, largest_batch) -> ThreadsRenderer:
+    return ThreadsRenderer(folders, worker_count(config), env.device, env.rank)

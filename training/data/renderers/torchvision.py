@@ -1,0 +1,105 @@
+"""The reference renderer: a DataLoader's workers decode, cut and resize one picture after another with torch's own
+operations."""
+
+import signal
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data_prep import DataError
+from data_prep.formats.image_index import ImageIndex
+from training.data.renderers.base import Request
+from training.data.renderers.picture import checked_size, cut_picture, decoded, path_of, place_of, window_of
+from training.distributed.env import worker_count
+from training.distributed.process import at_parents_death
+
+PREFETCH = 2  # batches per worker
+START = "fork" if sys.platform == "linux" else "spawn"  # under a fork server workers outlive a killed run
+
+
+class Pictures(Dataset):
+    """Indexed by Request: the DataLoader's sampler hands whole batches to its workers."""
+
+    def __init__(self, folders: dict[str, dict[str, ImageIndex]], rank: int) -> None:
+        self.folders, self.rank = folders, rank
+
+    def __getitem__(self, request: Request) -> Tensor | DataError:
+        """(B, height, width, 3) uint8. A worker hands its error over as a value: raised there, it would arrive wrapped
+        in a traceback."""
+        out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8)
+        pixels = out.numpy()
+        try:
+            for place, row in enumerate(request.rows):
+                pixels[place] = cut_picture(window_of(self.stored(request, row), request, place), request, place)
+        except DataError as error:
+            return error
+        return out
+
+    def stored(self, request: Request, row: int) -> np.ndarray:
+        """(H, W, 3) uint8. Raises: DataError, also for a file that is not the indexed one."""
+        index = self.folders[request.folder][request.split]
+        path, where = path_of(request, index, row), place_of(self.rank, request, row)
+        try:
+            pixels = decoded(path)
+        except DataError as error:
+            raise DataError(f"{error} {where}") from None
+        checked_size(path, pixels.shape[:2], (index.heights[row], index.widths[row]), where)
+        return pixels
+
+
+class TorchvisionRenderer:
+    """Workers live as long as the run; they see the requests of one pass at a time. See base.Renderer."""
+
+    def __init__(self, pictures: Pictures, workers: int, env) -> None:
+        self.requests: Iterator[Request] = iter(())
+        self.env = env
+        own = torch.Generator()  # a DataLoader seeds its workers from it at every pass, else from the run's
+        keep = (
+            {"persistent_workers": True, "prefetch_factor": PREFETCH, "multiprocessing_context": START}
+            if workers
+            else {}
+        )
+        pin = env.device.type == "cuda"
+        self.loader = DataLoader(
+            pictures,
+            batch_size=None,
+            sampler=self,
+            num_workers=workers,
+            pin_memory=pin,
+            worker_init_fn=quiet,
+            generator=own,
+            **keep,
+        )
+
+    def __iter__(self) -> Iterator[Request]:
+        return self.requests
+
+    def __len__(self) -> int:
+        return 2**31  # nobody asks; a DataLoader wants a sized sampler
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        self.requests = iter(requests)
+        for images in self.loader:
+            if isinstance(images, DataError):
+                raise images
+            yield images.to(self.env.device, non_blocking=True)
+
+    def close(self) -> None:
+        self.requests, self.loader = iter(()), None
+
+
+def quiet(worker: int) -> None:
+    """Workers share the cores: one thread each. Signals are the trainer's business. On Linux they die with it at once
+    (torch's own watch takes seconds, in which they would hold the lock of the run folder)."""
+    at_parents_death(signal.SIGKILL)
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def open_renderer(config, folders, env, dtype, largest_batch) -> TorchvisionRenderer:
+    return TorchvisionRenderer(Pictures(folders, env.rank), worker_count(config), env)

@@ -1,0 +1,85 @@
+"""Where a run computes and in which number format."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from training.config.config import Config
+from training.distributed.group import Group, open_group
+from training.distributed.launcher import Ranks, ranks
+from training.errors import ConfigError
+
+MAX_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class Env:
+    """This process among its peers."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+    group: Group = field(default_factory=Group)
+
+    def sync(self) -> None:
+        """Wait until the device has done its work, so that a time stamp means something."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@contextlib.contextmanager
+def open_env(config: Config) -> Iterator[Env]:
+    """This process, its device and its peers, for as long as the block lasts. Sets process-wide torch switches.
+    Raises: ConfigError, on all ranks when one of them cannot take part."""
+    here = ranks()
+    with open_group(config, here) as group:
+        yield group.together(lambda: chosen_env(config, here, group))
+
+
+def chosen_env(config: Config, here: Ranks, group: Group) -> Env:
+    threads = config.threads or shared_threads(here)
+    if threads:
+        torch.set_num_threads(threads)
+    device = chosen_device(config, here)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; the fast formats have names of their own
+    elif config.sync_bn:
+        raise ConfigError("--sync-bn: torch has it for GPUs only. Leave it out on a CPU")
+    return Env(device, here.rank, here.world_size, group)
+
+
+def chosen_device(config: Config, here: Ranks) -> torch.device:
+    found = torch.cuda.device_count() if config.device != "cpu" and torch.cuda.is_available() else 0
+    if config.device == "cpu" or (config.device == "auto" and not found):
+        return torch.device("cpu")
+    if here.local_rank >= found:
+        raise ConfigError(
+            f"--device {config.device}: no usable CUDA device here for local rank {here.local_rank} "
+            f"(found: {found}). Use --device cpu, or start one process per device"
+        )
+    return torch.device("cuda", here.local_rank)
+
+
+def shared_threads(here: Ranks) -> int:
+    """The cores shared among the ranks of this machine, when the launcher has set one thread for want of knowing;
+    0: as the user or torch has it."""
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    wanted = by_torchrun or (here.world_size > 1 and "OMP_NUM_THREADS" not in os.environ)
+    return max(1, usable_cores() // here.local_world_size) if wanted else 0
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(config: Config) -> int:
+    """Processes or threads that prepare images: --workers, or the usable CPU cores shared among the local ranks."""
+    if config.workers >= 0:
+        return config.workers
+    return max(1, min(MAX_WORKERS, usable_cores() // ranks().local_world_size))

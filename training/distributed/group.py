@@ -1,0 +1,169 @@
+"""The processes of one run as a group: sums, broadcasts, and decisions that all of them take alike.
+
+Every decision that changes how often the ranks talk to each other is made here from a value that all of them have.
+Numbers on the CPU travel by gloo, those on a GPU by NCCL. A process that is alone is a group of one.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from data_prep import DataError
+from dawn import RunError
+from training.config.config import Config
+from training.distributed.failures import LastWords
+from training.distributed.launcher import Ranks, rendezvous_url
+from training.distributed.rendezvous import choose_interface, name_of_start
+from training.errors import ConfigError, PeerFailed, error_code, is_bad_input, summary
+
+Result = TypeVar("Result")
+
+
+class Group:
+    """`words`: where a failing rank leaves its reason; None when this process is alone."""
+
+    def __init__(self, ranks: Ranks | None = None, words: LastWords | None = None) -> None:
+        self.rank, self.world_size = (ranks.rank, ranks.world_size) if ranks else (0, 1)
+        self.words = words
+        self.failed = False  # all ranks know
+        self.asked: dict[str, tuple[Tensor, dist.Work]] = {}  # questions on their way
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Over all ranks, in place."""
+        if self.words:
+            dist.all_reduce(numbers)
+        return numbers
+
+    def least(self, numbers: Tensor) -> Tensor:
+        """Over all ranks, in place."""
+        if self.words:
+            dist.all_reduce(numbers, dist.ReduceOp.MIN)
+        return numbers
+
+    def spread(self, tensors: list[Tensor]) -> None:
+        """Give all ranks rank 0's values."""
+        for tensor in tensors if self.words else ():
+            dist.broadcast(tensor, 0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's `value`, by rank."""
+        values = [value] * self.world_size
+        if self.words:
+            dist.all_gather_object(values, value)
+        return values
+
+    def any(self, *wishes: bool) -> list[bool]:
+        """For each wish, whether a rank has it."""
+        if not self.words:
+            return list(wishes)
+        flags = torch.tensor(wishes, dtype=torch.int32)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return flags.bool().tolist()
+
+    def soon(self, name: str, wish: bool) -> bool:
+        """As `any`, but of the wishes at the call before under this name: the answer travels while a step computes, so
+        nobody waits for it."""
+        if not self.words:
+            return wish
+        before = self.asked.get(name)
+        flag = torch.tensor(wish, dtype=torch.int32)
+        self.asked[name] = flag, dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True)
+        if before is None:
+            return False
+        before[1].wait()
+        return bool(before[0])
+
+    def together(self, action: Callable[[], Result]) -> Result:
+        """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError, RunError on
+        rank 0, PeerFailed on the others."""
+        result, error = attempt(action)
+        if self.words:
+            first = next((e for e in self.gather(error) if e), None)
+            self.raise_everywhere(first)
+        elif error:
+            raise error
+        return result
+
+    def from_main(self, action: Callable[[], Result]) -> Result:
+        """`action` on rank 0 alone, its result everywhere. Raises as `together`."""
+        if not self.words:
+            return action()
+        box = list(attempt(action)) if self.rank == 0 else [None, None]
+        dist.broadcast_object_list(box)
+        self.raise_everywhere(box[1])
+        return box[0]
+
+    @contextlib.contextmanager
+    def held_by_main(self, make: Callable[[], contextlib.AbstractContextManager[Result]]) -> Iterator[Result]:
+        """A context that rank 0 alone enters and leaves, and what it gives everywhere."""
+        with contextlib.ExitStack() as held:
+            yield self.from_main(lambda: held.enter_context(make()))
+
+    def raise_everywhere(self, error: Exception | None) -> None:
+        if error:
+            self.failed = True
+            raise error if self.rank == 0 else PeerFailed(str(error), error_code(error))
+
+    def cause(self, error: Exception) -> Exception:
+        """What to end with because of `error`: PeerFailed when another rank failed first, else `error` itself, and then
+        the other ranks are told."""
+        if not self.words or self.failed or isinstance(error, PeerFailed):
+            return error
+        other = None if is_bad_input(error) else self.words.reason(error)
+        if not other:
+            self.words.tell(summary(error), error_code(error))
+        return other or error
+
+
+def attempt(action: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+    try:
+        return action(), None
+    except (ConfigError, DataError, RunError) as error:
+        return None, error
+
+
+@contextlib.contextmanager
+def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
+    """The group of this run's processes for as long as the block lasts. Raises: ConfigError when they do not meet
+    within --timeout-minutes; PeerFailed for whatever the block raises when the reason is another rank's."""
+    if ranks.world_size == 1:
+        yield Group()
+        return
+    url, timeout = rendezvous_url(config.dist_url), timedelta(minutes=config.timeout_minutes)
+    try:
+        meeting, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.world_size, timeout=timeout))
+        name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
+        store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
+        store.set_timeout(timeout)
+        choose_interface(url, ranks)
+        dist.init_process_group(
+            backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout
+        )
+        dist.barrier() if dist.get_backend() == "gloo" else dist.all_reduce(torch.zeros(1))  # gloo connects lazily
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"rank {ranks.rank}: the {ranks.world_size} processes did not meet at {url} ({reason}). "
+            "Check --dist-url or the launcher's address, and that all were started"
+        ) from None
+    with LastWords(store, ranks.rank, ranks.world_size) as words:
+        group = Group(ranks, words)
+        try:
+            yield group
+        except Exception as error:
+            cause = group.cause(error)
+            raise cause from (error if cause is not error else error.__cause__)
+        finally:
+            dist.destroy_process_group()
+
+
+def backend(config: Config) -> str:
+    """gloo for the CPU; NCCL beside it where there is a GPU to train on."""
+    if config.device == "cpu" or not torch.cuda.is_available() or config.dist_backend == "gloo":
+        return "gloo"
+    return "cpu:gloo,cuda:nccl"

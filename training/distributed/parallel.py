@@ -1,0 +1,57 @@
+"""The network as the training step calls it: compiled, and in several processes under DistributedDataParallel."""
+
+import contextlib
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.config.config import Config
+from training.distributed.env import Env
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def wrapped(config: Config, model: nn.Module, env: Env) -> Forward:
+    """`model`, which must be on its device in its memory format. Alone it stays bare: a wrapper would only copy.
+
+    A compiler wants to be outside of DDP, to split its graph where gradients are sent (pitfall of torch's docs); for a
+    network that freezes a layer it is inside, because DDP is then made anew.
+    """
+    freezes = hasattr(model, "train_whitening")
+    if env.world_size == 1:
+        return compiled(config, model)
+    if freezes:
+        return distributed(compiled(config, model), env)
+    return compiled(config, distributed(model, env))
+
+
+def set_whitening(config: Config, state, env: Env, trained: bool) -> None:
+    """Whether cifarnet's first layer is trained, of a TrainState. DDP waits for the gradient of every parameter that
+    was trained when it was made, so it is made anew."""
+    changed = trained != state.model.whiten.bias.requires_grad
+    state.model.train_whitening(trained)
+    if changed and env.world_size > 1:
+        state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
+        state.forward = wrapped(config, state.model, env)
+
+
+def compiled(config: Config, model: nn.Module) -> nn.Module:
+    if not config.compile:
+        return model
+    mode = None if config.compile_mode == "default" else config.compile_mode
+    return torch.compile(model, dynamic=False, mode=mode)
+
+
+def graphs_fixed(config: Config) -> contextlib.AbstractContextManager:
+    """Inside, a shape that was not warmed up is an error and not forty lost seconds."""
+    return torch.compiler.set_stance("fail_on_recompile") if config.compile else contextlib.nullcontext()
+
+
+def distributed(model: nn.Module, env: Env) -> DistributedDataParallel:
+    """Rank 0's batch norm statistics are sent before every forward pass, so that rank 0's are the run's."""
+    warnings.filterwarnings("ignore", message="c10d::broadcast_")  # DDP's own, about a broadcast in its backward pass
+    devices = [env.device.index] if env.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)

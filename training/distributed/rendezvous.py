@@ -1,0 +1,76 @@
+"""How the processes of one start recognise each other in a store that still holds the words of an earlier start."""
+
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+import time
+import uuid
+from urllib.parse import urlsplit
+
+import torch.distributed as dist
+
+from training.distributed.launcher import Ranks
+
+POLL_SECONDS = 0.02
+ANYWHERE = "192.0.2.1"  # an address of no machine (RFC 5737): the way to it is the default route
+SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
+
+
+def name_of_start(store: dist.Store, rank: int, world_size: int, timeout_seconds: float) -> str:
+    """A name that this start alone has, the same on all ranks. torchrun keeps one store over its restarts, with the
+    addresses of processes that are gone; and on several machines each torchrun counts restarts of its own, so their
+    number is no name. Every rank asks under a word of its own, which only the rank 0 of the same start answers.
+
+    Raises: RuntimeError when a rank does not come within `timeout_seconds`.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"asks {rank}", own)
+        name = store.get(f"answer {own}").decode()
+        store.set(f"here {name} {rank}", "")
+        return name
+    missing, end = set(range(1, world_size)), time.monotonic() + timeout_seconds
+    while missing:
+        if time.monotonic() > end:
+            raise RuntimeError(f"ranks {sorted(missing)[:4]} did not come")
+        for other in missing:
+            if store.check([f"asks {other}"]):  # perhaps of a process that is gone: then nobody reads the answer
+                store.set(f"answer {store.get(f'asks {other}').decode()}", own)
+        missing = {other for other in missing if not store.check([f"here {own} {other}"])}
+        time.sleep(POLL_SECONDS if missing else 0)
+    return own
+
+
+def choose_interface(url: str, ranks: Ranks) -> None:
+    """For a run on several machines, unless the user has chosen one: the interface on the way to the meeting place."""
+    if ranks.world_size > ranks.local_world_size and "GLOO_SOCKET_IFNAME" not in os.environ:
+        meeting_place = urlsplit(url).hostname or os.environ.get("MASTER_ADDR", ANYWHERE)
+        for host in (meeting_place, ANYWHERE):  # its own machine may know it by a loopback address
+            if name := interface_towards(host):
+                os.environ["GLOO_SOCKET_IFNAME"] = name
+                return
+
+
+def interface_towards(host: str) -> str | None:
+    """Name of the interface that packets to `host` leave by; None for a loopback address, and where there is no way.
+    Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+        except OSError:
+            return None
+        own = probe.getsockname()[0]
+        if ipaddress.ip_address(own).is_loopback:
+            return None
+        return next((name for _, name in socket.if_nameindex() if address_of(name, probe) == own), None)
+
+
+def address_of(interface: str, probe: socket.socket) -> str | None:
+    """Its first IPv4 address."""
+    try:
+        answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        return socket.inet_ntoa(answer[20:24])
+    except OSError:
+        return None

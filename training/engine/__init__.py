@@ -1,0 +1,3 @@
+"""The training loop and what it holds: step, state, precision, optimisers, validation, checkpoints, warm-up."""
+
+__all__ = ["checkpoint", "evaluate", "faults", "optimizers", "precision", "state", "step", "trainer", "warmup"]

@@ -1,0 +1,50 @@
+"""Validation: every image exactly once, integer counts."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from training.data.loader import Batch
+from training.distributed.group import Group
+from training.engine.precision import Precision
+from training.logs.metrics import Counts, correct_counts
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    images: int,
+    precision: Precision,
+    tta: str = "none",
+    group: Group | None = None,
+) -> Counts:
+    """Count correct predictions over the `batches` of all ranks, in eager mode; the model's mode is put back.
+
+    `tta` flip: the logits of each image and of its mirror image are added. `images`: of all ranks together. All ranks
+    evaluate rank 0's batch norm statistics, those that are saved.
+    """
+    group, k5 = group or Group(), 5
+    group.spread(list(model.buffers()))
+    was_training = model.training
+    model.eval()
+    try:
+        sums, seen = torch.zeros(2, dtype=torch.int64), 0
+        for batch in batches:
+            logits = predict(model, batch.images, precision, tta)
+            k5 = min(5, logits.shape[1])
+            sums = sums.to(logits.device) + correct_counts(logits, batch.targets, k5)
+            seen += len(batch.targets)
+    finally:
+        model.train(was_training)
+    correct1, correct5, seen = group.sum(torch.tensor([*sums.tolist(), seen])).tolist()
+    assert seen == images, f"validation saw {seen} images of {images}"
+    return Counts(correct1, correct5, seen, k5)
+
+
+def predict(model: nn.Module, images: Tensor, precision: Precision, tta: str) -> Tensor:
+    """Logits (B, classes) float32."""
+    with precision.autocast():
+        logits = model(images).float()
+        return logits + model(images.flip(-1)).float() if tta == "flip" else logits

@@ -1,0 +1,147 @@
+"""Parameter groups and library optimisers. A step's learning rate is the schedule's times the group's `lr_factor`."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.config.config import Config
+from training.models.build import NORMS
+
+
+def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """One for everything, or Muon for convolutions and SGD for the rest; frozen parameters are in no group."""
+    groups = parameter_groups(config, model)
+    if config.optimizer != "muon":
+        return [OPTIMIZERS[config.optimizer](config, groups)]
+    convs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
+    filters = [p for p in model.parameters() if id(p) in convs and p.requires_grad]
+    rest = [group | {"params": [p for p in group["params"] if id(p) not in convs]} for group in groups]
+    return [muon(config, filters), sgd(config, [group for group in rest if group["params"]])]
+
+
+def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
+    """Weights, norms and biases (by layer type, not by name; with them every other vector, such as a layer scale), and
+    the last linear layer, each with decay and lr factor."""
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    head = {id(linears[-1].weight)} if linears else set()
+    small = {
+        id(p)
+        for m in model.modules()
+        for name, p in m.named_parameters(recurse=False)
+        if isinstance(m, NORMS) or name.endswith("bias") or p.dim() <= 1  # attention calls one in_proj_bias
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {
+            "name": "weights",
+            "params": [p for p in trained if id(p) not in small | head],
+            "lr_factor": 1.0,
+            "weight_decay": config.weight_decay,
+        },
+        {
+            "name": "norms and biases",
+            "params": [p for p in trained if id(p) in small],
+            "lr_factor": config.bias_lr,
+            "weight_decay": 0.0 if config.no_bn_wd else config.weight_decay,
+        },
+        {
+            "name": "last linear layer",
+            "params": [p for p in trained if id(p) in head],
+            "lr_factor": config.head_lr,
+            "weight_decay": config.weight_decay,
+        },
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def sgd(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov)
+
+
+def adamw(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=0.0, betas=(config.momentum, config.beta2), **epsilon(config))
+
+
+def lamb(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
+    """timm's LAMB. Parameters without weight decay take Adam's step, as there. Its own clipping to a norm of 1 was its
+    default when "ResNet strikes back" was trained and still is; --clip-grad takes its place."""
+    from timm.optim import Lamb
+
+    return Lamb(
+        groups,
+        lr=0.0,
+        betas=(config.momentum, config.beta2),
+        max_grad_norm=None if config.clip_grad else 1.0,
+        trust_clip=config.trust_clip,
+        **epsilon(config),
+    )
+
+
+def lars(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
+    """timm's LARS, with `trust_clip` LARC. Parameters without weight decay take SGD's step, as there."""
+    from timm.optim import Lars
+
+    return Lars(
+        groups,
+        lr=0.0,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        trust_coeff=config.trust_coefficient,
+        trust_clip=config.trust_clip,
+        **epsilon(config),
+    )
+
+
+def epsilon(config: Config) -> dict[str, float]:
+    """--eps where it is given; each library has its own."""
+    return {"eps": config.eps} if config.eps else {}
+
+
+OPTIMIZERS = {"sgd": sgd, "adamw": adamw, "lamb": lamb, "lars": lars}
+
+
+def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """timm's Muon on convolutions as (out, in*h*w) matrices, with the original scale of the update (K. Jordan,
+    2024)."""
+    from timm.optim import Muon  # imports all of timm
+
+    return Muon(
+        [{"name": "convolutions", "params": filters, "lr_factor": 1.0, "normalise": True}],
+        lr=0.0,
+        momentum=config.muon_momentum,
+        nesterov=True,
+        ns_steps=3,
+        ns_coefficients="original",
+        adjust_lr_fn="original",
+        conv_mode="flatten",
+        weight_decay=0.0,
+    )
+
+
+def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, momentum: float | None) -> None:
+    """Write the schedule's values for the coming step; `momentum` None keeps the configured one."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["lr_factor"]
+            if momentum is None:
+                continue
+            if "momentum" in group:  # first: timm's Muon has betas too, of a part that is not used
+                group["momentum"] = momentum
+            else:
+                group["betas"] = (momentum, group["betas"][1])
+
+
+def momentum_of(group: dict[str, Any]) -> float:
+    """What a schedule's `mom` sets: of Adam's kind it is beta1."""
+    return group["momentum"] if "momentum" in group else group["betas"][0]
+
+
+def normalise_filters(optimizers: list[torch.optim.Optimizer]) -> None:
+    """Give each filter bank of Muon the norm sqrt(out_channels): an orthogonal update then turns it at a rate that
+    only lr sets (airbench94_muon)."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups if group.get("normalise")):
+        with torch.no_grad():
+            norms = torch._foreach_norm(group["params"])
+            factors = [len(p) ** 0.5 / norm for p, norm in zip(group["params"], norms, strict=True)]
+            torch._foreach_mul_(group["params"], factors)

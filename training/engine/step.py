@@ -1,0 +1,127 @@
+"""One update of the weights. Nothing here waits for the device."""
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.config.config import Config
+from training.data.loader import Batch
+from training.data.mixup import mixed
+from training.engine.optimizers import normalise_filters, set_hyperparameters
+from training.engine.state import TrainState
+
+
+def step(
+    config: Config,
+    state: TrainState,
+    batch: Batch,
+    lr: float,
+    momentum: float | None,
+    loss_factor: float = 1.0,
+    mix_strength: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """(logits, loss) of this rank's batch stay on the device; the gradients are the mean over all ranks.
+
+    `mix_strength`: from 0 to 1, the share of --mix-prob that this phase uses. The logits are those of the mixed images.
+    """
+    set_hyperparameters(state.optimizers, lr, momentum)
+    batch = mixed(config, state.mixers, batch, state.epoch, mix_strength)
+    logits, loss = gradients(config, state, batch, loss_factor)
+    normalise_filters(state.optimizers)
+    update_weights(config, state)
+    if state.average is not None and (state.step + 1) % config.ema_every == 0:
+        state.average.update_parameters(state.model)
+    record(state, loss)
+    return logits, loss
+
+
+def gradients(config: Config, state: TrainState, batch: Batch, loss_factor: float) -> tuple[Tensor, Tensor]:
+    """Into the parameters, of one batch or of its --accumulate parts; only the last part is sent to the other ranks."""
+    parts = zip(batch.images.chunk(config.accumulate), batch.targets.chunk(config.accumulate), strict=True)
+    logits, loss = [], torch.zeros((), device=batch.targets.device)
+    for number, part in enumerate(parts, start=1):
+        share = loss_factor * len(part[1]) / len(batch.targets)
+        with contextlib.nullcontext() if number == config.accumulate else unsynchronised(state):
+            part_logits, part_loss = backward(config, state, Batch(*part), share)
+        logits.append(part_logits.clone() if config.accumulate > 1 else part_logits)  # CUDA graphs reuse their memory
+        loss += part_loss
+    return torch.cat(logits) if len(logits) > 1 else logits[0], loss
+
+
+def backward(config: Config, state: TrainState, part: Batch, share: float) -> tuple[Tensor, Tensor]:
+    """`share`: weight of this part's mean loss in the batch's."""
+    with state.precision.autocast():
+        logits = state.forward(part.images)
+    loss = training_loss(config, logits.float(), part.targets)
+    if share != 1.0:
+        loss = loss * share
+    state.scaler.scale(loss).backward()
+    return logits.detach(), loss.detach()
+
+
+def unsynchronised(state: TrainState) -> contextlib.AbstractContextManager:
+    """Gradients stay on their rank inside; forward pass and backward pass both belong inside (torch's docs)."""
+    return state.forward.no_sync() if hasattr(state.forward, "no_sync") else contextlib.nullcontext()
+
+
+def update_weights(config: Config, state: TrainState) -> None:
+    """With fp16, a step in which any gradient overflowed is left out as a whole, on all ranks alike: their gradients
+    are already the same."""
+    scaler = state.scaler
+    if scaler.is_enabled():
+        state.skipped += overflowed(scaler, state.optimizers)  # and the gradients have their true size from here on
+    clip_gradients(config, state)
+    for optimizer in state.optimizers:
+        scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    scaler.update()
+
+
+def clip_gradients(config: Config, state: TrainState) -> None:
+    """The gradients of all optimisers as one vector, of all ranks together: scaled down to a norm of --clip-grad where
+    it is longer."""
+    if config.clip_grad:
+        groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
+        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], config.clip_grad)
+
+
+def overflowed(scaler: torch.amp.GradScaler, optimizers: list[torch.optim.Optimizer]) -> Tensor:
+    """() int64, 1 when a gradient is not finite. torch tells this to nobody (pytorch#67590), so its own flags are
+    read; they are made equal, so that of two optimisers none steps alone."""
+    for optimizer in optimizers:
+        scaler.unscale_(optimizer)
+    flags = [flag for o in optimizers for flag in scaler._found_inf_per_device(o).values()]
+    found = torch.stack(flags).amax()
+    for flag in flags:
+        flag.copy_(found)
+    return (found > 0).long()
+
+
+def record(state: TrainState, loss: Tensor) -> None:
+    """Sums that stay on the device until somebody reads them."""
+    state.loss_sum += loss
+    first_bad = torch.where(torch.isfinite(loss), state.bad_step, state.bad_step.clamp(max=state.step))
+    state.bad_step.copy_(first_bad)
+
+
+def training_loss(config: Config, logits: Tensor, targets: Tensor) -> Tensor:
+    """() float32. `logits` (B, classes) float32; `targets` (B,) int64, or (B, classes) float32 that sum to 1.
+
+    `ce` is the mean over images. `bce` is the mean over images and classes, as timm's BinaryCrossEntropy has it and
+    "ResNet strikes back" (arXiv:2110.00476) used it: its gradients are smaller by about the number of classes.
+    """
+    if config.loss == "ce":
+        return F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+    return F.binary_cross_entropy_with_logits(logits, bce_targets(config, logits, targets))
+
+
+def bce_targets(config: Config, logits: Tensor, targets: Tensor) -> Tensor:
+    """(B, classes) in the dtype of `logits`: smoothed, then cut at --bce-threshold to 0 and 1 (timm's order)."""
+    if targets.dim() == 1:
+        targets = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)  # one_hot would ask a CPU for its largest
+    smoothing = config.label_smoothing
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / logits.shape[1]
+    return (targets > config.bce_threshold).to(logits.dtype) if config.bce_threshold else targets

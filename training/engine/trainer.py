@@ -1,0 +1,223 @@
+"""The run: fit -> train_epoch -> step, and what happens between epochs."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phases import Schedule
+from training.config.config import Config
+from training.data.loader import Batch, Loader
+from training.distributed.env import Env
+from training.distributed.parallel import graphs_fixed, set_whitening
+from training.distributed.process import StopSignal
+from training.engine.checkpoint import Saver
+from training.engine.evaluate import evaluate
+from training.engine.faults import Faults
+from training.engine.state import NEVER, OF_EACH_RANK, TrainState
+from training.engine.step import step
+from training.errors import Diverged, Outcome, Preempted
+from training.logs.environment import EnergyMeter
+from training.logs.logbook import Logbook
+from training.logs.meters import StepMeter, write_epoch
+from training.logs.metrics import Counts, Target
+
+WHITENING_IMAGES = 5000  # airbench94
+
+
+@dataclass
+class Job:
+    """A run and what it works with."""
+
+    config: Config
+    schedule: Schedule
+    env: Env
+    loader: Loader
+    state: TrainState
+    book: Logbook
+    folder: Path
+    saver: Saver
+    identity: dict  # what a checkpoint says about its run, see training.runs.resume
+    target: Target
+    stop: StopSignal
+    faults: Faults
+    energy: EnergyMeter
+    classes: int
+    history: list[tuple[int, float]] = field(
+        default_factory=list
+    )  # (epoch, percent) of the validations, for the forecast
+    saved_at: float = field(default_factory=time.monotonic)
+    saved_images: int = -1  # images_seen at the last save
+
+    @property
+    def steps(self) -> int:
+        """Training steps of an epoch in the current phase."""
+        return self.config.steps_of(self.loader.steps)
+
+    @property
+    def global_batch(self) -> int:
+        return self.loader.phase.bs * self.env.world_size
+
+
+def fit(job: Job) -> Outcome:
+    """Train from where the state stands to the target or the end of the schedule. Raises: Diverged, Preempted,
+    ConfigError (disk)."""
+    state, schedule = job.state, job.schedule
+    state.clock.start()
+    for epoch in range(state.epoch, schedule.total_epochs):
+        if job.config.stop_at_target and state.hit_epoch >= 0:  # also when resumed after the hit
+            break
+        with state.clock.during("switch"):
+            enter_phase(job, epoch)
+        with state.clock.during("train"), graphs_fixed(job.config):
+            train_epoch(job, epoch)
+        with state.clock.during("eval"):
+            counts = validate(job, epoch) if is_evaluated(job.config, schedule, epoch) else None
+        write_epoch(job, epoch, counts)
+        finish_epoch(state, epoch, hit=counts is not None and job.target.reached_by(counts))
+        with state.clock.during("checkpoint"):
+            save(job)
+    return job.target.outcome(state.hit_epoch)
+
+
+def finish_epoch(state: TrainState, epoch: int, hit: bool) -> None:
+    state.epoch, state.step = epoch + 1, 0
+    state.loss_sum.zero_()
+    state.skipped.zero_()
+    if hit and state.hit_epoch < 0:
+        state.hit_epoch = epoch
+
+
+def enter_phase(job: Job, epoch: int) -> None:
+    """Give the loader the epoch's phase; at the very first, let the network look at the data it starts from."""
+    phase = job.schedule.data_at(epoch)
+    if phase != job.book.phase:
+        job.loader.set_phase(phase)
+    dropped = job.loader.train_images - job.steps * job.global_batch
+    job.book.data_phase(phase, epoch, job.state.images_seen, dropped)
+    if hasattr(job.state.model, "train_whitening"):
+        enter_whitening(job, epoch)
+
+
+def enter_whitening(job: Job, epoch: int) -> None:
+    """cifarnet's first layer: initialised from the data before the first step, and frozen after --whitening-epochs."""
+    state, trained = job.state, epoch < job.config.whitening_epochs
+    if state.images_seen == 0:
+        state.model.initialise_from(job.loader.first_images(WHITENING_IMAGES))
+        job.env.group.spread(list(state.model.parameters()))
+        if state.average is not None:
+            state.average.module.load_state_dict(state.model.state_dict())
+    set_whitening(job.config, state, job.env, trained)
+
+
+def train_epoch(job: Job, epoch: int) -> None:
+    """The steps of an epoch from state.step on."""
+    state, group = job.state, job.env.group
+    state.model.train()
+    batches = job.loader.train(epoch, state.step)
+    meter = StepMeter(job, epoch)
+    for number in range(state.step, job.steps):
+        save_if_due(job)
+        loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0
+        if group.soon("stop", job.stop.requested):
+            preempt(job)
+        with state.clock.during("data"):
+            batch = next(batches)
+        position = epoch + (number + 1) / job.loader.steps
+        lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
+        strength = job.loader.phase.aug
+        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength)
+        state.step, state.images_seen = number + 1, state.images_seen + job.global_batch
+        if meter.is_due(number):
+            check_finite(job)
+            meter.report(number, lr, momentum, logits, batch.targets, loss)
+    save_if_due(job)
+    check_finite(job)
+
+
+def check_finite(job: Job) -> None:
+    """Reads the device. Raises: Diverged on all ranks, naming the first bad step."""
+    first_bad = int(job.env.group.least(job.state.bad_step.clone()))
+    if first_bad < NEVER:
+        raise Diverged(
+            f"the training loss was not finite at epoch {job.state.epoch + 1}, step {first_bad + 1}. "
+            "Lower the learning rate or warm up longer"
+        )
+    if job.state.scaler.is_enabled() and job.state.scaler.get_scale() < 1:
+        raise Diverged(
+            f"fp16 overflows even with a loss scale below 1, at epoch {job.state.epoch + 1}, step {job.state.step}. "
+            "Lower the learning rate or use --precision bf16"
+        )
+
+
+def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
+    """The validation grid, fixed before the run."""
+    last = epoch == schedule.total_epochs - 1
+    return last or (epoch >= config.eval_from and (epoch - config.eval_from) % config.eval_every == 0)
+
+
+def validate(job: Job, epoch: int) -> Counts:
+    counts = evaluate(
+        job.state.evaluated_model(),
+        poll(job),
+        job.loader.validation_images,
+        job.state.precision,
+        job.config.tta,
+        job.env.group,
+    )
+    job.history.append((epoch, counts.percent(job.config.metric)))
+    if len(job.history) == 2:  # once, and not of the very first
+        warn_of_guessing(job, epoch, counts)
+    return counts
+
+
+def warn_of_guessing(job: Job, epoch: int, counts: Counts) -> None:
+    """Wrong labels and a dead schedule look like this (a validation of few images may, too, in an early epoch)."""
+    if counts.correct1 * job.classes <= counts.images:
+        job.book.say(
+            f"warning: {counts.percent('top1'):.2f} % top-1 in epoch {epoch + 1} is what guessing among {job.classes} "
+            "classes gives. Are the labels right (data_prep check), and the learning rates?"
+        )
+
+
+def poll(job: Job) -> Iterator[Batch]:
+    """This rank's validation batches, left at once when a stop is wished: the epoch's steps are then saved and only its
+    validation is repeated. Ranks that have none left wait here for the others."""
+    batches = job.loader.validation()
+    for number in itertools.count():
+        if job.config.inject_fault:
+            job.faults.before_validation(job.state.epoch, number)
+        batch = next(batches, None)
+        stop, more = job.env.group.any(job.stop.requested, batch is not None)
+        if stop:
+            preempt(job)
+        if not more:
+            return
+        if batch is not None:
+            yield batch
+
+
+def preempt(job: Job) -> None:
+    with job.state.clock.during("checkpoint"):
+        save(job)
+    name = job.stop.name or "a signal to another rank"
+    raise Preempted(f"{name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}")
+
+
+def save(job: Job) -> None:
+    """Raises: Diverged before a state that is lost replaces the last good one."""
+    check_finite(job)
+    state, group = job.state.state_dict(), job.env.group
+    state |= {name: group.gather(state[name]) for name in OF_EACH_RANK}
+    group.from_main(lambda: job.saver.save({"identity": job.identity, "state": state}))
+    job.saved_at, job.saved_images = time.monotonic(), job.state.images_seen
+
+
+def save_if_due(job: Job) -> None:
+    """Rank 0's clock decides."""
+    minutes = job.config.checkpoint_minutes
+    late = bool(minutes) and time.monotonic() - job.saved_at > 60 * minutes
+    if job.env.group.soon("save", late and job.env.rank == 0 and job.state.images_seen > job.saved_images):
+        with job.state.clock.during("checkpoint"):
+            save(job)

@@ -1,0 +1,126 @@
+"""`python -m training export RUN --format ...`: the weights of a run as a file that others load, and a model card."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+
+from data_prep.files import write_atomically
+from dawn.runlog.writer import utc_now
+from training.config.parser import Parser
+from training.errors import ConfigError
+from training.export.evaluate import measured
+from training.export.formats import SUFFIXES, check_packages, onnx_bytes, safetensors_bytes, torch_bytes
+from training.export.model_card import MARK, Handover, card
+from training.export.networks import receiver
+from training.export.trained import Trained, load_trained
+
+TRIAL_IMAGES = 4
+
+
+def export_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m training export", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument("--format", required=True, choices=tuple(SUFFIXES), help="who shall load the weights")
+    parser.add_argument("--out", default="", metavar="FILE", help="default: in RUN, named after the model")
+    parser.add_argument(
+        "--weights", default="", choices=("model", "ema"), help="default: the average where the run evaluates it"
+    )
+    parser.add_argument("--evaluate", default="", metavar="DATA", help="measure the accuracy again, in every way")
+    return parser
+
+
+def export(arguments: list[str]) -> int:
+    """Write the file and its card. Raises: ConfigError, DataError, RunError before anything is written."""
+    options = export_parser().parse_args(arguments)
+    check_packages(options.format)
+    trained = load_trained(Path(options.run), options.weights, warn)
+    path = place(options, trained)
+    card_path = path.with_name(f"{path.name}.md")
+    check_place(path, card_path)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(TRIAL_IMAGES, 3, trained.phase.val_sz, trained.phase.val_sz, generator=generator)
+    network, difference = receiver(options.format, trained.config, trained.network, trained.classes, images)
+    rows = measured(trained, network.module, options.evaluate, warn) if options.evaluate else []
+    data, more = contents(options.format, trained, network.module, images)
+    digest = hashlib.sha256(data).hexdigest()
+    handover = Handover(path.name, options.format, network, digest, len(data), difference, more, utc_now())
+    write(path, data)
+    write(card_path, card(trained, handover, rows).encode())
+    print(f"{path}: {trained.weights} weights after {trained.counters['epoch']} epochs, for {network.make}")
+    print(f"checked: {handover.checks()}")
+    print(f"{card_path}: model card")
+    return 0
+
+
+def place(options: argparse.Namespace, trained: Trained) -> Path:
+    suffix = SUFFIXES[options.format]
+    if not options.out:
+        kind = "" if suffix == f".{options.format}" else f".{options.format}"
+        return trained.folder / f"{trained.config.model.replace('/', '-')}{kind}{suffix}"
+    path = Path(options.out)
+    if path.suffix not in (suffix, ".pth" if suffix == ".pt" else suffix):
+        raise ConfigError(f"--out {path}: a file of --format {options.format} ends in {suffix}. Name it so")
+    return path
+
+
+def check_place(path: Path, card_path: Path) -> None:
+    """Raises: ConfigError where nothing can be written, or a file would be lost that is no model card."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no folder {path.parent}. Make it first")
+    if path.is_dir() or card_path.is_dir():
+        raise ConfigError(f"--out {path}: a folder is in the way. Choose another name")
+    if path.exists() and not card_path.exists():
+        raise ConfigError(f"--out {path}: has no model card, so it is no export, and would be lost. Choose another")
+    if card_path.exists() and not card_path.read_text(errors="replace").startswith(MARK):
+        raise ConfigError(f"{card_path}: is no model card and would be lost. Choose another --out")
+
+
+def contents(format: str, trained: Trained, network: torch.nn.Module, images: torch.Tensor) -> tuple[bytes, str]:
+    """The file, and how it was checked."""
+    if format == "onnx":
+        return onnx_bytes(network, images, metadata(trained))
+    if format == "safetensors":
+        return safetensors_bytes(network, metadata(trained)), "the file read back: the same bits"
+    return torch_bytes(network), "the file read back: the same bits"
+
+
+def metadata(trained: Trained) -> dict[str, str]:
+    """For the header of the file: texts only."""
+    start, row = trained.run.start, trained.row
+    facts = {
+        "model": trained.config.model,
+        "blurpool": trained.config.blurpool,
+        "classes": trained.classes,
+        "recipe": start.recipe,
+        "weights": trained.weights,
+        "epoch": trained.counters["epoch"],
+        "top1_percent": f"{row.validation.percent('top1'):.3f}" if row else "not measured",
+        "top5_percent": f"{row.validation.percent('top5'):.3f}" if row else "not measured",
+        "image_size": trained.phase.val_sz,
+        "mean_0_to_255": numbers(trained.mean),
+        "std_0_to_255": numbers(trained.std),
+        "dataset": start.dataset.get("name", "unknown"),
+        "dataset_sha256": start.dataset.get("sha256", "unknown"),
+        "commit": (start.commit or "unknown") + (" with changes" if start.dirty else ""),
+        "run_id": start.run_id,
+        "config_hash": start.config_hash,
+    }
+    return {name: str(value) for name, value in facts.items()}
+
+
+def numbers(values: tuple[float, ...] | None) -> str:
+    return " ".join(f"{value:.4f}" for value in values) if values else "unknown"
+
+
+def write(path: Path, data: bytes) -> None:
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write there ({error.strerror}). Choose another --out") from error
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,128 @@
+"""What a person watches: a table with one line per epoch and, on a terminal, a progress bar under it."""
+
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from phases import Schedule
+
+HEADER = " epoch  size  batch        lr    loss   top-1   top-5   images/s  data wait   T_total    T_dawn"
+
+
+class OwnConsole(Console):
+    """When whoever read the output is gone (`| head`), the run goes on without showing anything."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class EpochTable:
+    """Prints the table; `forecast` texts come from training.logs.console."""
+
+    def __init__(self) -> None:
+        self.console = OwnConsole(highlight=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.shown_at = 0.0
+        self.header_shown = False
+
+    def __enter__(self) -> "EpochTable":
+        self.bar.start()
+        self.task = self.bar.add_task("start", total=1.0, status="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def step(
+        self, epoch: int, epochs: int, done: float, images_per_second: float, data_share: float, forecast: str
+    ) -> None:
+        """`done`: share of the epoch; at most four times a second."""
+        if time.monotonic() - self.shown_at > 0.25:
+            self.shown_at = time.monotonic()
+            status = f"{images_per_second:,.0f} images/s  data wait {data_share:.0%}  {forecast}"
+            self.bar.update(self.task, description=f"epoch {epoch + 1}/{epochs}", completed=done, status=status)
+
+    def epoch(self, row: dict) -> None:
+        """`row`: the fields of an epoch line of run.jsonl."""
+        if not self.header_shown:
+            self.header_shown = True
+            self.say(HEADER)
+        self.say(epoch_line(row))
+
+
+def epoch_line(row: dict) -> str:
+    counts, clock = row["validation"], row["clock"]
+    top1, top5 = (
+        f"{100 * counts[k] / counts['images']:7.3f}" if counts else "      -" for k in ("correct1", "correct5")
+    )
+    share = row["seconds"]["data"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
+    return (
+        f"{row['epoch'] + 1:6d} {row['size']:5d} {row['global_batch_size']:6d} {row['lr'][1]:9.4g} "
+        f"{row['train_loss']:7.3f} {top1} {top5} "
+        f"{images_per_second(row):10,.0f} {share:10.1%} {duration(clock['total']):>9} {duration(clock['dawn']):>9}"
+    )
+
+
+def images_per_second(row: dict) -> float:
+    """Training throughput of an epoch line: images over data wait and steps."""
+    return row["images"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
+
+
+def duration(seconds: float) -> str:
+    """95.2 -> '1:35.2'."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{tenths / 10:04.1f}"
+    return f"{hours}:{minutes:02}:{left}" if hours else f"{minutes}:{left}"
+
+
+def seconds_to_end(schedule: Schedule, epoch: int, done: float, seconds_per_pixel: float) -> float:
+    """Rest of the schedule when an epoch costs its pixels: `seconds_per_pixel` is measured over epochs of size**2 each;
+    `done` is the share of `epoch` that is behind."""
+    pixels = [schedule.data_at(e).sz ** 2 for e in range(epoch, schedule.total_epochs)]
+    return (sum(pixels) - done * pixels[0]) * seconds_per_pixel
+
+
+def epochs_to_target(history: list[tuple[int, float]], target: float) -> float | None:
+    """Epochs from the last validation to `target` on the line through the last two (epoch, percent); None while it
+    cannot be estimated."""
+    if len(history) < 2:
+        return None
+    (before, low), (last, high) = history[-2:]
+    slope = (high - low) / (last - before)
+    return (target - high) / slope if slope > 0 and high < target else None
+
+
+def forecast(
+    schedule: Schedule,
+    epoch: int,
+    done: float,
+    seconds_per_pixel: float,
+    history: list[tuple[int, float]],
+    target: float | None,
+) -> str:
+    """'ETA 1:20.0, target 0:55.1'."""
+    text = f"ETA {duration(seconds_to_end(schedule, epoch, done, seconds_per_pixel))}"
+    ahead = epochs_to_target(history, target) if target else None
+    if ahead is None:
+        return text
+    missing = history[-1][0] + 1 + ahead - (epoch + done)  # epochs from here
+    if missing > schedule.total_epochs - epoch - done:
+        return text + ", target not before the end at this rate"
+    return text + f", target {duration(max(0.0, missing) * schedule.data_at(epoch).sz ** 2 * seconds_per_pixel)}"

@@ -1,0 +1,126 @@
+"""What a result must say about the machine and the software it was made with."""
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from training.distributed.env import Env, usable_cores
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "dawn-harness")
+LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
+
+
+def hardware(env: Env) -> dict:
+    """Device, its name and count, CPU cores this process may use, memory, threads."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "device": env.device.type,
+        "name": device_name(env),
+        "count": env.world_size,
+        "cores": usable_cores(),
+        "memory_gib": round(memory, 1),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def device_name(env: Env) -> str:
+    return torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else cpu_name()
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str | None]:
+    found = {"python": platform.python_version(), "cuda": torch.version.cuda if torch.cuda.is_available() else None}
+    if torch.cuda.is_available():
+        found["cudnn"] = str(torch.backends.cudnn.version())
+    return found | {name: package_version(name) for name in (*PACKAGES, *LOADER_PACKAGES)}
+
+
+def package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def source_commit() -> tuple[str | None, bool]:
+    """Commit of the code and whether it was changed since; (None, False) for code that no git checkout holds."""
+    if not git("ls-files", "--error-unmatch", Path(__file__).name):
+        return None, False
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return commit or None, bool(changes)
+
+
+def git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=5
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def peak_memory_bytes(env: Env) -> int:
+    """Peak of the GPU's allocator, or of this process's resident memory."""
+    if env.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(env.device)
+    return peak_resident_bytes()
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now; where the system does not tell, its largest so far."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident memory of this process; getrusage counts in KiB on Linux, in bytes on macOS."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class EnergyMeter:
+    """Of all ranks together. Not yet run on a GPU where this was developed."""
+
+    def __init__(self, env: Env) -> None:
+        self.env = env
+        self.at_lap = counter_joules(env)
+
+    def lap(self) -> float | None:
+        """Joules since the lap before; None where a rank cannot tell. All ranks call it."""
+        if self.env.device.type != "cuda":
+            return None
+        now, before = counter_joules(self.env), self.at_lap
+        self.at_lap = now
+        used = self.env.group.gather(None if now is None or before is None else now - before)
+        return None if None in used else sum(used)
+
+
+def counter_joules(env: Env) -> float | None:
+    """Since the driver was loaded; to a millijoule, renewed about every 20 ms."""
+    if env.device.type != "cuda":
+        return None
+    import pynvml
+
+    with contextlib.suppress(pynvml.NVMLError, RuntimeError):
+        pynvml.nvmlInit()  # counts its calls, so it may be made again
+        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(env.device).uuid}")
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
+    return None

@@ -1,0 +1,113 @@
+"""What is shown and logged of the steps inside an epoch. It reads the device, so only every `print_freq` steps."""
+
+import torch
+from torch import Tensor
+
+from training.logs.console import forecast
+from training.logs.environment import peak_memory_bytes
+from training.logs.metrics import Counts, correct_counts
+
+
+class StepMeter:
+    """Of one epoch (or its rest, after a resume) of a trainer.Job."""
+
+    def __init__(self, job, epoch: int) -> None:
+        self.job, self.epoch, self.steps = job, epoch, job.steps
+        self.batch = job.global_batch
+        self.first = self.last = job.state.step
+        self.at_first = self.at_last = self.times()
+
+    def times(self) -> tuple[float, float]:
+        """Seconds of data wait and of compute on the clock."""
+        seconds = self.job.state.clock.seconds()
+        return seconds["data"], seconds["train"]
+
+    def is_due(self, number: int) -> bool:
+        return number in (0, self.steps - 1) or (number + 1) % self.job.config.print_freq == 0
+
+    def report(
+        self, number: int, lr: float, momentum: float | None, logits: Tensor, targets: Tensor, loss: Tensor
+    ) -> None:
+        """After step `number` (0-based): text log, TensorBoard, progress bar."""
+        momentum = self.job.config.momentum if momentum is None else momentum
+        if number in (0, self.steps - 1):
+            self.job.book.learning_rate(self.job.state.images_seen, lr, momentum)
+        data, train = (now - then for now, then in zip(self.times(), self.at_last, strict=True))
+        done = max(number + 1 - self.last, 1)
+        self.last, self.at_last = number + 1, self.times()
+        mean_loss, top1, top5 = self.of_all_ranks(logits, targets, loss)
+        self.job.book.step(
+            self.job.state.images_seen,
+            self.epoch,
+            number + 1,
+            self.steps,
+            self.job.state.clock.readings(),
+            {
+                "times/step": 1000 * (data + train) / done,
+                "times/data": 1000 * data / done,
+                "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
+                "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
+                "losses/xent": mean_loss,
+                "losses/train_1": 100 * top1,
+                "losses/train_5": 100 * top5,
+                "sizes/batch_total": self.batch,
+            },
+        )
+        self.show(number)
+
+    def of_all_ranks(self, logits: Tensor, targets: Tensor, loss: Tensor) -> list[float]:
+        """Mean loss and shares of top-1 and top-5 hits in the global batch: one reading of the device. Of mixed images
+        a hit is the image's own class, never the other's."""
+        hits = correct_counts(logits, targets, min(5, logits.shape[1])) / len(targets)
+        sums = self.job.env.group.sum(torch.cat([loss[None].double(), hits.double()]))
+        return (sums / self.job.env.world_size).tolist()
+
+    def show(self, number: int) -> None:
+        """Rates over the epoch so far."""
+        job, share = self.job, (number + 1) / self.steps
+        data, train = (now - then for now, then in zip(self.times(), self.at_first, strict=True))
+        steps = number + 1 - self.first
+        seconds_per_pixel = (data + train) * self.steps / steps / job.loader.phase.sz**2
+        goal = float(job.target.percent) if job.target.percent is not None else None
+        text = forecast(job.schedule, self.epoch, share, seconds_per_pixel, job.history, goal)
+        job.book.progress(
+            self.epoch,
+            job.schedule.total_epochs,
+            share,
+            steps * self.batch / (data + train),
+            data / (data + train),
+            text,
+        )
+
+
+def write_epoch(job, epoch: int, counts: Counts | None) -> None:
+    """The line of a trainer.Job, and everything made from it. All ranks call it: sums are of all of them."""
+    state, phase, steps = job.state, job.loader.phase, job.steps
+    ends = [epoch + 1 / job.loader.steps, epoch + steps / job.loader.steps]
+    validation = counts and {
+        **counts._asdict(),
+        "size": phase.val_sz,
+        "tta": job.config.tta,
+        "weights": "ema" if state.average is not None else "model",
+    }
+    row = {
+        "epoch": epoch,
+        "size": phase.sz,
+        "batch_size": phase.bs,
+        "global_batch_size": job.global_batch,
+        "steps": steps,
+        "images": steps * job.global_batch,
+        "images_seen": state.images_seen,
+        "lr": [job.schedule.lr_at(e) for e in ends],
+        "momentum": [
+            job.schedule.momentum_at(e) if job.schedule.momentum_at(e) is not None else job.config.momentum
+            for e in ends
+        ],
+        "train_loss": float(job.env.group.sum(state.loss_sum.clone())) / steps / job.env.world_size,
+        "skipped_steps": int(state.skipped),
+        "validation": validation,
+        **state.clock.lap(),
+        "peak_memory_bytes": peak_memory_bytes(job.env),
+        "energy_joules": job.energy.lap(),
+    }
+    job.book.epoch(row, counts)

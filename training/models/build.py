@@ -1,0 +1,132 @@
+"""Names to networks: cifarnet, every torchvision classification model, and timm's for all other names."""
+
+import difflib
+
+import torch
+from torch import nn
+
+from training.config.config import Config
+from training.errors import ConfigError
+from training.models.blurpool import blur_strided_convolutions
+from training.models.cifarnet import CifarNet
+
+AUXILIARY = ("googlenet", "inception_v3")  # would return a tuple of logits while they train
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+@torch.no_grad()
+def check_model(config: Config, classes: int, sizes: set[int]) -> None:
+    """Raises: ConfigError for an unknown name or a size (pixels) that the network cannot take.
+
+    Only shapes are computed: a real image of 1,000 pixels and more would take seconds.
+    """
+    model = build_model(config, classes).eval().to("meta")
+    for size in sorted(sizes):
+        try:
+            model(torch.zeros(1, 3, size, size, device="meta"))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ConfigError(
+                f"--model {config.model}: cannot take images of {size} px ({reason}). "
+                "Use another sz or val_sz in the phases, or another model"
+            ) from None
+
+
+def build_model(config: Config, classes: int) -> nn.Module:
+    """A freshly initialised network in fp32 on the CPU; equal seeds give equal weights. Raises: ConfigError for an
+    unknown name, or an option that the network does not have."""
+    library, name = library_of(config.model)
+    if config.drop_path and library != "timm":
+        raise no_drop_path(name, library)
+    torch.manual_seed(config.seed)
+    if library == "ours":
+        model = CifarNet(classes, config.width)
+    else:
+        model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes)
+    if config.init_bn0 and not zero_init_last_norms(model, library):
+        raise ConfigError(
+            f"--init-bn0: {config.model} has no residual blocks that end in a norm; use --no-init-bn0 or another "
+            "model, such as resnet50"
+        )
+    if config.blurpool:
+        blur_strided_convolutions(config, model)
+    return model
+
+
+def library_of(name: str) -> tuple[str, str]:
+    """("ours", "torchvision" or "timm", the name there). A name that both know is torchvision's; timm/NAME is timm's.
+
+    Raises: ConfigError for a name that none knows.
+    """
+    if name == "cifarnet":
+        return "ours", name
+    from torchvision import models  # slow to import
+
+    known = models.list_models(module=models)
+    if name in known:
+        return "torchvision", name
+    from timm import list_models
+
+    of_timm = list_models()
+    if name.removeprefix("timm/") in of_timm:
+        return "timm", name.removeprefix("timm/")
+    prefix = "timm/" if name.startswith("timm/") else ""
+    near = difflib.get_close_matches(name, ["cifarnet", *known, *(prefix + other for other in of_timm)], 3)
+    hint = f"Did you mean {', '.join(near)}?" if near else "Known: cifarnet, torchvision's and timm's, e.g. resnet50"
+    raise ConfigError(f"--model {name}: unknown model. {hint}")
+
+
+def torchvision_model(name: str, classes: int) -> nn.Module:
+    from torchvision import models
+
+    return models.get_model(name, weights=None, num_classes=classes, **plain_options(name))
+
+
+def plain_options(name: str) -> dict[str, bool]:
+    """What torchvision needs to be told for a network that returns logits alone."""
+    return {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
+
+
+def timm_model(config: Config, name: str, classes: int) -> nn.Module:
+    """As timm initialises it; but timm zeroes the last norm of residual blocks by itself, which here is --init-bn0's to
+    do. Raises: ConfigError for --drop-path where there is none."""
+    from timm import create_model
+
+    options = {"drop_path_rate": config.drop_path} if config.drop_path else {}
+    try:
+        model = create_model(name, pretrained=False, num_classes=classes, **options)
+    except TypeError:
+        if not options:
+            raise
+        raise no_drop_path(name, "timm") from None
+    for norm in (m for m in model.modules() if isinstance(m, NORMS) and not config.init_bn0):
+        if norm.weight is not None and not norm.weight.any():
+            nn.init.ones_(norm.weight)
+    return model
+
+
+def no_drop_path(name: str, library: str) -> ConfigError:
+    advice = f"timm/{name}" if library == "torchvision" and name.startswith("resn") else "a model such as timm/resnet50"
+    whose = "" if library == "ours" else f" of {library}"
+    return ConfigError(f"--drop-path: {name}{whose} has none; use {advice}")
+
+
+def zero_init_last_norms(model: nn.Module, library: str) -> int:
+    """--init-bn0: each residual block begins as the identity (Goyal et al., arXiv:1706.02677, 5.1). Returns how many.
+
+    The classifier of a torchvision ResNet draws from N(0, 0.01) as the 2018 code did; timm's is left as timm's recipes
+    have it.
+    """
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    found = 0
+    for module in model.modules():
+        if isinstance(module, BasicBlock | Bottleneck):
+            nn.init.zeros_((module.bn3 if isinstance(module, Bottleneck) else module.bn2).weight)
+            found += 1
+        elif hasattr(module, "zero_init_last"):  # timm's blocks
+            module.zero_init_last()
+            found += 1
+    if library == "torchvision" and isinstance(getattr(model, "fc", None), nn.Linear):
+        nn.init.normal_(model.fc.weight, std=0.01)
+    return found

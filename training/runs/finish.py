@@ -1,0 +1,68 @@
+"""How a run ends: its last line in the log, its exit code, and what the other ranks are told."""
+
+import contextlib
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from dawn import RunError, read_run
+from dawn.report import write_reports
+from dawn.reports.summary import print_summary
+from training.engine.trainer import Job, fit
+from training.errors import Diverged, Outcome, Preempted, error_code
+from training.runs.folder import LOG
+
+
+def guarded_fit(job: Job) -> Outcome:
+    """`fit`, with every way to end written as the log's stop line. A crash is logged and raised again; that of another
+    rank as PeerFailed."""
+    try:
+        outcome, detail = fit(job), ""
+    except Diverged as error:
+        outcome, detail = Outcome.DIVERGED, str(error)
+    except Preempted as error:
+        outcome, detail = Outcome.PREEMPTED, str(error)
+    except BaseException as error:
+        raise told(job, error) from error
+    finally:
+        job.loader.close()
+    stop_line(job, outcome, detail)
+    if detail:
+        job.book.say(f"{outcome.value}: {detail}")
+    return outcome
+
+
+def told(job: Job, error: BaseException) -> BaseException:
+    """The error to raise, after the log and the other ranks have been told of it. When a rank is gone the others fail
+    in their next exchange: then the reason that it left is the one that counts."""
+    job.book.crash(traceback.format_exc())
+    cause = job.env.group.cause(error)
+    text = f"{type(cause).__name__}: {cause}".splitlines()[0]
+    with contextlib.suppress(OSError):  # a full disk: the first error is the one to tell
+        stop_line(job, Outcome.CRASHED, text, error_code(cause))
+    return cause
+
+
+def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = None) -> None:
+    job.book.stop(
+        outcome=outcome.value,
+        exit_code=outcome.exit_code if exit_code is None else exit_code,
+        epoch=job.state.epoch,
+        step=job.state.step,
+        detail=detail,
+        **job.state.clock.snapshot(),
+    )
+
+
+def report_run(folder: Path, say: Callable[[str], None]) -> None:
+    """Write TSV, entry and picture, print the summary and where they are. A run without a validation has nothing to
+    report."""
+    try:
+        files = write_reports(folder, with_page=False)
+    except RunError as error:
+        say(f"no report: {error}")
+        return
+    print_summary(read_run(folder))
+    for name, path in {**files, "log": folder / LOG}.items():
+        say(f"{name:>8}: {path}")
+    say(f"    page: python -m dawn report {folder}")

@@ -1,0 +1,222 @@
+"""One run from its configuration to its reports: everything is checked and built here, then trainer.fit does the
+work."""
+
+import contextlib
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_prep import Manifest
+from data_prep.memory import keep_freed_memory
+from dawn import Clock, process_start_ns
+from phases import Schedule
+from training.config.config import Config
+from training.config.saved import save_config
+from training.config.schedule import resolved_schedule
+from training.data.dataset import checked_dataset, loader_name, oversized
+from training.data.loader import open_loader
+from training.distributed.env import Env, open_env
+from training.distributed.launcher import ranks
+from training.distributed.process import StopSignal
+from training.engine.checkpoint import Saver
+from training.engine.evaluate import evaluate
+from training.engine.faults import Faults
+from training.engine.precision import Precision, choose_precision
+from training.engine.state import TrainState, new_state, part_of_rank
+from training.engine.trainer import Job
+from training.engine.warmup import prepare_device
+from training.errors import ConfigError
+from training.logs.environment import EnergyMeter
+from training.logs.logbook import Logbook, SilentLogbook
+from training.logs.metrics import parse_target
+from training.models.build import build_model, check_model
+from training.runs.finish import guarded_fit, report_run
+from training.runs.folder import disk_errors, open_folder
+from training.runs.resume import (
+    check_identity,
+    gone_on,
+    identity_of,
+    load_checkpoint,
+    logged_run_id,
+    next_attempt,
+    resume_line,
+    resumed_from,
+)
+from training.runs.start_event import start_fields
+
+
+def run(config: Config, schedule: Schedule) -> int:
+    """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done; PeerFailed
+    for those of another rank."""
+    if config.evaluate:
+        return validate_only(config, schedule)
+    with opened_job(config, schedule) as job:
+        outcome = guarded_fit(job)
+        if job.env.rank == 0:
+            report_run(job.folder, job.book.say)
+        job.env.group.from_main(lambda: None)  # torchrun ends rank 0 with the first rank that fails to reach a target
+    return outcome.exit_code
+
+
+@contextlib.contextmanager
+def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
+    """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
+    with open_env(config) as env:
+        config, schedule = started_again(config, schedule, env)
+        dataset = env.group.together(lambda: checked_input(config, schedule, env))
+        if env.rank == 0:
+            warn_of_large_images(config, schedule)
+        clock = Clock(sync=env.sync, origin_ns=process_start_ns())
+        with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
+            state, resumed = build_state(config, schedule, dataset, env, clock, folder)
+            with clock.during("warm"):
+                prepare_device(config, schedule, state, env, len(dataset.classes))
+            keep_freed_memory()  # from here on: the pre-flight of batches that do not fit gives theirs back
+            with open_logbook(config, folder, env, state) as book:
+                yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
+
+
+def checked_input(config: Config, schedule: Schedule, env: Env) -> Manifest:
+    """The dataset, after every check that needs no run folder."""
+    dataset = checked_dataset(config, schedule, env.world_size)
+    check_model(config, len(dataset.classes), {size for p in schedule.data for size in (p.sz, p.val_sz)})
+    if config.start_epoch >= schedule.total_epochs:
+        raise ConfigError(
+            f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
+        )
+    for phase in schedule.data:
+        if phase.bs % config.accumulate:
+            raise ConfigError(
+                f"--accumulate {config.accumulate}: the phase at epoch {phase.epoch} has batches of {phase.bs}, "
+                "which do not divide by it"
+            )
+    return dataset
+
+
+def started_again(config: Config, schedule: Schedule, env: Env) -> tuple[Config, Schedule]:
+    """Rank 0 looks for the run to go on with; each machine's launcher counts its own restarts, so the most counts."""
+    restarts = max(env.group.gather(ranks().restarts))
+    config = env.group.from_main(lambda: gone_on(config, restarts))
+    return config, resolved_schedule(config, env.world_size, lambda text: None) if restarts else schedule
+
+
+def build_state(
+    config: Config, schedule: Schedule, dataset: Manifest, env: Env, clock: Clock, folder: Path | None = None
+) -> tuple[TrainState, bool]:
+    """A new state, or the one of the checkpoint that --resume names, and whether it is that. `folder`: the run's."""
+    saved = env.group.from_main(lambda: checked_checkpoint(config, env, folder)) if config.resume else None
+    model = build_model(config, len(dataset.classes))
+    precision = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
+    state = new_state(config, model, env, Precision(precision, env.device.type), clock, len(dataset.classes))
+    if saved:
+        state.load_state_dict(part_of_rank(saved["state"], env.rank, env.world_size))
+        clock.load_state_dict(saved["state"]["clock"])
+    else:
+        state.epoch = config.start_epoch
+        if env.rank:
+            torch.manual_seed(config.seed + env.rank)  # of dropout: each rank has other images
+    return state, bool(saved)
+
+
+def checked_checkpoint(config: Config, env: Env, folder: Path | None) -> dict[str, Any] | None:
+    """What --resume names, None when there is none yet. Raises: ConfigError when it belongs to another experiment."""
+    saved = load_checkpoint(config, warn)
+    if saved:
+        check_identity(saved["identity"], config, env, warn)
+        if folder and logged_run_id(folder) not in (None, saved["identity"]["run_id"]):
+            raise ConfigError(
+                f"--resume {config.resume}: a checkpoint of another run than --logdir {config.logdir}. Give one"
+            )
+    return saved
+
+
+def chosen_precision(config: Config, schedule: Schedule, env: Env, model: nn.Module) -> str:
+    return env.group.from_main(lambda: choose_precision(config, env, model, schedule.data_at(0).sz).name)
+
+
+def open_logbook(config: Config, folder: Path, env: Env, state: TrainState) -> Logbook | SilentLogbook:
+    attempt = env.group.from_main(lambda: next_attempt(folder))
+    if env.rank:
+        return SilentLogbook(folder, attempt, env.rank)
+    if not config.resume:
+        save_config(folder, config)
+    return Logbook(folder, attempt, config.data, env, config.tensorboard, state.images_seen)
+
+
+def start_job(
+    config: Config,
+    schedule: Schedule,
+    dataset: Manifest,
+    env: Env,
+    state: TrainState,
+    resumed: bool,
+    book: Logbook | SilentLogbook,
+    stop: StopSignal,
+    folder: Path,
+) -> Job:
+    """Write the start line and tie everything together."""
+    run_id = env.group.from_main(lambda: logged_run_id(folder) or uuid.uuid4().hex)
+    identity = identity_of(config, env, run_id, state.precision.name)
+    if env.rank == 0:
+        write_start(config, schedule, dataset, env, state, identity, resumed, book, folder)
+    faults = Faults(config.inject_fault, book.fault, env.rank, book.attempt)
+    return Job(
+        config,
+        schedule,
+        env,
+        open_loader(config, schedule, dataset, env, state.precision.dtype),
+        state,
+        book,
+        folder,
+        Saver(folder, faults.before_write),
+        identity,
+        parse_target(config),
+        stop,
+        faults,
+        EnergyMeter(env),
+        len(dataset.classes),
+        saved_images=state.images_seen,
+    )
+
+
+def write_start(config, schedule, dataset, env, state, identity, resumed: bool, book: Logbook, folder: Path) -> None:
+    """The start line; for a later attempt also where it goes on and what was lost."""
+    place = resumed_from(folder, state) if book.attempt else None
+    name, place_resumed = loader_name(config, schedule), place if resumed else None
+    book.start(start_fields(config, schedule, dataset, name, env, state, identity, place_resumed))
+    if place:
+        book.say(resume_line(book.attempt, place))
+
+
+def validate_only(config: Config, schedule: Schedule) -> int:
+    """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
+    with open_env(config) as env:
+        dataset = env.group.together(lambda: checked_input(config, schedule, env))
+        state, resumed = build_state(config, schedule, dataset, env, Clock())
+        weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
+        loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
+        with contextlib.closing(loader):
+            loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
+            model, images = state.evaluated_model(), loader.validation_images
+            counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group)
+    if env.rank == 0:
+        print(
+            f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
+            f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
+            f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
+        )
+    return 0
+
+
+def warn_of_large_images(config: Config, schedule: Schedule) -> None:
+    for text in filter(None, (oversized(config, schedule, phase) for phase in schedule.data)):
+        warn(text)
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
