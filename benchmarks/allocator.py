@@ -1,4 +1,4 @@
-"""What data_prep.memory.keep_freed_memory gains on this machine: images/s with it against without, in turn.
+"""What data_prep.workers.keep_freed_memory gains on this machine: images/s with it against without, in turn.
 
 Each measurement is a process of its own, because the setting cannot be taken back.
 
@@ -34,7 +34,7 @@ def images_per_second(options: argparse.Namespace) -> float:
     import torch
     import torch.nn.functional as F
 
-    from data_prep.memory import keep_freed_memory
+    from data_prep.workers import keep_freed_memory
     from training.models.cifarnet import CifarNet
 
     if options.child == "keep" and not keep_freed_memory():

@@ -17,7 +17,7 @@ import torch
 from one_line import one_line_errors
 from pairs import interleaved, ratio_line
 
-from data_prep.memory import keep_freed_memory
+from data_prep.workers import keep_freed_memory
 from dawn import Clock
 from training.config.config import Config
 from training.data.transforms import erase, random_boxes

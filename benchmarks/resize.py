@@ -30,10 +30,10 @@ from one_line import one_line_errors
 from PIL import Image
 
 from data_prep import DataError
-from data_prep.memory import keep_freed_memory
 from data_prep.trees.adopt import adopt
 from data_prep.trees.resize import resize_tree
 from data_prep.trees.shrink import Rule, shrink, target
+from data_prep.workers import keep_freed_memory
 
 QUALITY, PROCESSES = 90, 2
 

@@ -72,7 +72,7 @@ def _scenes_options(parser: argparse.ArgumentParser, images: int) -> None:
 
 
 def _coco_toy(arguments: argparse.Namespace) -> int:
-    from data_prep.sources.coco_toy import prepare_coco_toy
+    from data_prep.sources.coco_scenes import prepare_coco_toy
 
     return _scenes_done("coco-toy", arguments.root, prepare_coco_toy(arguments.root, arguments.images))
 

@@ -22,7 +22,14 @@ DEPENDENCIES |= {
 }  # google.protobuf comes with tensorboard
 DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
-MAX_FUNCTION, MAX_FILE = 60, 250  # lines
+MAX_FUNCTION, MAX_FILE, MAX_ROOM = 60, 500, 15  # lines, lines, Python files
+FLOORS = {  # an import between the rooms of a package goes only to the right; rooms that stand together do not meet
+    "training": "train_imagenet_nv __main__ detection export runs engine logs data distributed models config errors",
+    "dawn": "__main__ commands report prepare_dawn_tsv,prepare_dawn_bs,prepare_dawn_is,prepare_dawn_lr page "
+    "importers,reports,leaderboard,stats dawnbench files runlog,tables",
+    "data_prep": "__main__ commands sources trees formats files,workers errors,progress,interrupt",
+    "phases": "__main__ chart,table schedule source,ramps language values,catalog phase",
+}
 
 
 def tree(path: Path) -> ast.Module:
@@ -80,6 +87,69 @@ def test_phases_is_standard_library_with_matplotlib_inside_functions(path):
     assert "matplotlib" not in imports(outside)
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Our modules that a file imports, at its top or inside functions."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in OURS:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (members & MODULES.keys()) or {node.module}
+    return found
+
+
+@each_file()
+def test_imports_between_rooms_go_down(path):
+    package, here = path.relative_to(ROOT).parts[0], module_of(path)
+    floors = [floor.split(",") for floor in FLOORS[package].split()]
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    for other in modules_imported(path):
+        rooms = [name.split(".")[1] for name in (here, other) if name.startswith(f"{package}.")]
+        if here != package and len(rooms) == 2 and rooms[0] != rooms[1]:
+            assert floor[rooms[0]] < floor[rooms[1]], f"{here} imports {other}"
+
+
+@each_file()
+def test_a_recipe_knows_only_the_configuration(path):
+    if path.parent == ROOT / "training" / "config" / "recipes" and path.stem not in ("__init__", "registry"):
+        assert modules_imported(path) <= {"training.config.config"}
+
+
+@each_file()
+def test_another_room_is_entered_by_its_public_modules(path):
+    here = module_of(path)
+    for other in modules_imported(path):
+        room = other.rpartition(".")[0]
+        if room in OURS or room == here or here.startswith(f"{room}.") or room not in MODULES:
+            continue
+        names = next(
+            n.value for n in tree(MODULES[room]).body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__"
+        )
+        assert other.rpartition(".")[2] in ast.literal_eval(names), (
+            f"{here} imports {other}, which {room} does not name"
+        )
+
+
+def test_no_circle_of_imports():
+    waiting = {name: modules_imported(path) & MODULES.keys() - {name} for name, path in MODULES.items()}
+    while free := [name for name, others in waiting.items() if not others & waiting.keys()]:
+        for name in free:
+            del waiting[name]
+    assert not waiting
+
+
+def test_rooms_are_small():
+    rooms = {path.parent for path in FILES}
+    counts = {str(room.relative_to(ROOT)): len(list(room.glob("*.py"))) for room in rooms}
+    assert not {room: count for room, count in counts.items() if count > MAX_ROOM}
+
+
 @each_file()
 def test_files_and_functions_are_small(path):
     assert len(path.read_text().splitlines()) <= MAX_FILE
@@ -89,8 +159,9 @@ def test_files_and_functions_are_small(path):
 
 
 @each_file()
-def test_no_module_is_named_like_another_library(path):
-    if path.stem not in ("__init__", "__main__"):
+def test_no_module_beside_a_script_is_named_like_another_library(path):
+    """A script that is run by path has its own folder first on sys.path."""
+    if len(path.relative_to(ROOT).parts) == 2 and path.stem not in ("__init__", "__main__"):
         assert path.stem not in set(sys.stdlib_module_names) | {name.lower() for name in DEPENDENCIES} | OURS
 
 

@@ -13,8 +13,7 @@ from data_prep.__main__ import main
 from data_prep.formats.image_index import ImageIndex, open_index
 from data_prep.formats.manifest import save_manifest
 from data_prep.trees.adopt import adopt, publish_index
-from data_prep.trees.check import check_dataset
-from data_prep.trees.tree_check import KNOWN, known_oddity
+from data_prep.trees.check import KNOWN, check_dataset, known_oddity
 
 
 @pytest.fixture
@@ -253,7 +252,7 @@ def test_d6_oddities_that_were_met_are_printed(root, capsys):
 def test_processes_find_the_same(root, capsys, monkeypatch):
     (root / "train" / "ant" / "0.JPEG").write_bytes(b"\xff" * (root / "train" / "ant" / "0.JPEG").stat().st_size)
     one = check(root, capsys, "--workers", "1")
-    monkeypatch.setattr("data_prep.trees.tree_check.CHUNK", 2)
+    monkeypatch.setattr("data_prep.trees.check.CHUNK", 2)
     assert check(root, capsys, "--workers", "2") == one
 
 

@@ -12,8 +12,7 @@ from PIL import Image
 from data_prep import DataError
 from data_prep.__main__ import main
 from data_prep.formats.coco import read_coco
-from data_prep.sources.coco_scenes import WORK
-from data_prep.sources.coco_toy import SIDES, draw_scene, prepare_coco_toy
+from data_prep.sources.coco_scenes import SIDES, WORK, draw_scene, prepare_coco_toy
 from data_prep.sources.toy_images import CLASSES
 
 

@@ -10,7 +10,7 @@ from dawn_script import CORRECT, scripted_run
 
 from dawn import read_run
 from dawn.__main__ import main
-from dawn.dawnbench.submission import Details, file_stem, safe
+from dawn.dawnbench.entry import Details, file_stem, safe
 
 AUTHOR = ["--author", "A. Author", "--author-email", "a@example.org"]
 IMAGENET = {"task": "ImageNet", "metric": "top5", "target": 93.0, "model": "resnet50"}

@@ -7,8 +7,7 @@ from torch import nn
 
 from training.config.config import Config
 from training.errors import ConfigError
-from training.models.blurpool import BlurredConv2d
-from training.models.build import build_model
+from training.models.build import BlurredConv2d, build_model
 
 
 def blurred(x: torch.Tensor) -> torch.Tensor:

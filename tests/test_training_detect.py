@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_prep import DataError
 from data_prep.formats.coco import read_coco
-from data_prep.sources.coco_toy import prepare_coco_toy
+from data_prep.sources.coco_scenes import prepare_coco_toy
 from dawn import RunLog
 from tests.run_toy import refuse
 from training.__main__ import main

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from training.config.config import Config
 from training.data.loader import Batch
-from training.data.mixup import build_mixers, mixed
+from training.data.transforms import build_mixers, mixed
 from training.engine.step import step
 
 BOTH = {"mixup": 0.2, "cutmix": 1.0}

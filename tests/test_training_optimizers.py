@@ -19,11 +19,10 @@ from training.engine.optimizers import (
     parameter_groups,
     set_hyperparameters,
 )
-from training.engine.state import TrainState
+from training.engine.state import AveragedWeights, TrainState
 from training.engine.step import step
 from training.models.build import build_model
 from training.models.cifarnet import CifarNet
-from training.models.ema import AveragedWeights
 
 CONFIG = Config(width=0.125, weight_decay=0.01, no_bn_wd=True, bias_lr=0.5, head_lr=2.0)
 MODELS = ("cifarnet", "resnet18", "mobilenet_v3_small", "squeezenet1_0", "timm/test_resnet")

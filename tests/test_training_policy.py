@@ -8,8 +8,20 @@ from timm.data import auto_augment
 from torchvision.transforms import v2
 
 from data_prep.sources.toy_images import CLASSES, draw_jpeg
-from training.data.auto_augment import BINS, IMAGENET, SIGNED, TIMM, TORCHVISION, Policy, draw, numbers, strengths
-from training.data.auto_augment_ops import GREY, NAMES, apply_torchvision
+from training.data.auto_augment import (
+    BINS,
+    GREY,
+    IMAGENET,
+    NAMES,
+    SIGNED,
+    TIMM,
+    TORCHVISION,
+    Policy,
+    apply_torchvision,
+    draw,
+    numbers,
+    strengths,
+)
 
 SIZE = (96, 80)
 SPACES = {

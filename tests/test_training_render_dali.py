@@ -13,8 +13,7 @@ from data_prep import DataError
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.pictures import read_rgb
 from data_prep.sources.toy_images import CLASSES, draw_jpeg
-from training.data.auto_augment import Policy, draw
-from training.data.auto_augment_ops import apply_torchvision
+from training.data.auto_augment import Policy, apply_torchvision, draw
 from training.data.renderers.base import Request
 from training.data.renderers.dali import DaliFiles, DaliRenderer
 

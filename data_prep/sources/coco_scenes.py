@@ -1,4 +1,5 @@
-"""Scenes, pictures with boxes that do not overlap, and how they become a small dataset in COCO's format."""
+"""Scenes, pictures with boxes that do not overlap, as a small dataset in COCO's format; and coco-toy, scenes of the
+toy dataset's shapes, for tests and to try `python -m training detect` without any dataset. Deterministic."""
 
 import json
 import os
@@ -13,7 +14,7 @@ from PIL import Image
 from data_prep.errors import DataError
 from data_prep.files import LOCK, disk_errors, flush_to_disk, one_writer, sync_folder
 from data_prep.progress import tracked
-from data_prep.sources.toy_images import SEED, ground
+from data_prep.sources.toy_images import CLASSES, SEED, contrast_of, ground, noisy, shape_mask
 
 SPLITS = ("train", "val")
 TOY, COLLAGE = 2, 3  # streams of random numbers: those of data_prep/sources/toy_images.py are 0 and 1
@@ -21,6 +22,8 @@ MAX_OBJECTS = 3  # in a picture
 TRIES = 8  # places that are tried for the objects of a picture
 MIN_IMAGES, MAX_IMAGES = 8, 100_000
 WORK = ".partial-scenes"  # in ROOT, what is not finished
+SIDES = (96, 160)  # pixels, smallest and largest
+FULLY = 0.5  # share of a pixel that a shape covers where its box is counted
 
 
 class Scene(NamedTuple):
@@ -142,3 +145,32 @@ def _write(work: Path, split: str, count: int, categories: tuple[str, ...], desc
 
 def _overlap(one: list[int], other: list[int]) -> bool:
     return all(one[a] < other[a] + other[a + 2] and other[a] < one[a] + one[a + 2] for a in (0, 1))
+
+
+def prepare_coco_toy(root: str | Path, images: int = 240) -> dict[str, int]:
+    """Make the set at `root`, see scene_counts and write_scenes; the numbers of pictures by split."""
+    counts = scene_counts(images)
+    write_scenes(Path(root), counts, CLASSES, "coco-toy", draw_scene)
+    return counts
+
+
+def draw_scene(split: str, number: int) -> Scene:
+    """Up to MAX_OBJECTS shapes on a noisy ground. A place that is taken is passed over."""
+    generator, x, y, pixels = blank(TOY, split, number, SIDES)
+    labels, boxes = [], []
+    wanted = int(generator.integers(1, MAX_OBJECTS + 1))
+    for _ in range(TRIES):
+        label, radius = int(generator.integers(len(CLASSES))), float(generator.integers(14, 29))
+        centre = radius * 1.5 + generator.random(2) * (np.array(x.shape[::-1]) - 3 * radius)
+        mask, contrast = shape_mask(label, x, y, centre, radius, generator), contrast_of(label, generator)
+        box = _box(mask)
+        if has_room(box, boxes, wanted):
+            pixels = pixels + mask[..., None] * contrast
+            labels.append(label)
+            boxes.append(box)
+    return Scene(noisy(pixels, generator), labels, boxes)
+
+
+def _box(mask: np.ndarray) -> list[int]:
+    rows, columns = np.flatnonzero(mask.max(1) > FULLY), np.flatnonzero(mask.max(0) > FULLY)
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]

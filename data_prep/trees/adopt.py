@@ -1,19 +1,21 @@
-"""Index a tree of image files where it lies: headers are read, nothing under train/ or validation/ is changed."""
+"""Index a tree of image files where it lies: headers are read, nothing under train/ or validation/ is changed. Files
+that cannot be used are listed in bad_files.tsv."""
 
 import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.files import disk_errors, one_writer
+from data_prep.files import disk_errors, one_writer, write_atomically
+from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex, describe_index, index_digest, open_index, save_index
 from data_prep.formats.manifest import MANIFEST, Manifest, load_manifest, save_manifest, tool_versions
 from data_prep.formats.pictures import picture_facts, read_rgb
 from data_prep.progress import tracked
-from data_prep.trees.problems import BAD_FILES, Problem, refuse, write_problems
 from data_prep.trees.scan import Tree, split_folder, walk_trees
 from data_prep.workers import in_processes
 
@@ -36,6 +38,7 @@ ADOPTED, LINKS = "image files of the user", ", links followed"  # Manifest.sourc
 NEW, MISSING = "new", "missing"  # reasons of a Problem
 CHUNK = 512  # headers read by a process at a time
 DECODED = 100  # files outside the index are decoded, when they are fewer, to tell new ones from others
+BAD_FILES = "bad_files.tsv"
 
 
 def adopt(
@@ -106,6 +109,14 @@ def publish_index(
     )
     save_manifest(root, manifest)
     return manifest
+
+
+class Problem(NamedTuple):
+    path: bytes  # relative to ROOT
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
 
 
 def _index_tree(root: Path, tree: Tree, workers: int) -> tuple[ImageIndex, list[Problem]]:
@@ -207,3 +218,19 @@ def _decodes(path: str) -> bool:
         return bool(read_rgb(path))
     except DataError:
         return False
+
+
+def write_problems(root: Path, problems: list[Problem]) -> None:
+    """Write ROOT/bad_files.tsv (path, tab, reason); none is left when there is nothing to tell."""
+    if not problems:
+        (root / BAD_FILES).unlink(missing_ok=True)
+        return
+    lines = [f"{printable(path)}\t{printable(reason)}\n" for path, reason in problems]
+    write_atomically(root / BAD_FILES, "".join(["path\treason\n", *lines]).encode())
+
+
+def refuse(root: Path, problems: list[Problem]) -> DataError:
+    return DataError(
+        f"{root}: {len(problems):,} bad files, all listed in {root / BAD_FILES}; the first is "
+        f"{problems[0]}. Replace them, or leave them out with --skip-bad."
+    )

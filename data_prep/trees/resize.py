@@ -21,7 +21,7 @@ from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest
 from data_prep.progress import tracked
 from data_prep.trees import journal
-from data_prep.trees.problems import BAD_FILES, Problem, write_problems
+from data_prep.trees.adopt import BAD_FILES, Problem, write_problems
 from data_prep.trees.shards import begin, complete, standing
 from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root

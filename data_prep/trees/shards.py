@@ -20,8 +20,7 @@ from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex, check_images, index_digest, open_index
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
 from data_prep.trees import journal
-from data_prep.trees.adopt import publish_index
-from data_prep.trees.problems import BAD_FILES
+from data_prep.trees.adopt import BAD_FILES, publish_index
 from data_prep.trees.shrink import KINDS, Rule
 from data_prep.trees.source_tree import Source, source_root
 

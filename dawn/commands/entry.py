@@ -36,7 +36,7 @@ def entry_command(args: argparse.Namespace) -> None:
 
 
 def _write_submission(args: argparse.Namespace, details: tuple) -> list[Path]:
-    from dawn.dawnbench.submission import Details, write_submission
+    from dawn.dawnbench.entry import Details, write_submission
     from dawn.runlog.run import read_run
 
     more = Details(*details, clock=args.clock or "dawn", hardware_tag=args.hardware_tag, log_url=args.log_url)

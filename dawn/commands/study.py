@@ -1,4 +1,4 @@
-"""The command `study`: statistics over many seeds of one recipe."""
+"""The commands `study` and `compare`: statistics over many seeds of one recipe, and of two."""
 
 import argparse
 import math

@@ -1,4 +1,5 @@
-"""The few pieces of HTML that the page is made of. Everything that comes from data goes through text() here."""
+"""The few pieces of HTML and the words that the page is made of. Everything that comes from data goes through text()
+here."""
 
 import html
 import json

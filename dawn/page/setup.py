@@ -1,4 +1,4 @@
-"""The end of the page: what was checked, and what the runs ran with."""
+"""The end of the page: what was checked, as the rules see it, and what the runs ran with."""
 
 from dataclasses import dataclass
 

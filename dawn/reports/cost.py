@@ -1,4 +1,5 @@
-"""What a run cost until its target: hours on each clock, dollars, and energy where the log holds it."""
+"""What a run cost until its target: hours on each clock, dollars by a price table or a price of one's own, and
+energy where the log holds it."""
 
 import json
 import math

@@ -1,4 +1,5 @@
-"""One run, read from its log: the attempts merged into the epochs that count. Every report starts from a Run."""
+"""One run, read from its log: the attempts merged into the epochs that count, the phases that were executed, and the
+rules that a log must keep. Every report starts from a Run."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,5 @@
-"""The run log on disk: one JSON object a line, only ever appended. What the lines mean is read in run.py."""
+"""The run log on disk: one JSON object a line, only ever appended, each line sealed with a hash over the one before.
+What the lines mean is read in run.py."""
 
 import errno
 import hashlib

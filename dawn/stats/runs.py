@@ -1,4 +1,5 @@
-"""One run as a trial of its recipe: did it reach the target, when, and how good was it at the end?"""
+"""The runs of one recipe, and each of them as a trial: did it reach the target, when, and how good was it at the
+end?"""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""..."""
+"""config.json of a run folder: saved, read, and compared with the flags of another start."""
 
 import json
 from dataclasses import asdict, fields

@@ -1,4 +1,4 @@
-"""From the flags to the schedule that runs, and its dry run. No torch, but for the dry run's estimate."""
+"""From the flags to the schedule that runs, and what is worth a warning about it. No torch."""
 
 from collections.abc import Callable, Iterator
 

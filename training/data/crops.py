@@ -1,5 +1,10 @@
-"""Where pictures are cut: random windows for training, centred ones for validation. Numbers only, for N pictures at
-once."""
+"""Where pictures are cut: random windows for training, centred ones and rectangles for validation. Numbers only, for N
+pictures at once.
+
+Rectangular validation: pictures of like aspect ratio share a batch, and little of them is cut off. `bucketed`: the
+shape of a picture depends on the picture alone, so counts do not depend on the batch size, the order or the number of
+processes. `2018`: the rule of the imagenet18 code, where the batch decides (its defect, kept for comparison).
+"""
 
 import math
 from collections.abc import Iterable

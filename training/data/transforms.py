@@ -1,16 +1,22 @@
-"""Augmentation of a batch of stored uint8 images on the device, and their way to the network's input."""
+"""Augmentation of a batch on the device: crops, flips, cutout and erasing of stored uint8 images, their way to the
+network's input, and mixup and cutmix of what arrives there."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config.config import Config
+from training.data.loader import Batch
+
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
 SCALE = (0.02, 0.33)  # of the area
 RATIO = (0.3, 3.3)  # height / width, log-uniform
 TRIES = 10
+Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def crop_and_flip(images: Tensor, index: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
@@ -92,3 +98,29 @@ def erase(images: Tensor, boxes: np.ndarray | None) -> Tensor:
     down, across = torch.arange(height, device=images.device) - top, torch.arange(width, device=images.device) - left
     inside = ((down >= 0) & (down < tall))[:, None, :, None] & ((across >= 0) & (across < wide))[:, None, None, :]
     return images.index_copy_(0, where, images.index_select(0, where).masked_fill_(inside, 0))
+
+
+def build_mixers(config: Config, classes: int) -> list[Mixer]:
+    """Those that are on: (images, (B,) int64) -> (images, (B, classes) float32); each image with the one before it."""
+    from torchvision.transforms import v2  # slow to import
+
+    kinds = (v2.MixUp, config.mixup), (v2.CutMix, config.cutmix)
+    return [kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha]
+
+
+def mixed(config: Config, mixers: list[Mixer], batch: Batch, epoch: int, strength: float = 1.0) -> Batch:
+    """`batch` with mixed images and soft targets; as it is when nothing is on, from --mix-off-epoch on, and for all but
+    a share `strength` (0 to 1) of --mix-prob. Dtype and memory format stay."""
+    if not mixers or (config.mix_off_epoch and epoch >= config.mix_off_epoch):
+        return batch
+    if torch.rand(()) >= config.mix_prob * strength:
+        return batch
+    mixer = mixers[int(torch.randint(len(mixers), ()))]
+    images, targets = mixer(batch.images, batch.targets)
+    return Batch(images.contiguous(memory_format=memory_format(batch.images)), targets)
+
+
+def memory_format(images: Tensor) -> torch.memory_format:
+    """`roll` on a GPU returns NCHW whatever it is given."""
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

@@ -16,8 +16,7 @@ from training.errors import ConfigError
 from training.export.formats import need
 from training.export.networks import library_network
 from training.export.trained import load_trained
-from training.models.blurpool import blur_strided_convolutions
-from training.models.build import library_of
+from training.models.build import blur_strided_convolutions, library_of
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")  # of every ResNet, of torchvision and of timm
 NAMED = re.compile(r"([A-Za-z0-9_]+)_Weights\.[A-Za-z0-9_]+")

@@ -1,4 +1,4 @@
-"""Where a run computes and in which number format."""
+"""Where a run computes: this process's device, threads and peers."""
 
 import contextlib
 import os

@@ -1,5 +1,5 @@
-"""SIGTERM and Ctrl-C as a wish that the training loop reads between two steps; and what becomes of a process whose
-parent dies."""
+"""This process: SIGTERM and Ctrl-C as a wish that the training loop reads between two steps, what becomes of it when
+its parent dies, and how it ends."""
 
 import atexit
 import contextlib

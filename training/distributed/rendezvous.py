@@ -1,4 +1,5 @@
-"""How the processes of one start recognise each other in a store that still holds the words of an earlier start."""
+"""How the processes of one start find each other: the network interface, and a name that tells this start from an
+earlier one whose words are still in the store."""
 
 import fcntl
 import ipaddress

@@ -1,4 +1,4 @@
-"""..."""
+"""In which number format a run computes, and how `auto` finds out."""
 
 import contextlib
 import copy

@@ -1,25 +1,48 @@
-"""Everything that changes while a run trains, and how it is saved, restored and compared."""
+"""Everything that changes while a run trains, the average of its weights included, and how it is saved, restored and
+compared."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dawn import Clock
 from training.config.config import Config
-from training.data.mixup import Mixer, build_mixers
+from training.data.transforms import Mixer, build_mixers
 from training.distributed.env import Env
 from training.distributed.parallel import wrapped
 from training.engine.optimizers import build_optimizers
 from training.engine.precision import Precision
-from training.models.ema import AveragedWeights
 
 NEVER = 2**62  # no step
 SUMS = ("loss_sum", "bad_step", "skipped")
 OF_EACH_RANK = ("rng", "sums")  # parts of the state that are not the same on all ranks
+
+
+class AveragedWeights(AveragedModel):
+    """torch's, with its arithmetic and its state. Its own update copies a counter from the CPU to the device in every
+    call, for a function that does not read it, and a GPU would have to be waited for."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """The first update copies the weights."""
+        pairs = list(zip(tensors_of(self.module), tensors_of(model), strict=True))
+        if not self.n_averaged:  # on the CPU
+            for average, value in pairs:
+                average.copy_(value)
+        else:
+            for kind in {average.dtype for average, _ in pairs}:
+                averages, values = zip(*(pair for pair in pairs if pair[0].dtype == kind), strict=True)
+                self.multi_avg_fn(averages, values, None)
+        self.n_averaged += 1
 
 
 @dataclass
@@ -153,3 +176,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(item, f"{path}/{place}")
     else:
         yield path, value
+
+
+def tensors_of(model: nn.Module) -> Iterator[Tensor]:
+    return (tensor.detach() for tensor in itertools.chain(model.parameters(), model.buffers()))

@@ -1,4 +1,4 @@
-"""One update of the weights. Nothing here waits for the device."""
+"""One update of the weights, and the loss behind it. Nothing here waits for the device."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from training.config.config import Config
 from training.data.loader import Batch
-from training.data.mixup import mixed
+from training.data.transforms import mixed
 from training.engine.optimizers import normalise_filters, set_hyperparameters
 from training.engine.state import TrainState
 

@@ -1,5 +1,5 @@
-"""Warm-up before the clock: every (size, batch) of the schedule once on random data, with all state put back and
-checked by its hash."""
+"""Before the clock: every (size, batch) of the schedule once on random data, to compile and choose kernels (warm-up)
+and to find out whether it fits into memory (preflight). The state is put back and checked by its hash."""
 
 import contextlib
 import copy

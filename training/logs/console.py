@@ -1,4 +1,5 @@
-"""What a person watches: a table with one line per epoch and, on a terminal, a progress bar under it."""
+"""What a person watches: a table with one line per epoch and, on a terminal, a progress bar with the time to the end
+and to the target under it."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What a result must say about the machine and the software it was made with."""
+"""What a result must say about the machine and the software it was made with, and the energy it took."""
 
 import contextlib
 import os

@@ -1,4 +1,5 @@
-"""What is shown and logged of the steps inside an epoch. It reads the device, so only every `print_freq` steps."""
+"""What is shown and logged of the steps inside an epoch, and of the epoch at its end. The device is read only every
+`print_freq` steps."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The target of a run and the test whether it is met: on integers, without rounding."""
+"""Counts of correct predictions, the target of a run, and the test whether it is met: on integers, without rounding."""
 
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,3 +1,3 @@
-"""Networks: cifarnet, any model of torchvision or timm by name, BlurPool and the average of the weights."""
+"""Networks: cifarnet, and any model of torchvision or timm by name, with BlurPool or without."""
 
-__all__ = ["blurpool", "build", "ema"]
+__all__ = ["build"]

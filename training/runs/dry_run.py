@@ -1,4 +1,4 @@
-"""What a dry run tells about the model: its parameter groups, and how much arithmetic the schedule asks for."""
+"""What a dry run tells: settings, schedule, parameter groups, and how much arithmetic the schedule asks for."""
 
 from collections.abc import Iterable
 from dataclasses import asdict

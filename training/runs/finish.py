@@ -1,4 +1,4 @@
-"""How a run ends: its last line in the log, its exit code, and what the other ranks are told."""
+"""How a run ends: its last line in the log, its exit code, what the other ranks are told, and its reports."""
 
 import contextlib
 import traceback

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from data_prep import Manifest
-from data_prep.memory import keep_freed_memory
+from data_prep.workers import keep_freed_memory
 from dawn import Clock, process_start_ns
 from phases import Schedule
 from training.config.config import Config

@@ -1,6 +1,6 @@
 """Settings by name: functions that return a Config. Any flag on the command line goes on top.
 
-The functions are in files by family, recipes_*.py. Each docstring is one sentence and then facts by name (FACTS), of
+The functions are in files by family beside this one. Each docstring is one sentence and then facts by name (FACTS), of
 which docs/recipes.md is made.
 """
 

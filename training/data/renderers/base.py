@@ -1,4 +1,5 @@
-"""What a batch of pictures from an image tree shall be: decided by the sample plan before anything is read."""
+"""What every renderer shares: the request that the sample plan makes of a batch before anything is read, the
+contract of a renderer, and threads that fill a batch."""
 
 from abc import ABC, abstractmethod
 from collections import deque

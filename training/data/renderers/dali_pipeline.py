@@ -10,8 +10,7 @@ from nvidia.dali.auto_aug.core import select
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
-from training.data.auto_augment import Policy, numbers
-from training.data.auto_augment_ops import GREY, NAMES
+from training.data.auto_augment import GREY, NAMES, Policy, numbers
 from training.data.renderers.base import Request
 from training.data.transforms import MEAN, STD
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_prep.formats.packed_tree import PackedTree, open_packed_tree
-from training.data.auto_augment_ops import apply_torchvision
+from training.data.auto_augment import apply_torchvision
 from training.data.renderers.base import Request, ThreadedRenderer
 from training.data.renderers.picture import put_picture, window_of
 from training.distributed.env import worker_count

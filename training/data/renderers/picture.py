@@ -1,5 +1,10 @@
-"""One picture of a request, as the renderers in Python make it: where it lies, whether it is the indexed one, and its
-way from the stored window to the output."""
+"""One picture of a request, as the renderers in Python make it: read and decoded, whole or only its window, checked
+against the index, resized into its place.
+
+Almost all files are JPEG. simplejpeg decodes them whole; where much of a picture is not wanted, nvImageCodec (it comes
+with DALI) decodes the window alone, on the CPU. Both are libjpeg-turbo: the same pixels. What they refuse goes through
+data_prep.formats.pictures, which knows the odd modes and says what is wrong with a damaged file.
+"""
 
 import os
 import threading
@@ -14,7 +19,7 @@ from data_prep import DataError
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.pictures import read_rgb
-from training.data.auto_augment_ops import apply_torchvision
+from training.data.auto_augment import apply_torchvision
 from training.data.renderers.base import Request
 
 try:
