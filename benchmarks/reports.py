@@ -2,7 +2,7 @@
 
     python benchmarks/reports.py [--runs 20] [--epochs 100] [--entries 100]
 
-The runs are made by tests/long_run.py; the browser is chromium where it is installed. Prints a Markdown table.
+The runs are made by tests/helpers/long_run.py; the browser is chromium where it is installed. Prints a Markdown table.
 """
 
 import argparse

@@ -34,7 +34,7 @@ class Facts:
 
     `sha256` (packed.content_digest) was computed from the npm package. The official archive could not be fetched
     where this was written, but the six official files, rebuilt from the npm package, have exactly the SHA-1 that
-    MXNet's gluon.data.vision.CIFAR10 lists for them (OFFICIAL_SHA1 in tests/test_data_prep_cifar10.py).
+    MXNet's gluon.data.vision.CIFAR10 lists for them (OFFICIAL_SHA1 in tests/data_prep/sources/test_cifar10.py).
     """
 
     archive_url: str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

@@ -86,7 +86,7 @@ def test_twenty_steps_on_two_ranks(name, tree, tmp_path, two_ranks):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_twenty_steps_of_its_own_network_on_real_images(name, request, tmp_path, two_ranks):
-    """pytest -m slow tests/test_training_recipes_runs.py -k own_network --tree data/imagenette"""
+    """pytest -m slow tests/end_to_end/test_recipes_runs.py -k own_network --tree data/imagenette"""
     if not (tree := request.config.getoption("--tree")):
         pytest.skip("needs --tree: a folder of real images")
     given = arguments(name, tree, tmp_path / "run", "threads", first_batch(name), model="")
