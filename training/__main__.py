@@ -15,7 +15,6 @@ from training.config.schedule import resolved_schedule
 from training.distributed.launcher import ranks
 from training.distributed.process import leave, stop_with_launcher
 from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
-from training.runs.dry_run import dry_run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,6 +101,8 @@ def start(config: Config) -> int:
     here = ranks()
     schedule = resolved_schedule(config, here.world_size, warn)
     if config.dry_run:
+        from training.runs.dry_run import dry_run  # imports torch
+
         return show(dry_run(config, schedule, here.world_size))
     if here.world_size > 1:  # a rank that loses another says so in one line, not in torch's twenty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -117,7 +117,7 @@ def test_every_clock_and_the_order_of_names(tmp_path):
     places = [tmp_path / f"seed-{i}" for i in (2, 0, 1)]
     assert study_json(study(read_recipe(places))) == study_json(study(read_recipe([tmp_path])))
     dawn = study(read_recipe([tmp_path]), "dawn")
-    assert dawn.runlog.clock == "T_dawn" and dawn.trials[0].seconds == pytest.approx(0.0114791667 * 3600)
+    assert dawn.clock == "T_dawn" and dawn.trials[0].seconds == pytest.approx(0.0114791667 * 3600)
 
 
 @pytest.mark.parametrize(

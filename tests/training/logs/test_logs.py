@@ -77,7 +77,7 @@ def test_verbose_log_adds_steps_and_tests_to_the_events(run):
 def test_debug_log_has_time_and_place_of_every_record(run):
     text = (run[0] / "debug.log").read_text()
     records = re.findall(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (\w+\.py):\d+ ", text, re.MULTILINE)
-    assert {"text_logs.py", "logbook.py"} <= set(records) and len(records) >= 18
+    assert "logbook.py" in records and len(records) >= 18
 
 
 def test_a_change_of_the_batch_alone_is_one_line(toy, tmp_path):
