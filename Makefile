@@ -1,15 +1,17 @@
 # make demo   real data, trained to its target, report written      make test   the test suite
 # make lint   ruff                make test-slow   tests that take minutes or a network        make clean
+# make docs   the documentation as a site, in site/
 # make test-faults   runs of two processes that are killed, stopped, starved and resumed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 QUIET := $(shell test -t 1 || echo --quiet)
+MERMAID := docs/javascripts/mermaid.min.js
 DATA ?= data
 RUNS ?= runs
 
-.PHONY: demo test test-slow test-faults lint clean
+.PHONY: demo test test-slow test-faults lint docs clean
 .DEFAULT_GOAL := demo
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -32,6 +34,24 @@ test-faults: $(INSTALLED)
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+$(VENV)/docs: $(INSTALLED)
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+# One file, so that the diagrams of the site need no network. Without npm the browser asks a CDN.
+$(MERMAID):
+	@mkdir -p $(@D)
+	@cd $(@D) && npm pack --silent @mermaid-js/tiny@11.17.2 >/dev/null \
+	    && tar -xzOf mermaid-js-tiny-11.17.2.tgz package/dist/mermaid.tiny.js >$(@F).part && mv $(@F).part $(@F); \
+	    rm -f *.tgz *.part
+	@test -e $@ || echo "No Mermaid from npm: the diagrams of the site need a network."
+
+# --quiet would hide the warnings that --strict turns into errors
+docs: $(VENV)/docs $(MERMAID)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo site/index.html
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf site docs/javascripts $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,4 +1,5 @@
-"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, demo, probe, export and detect."""
+"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, export and
+detect."""
 
 import os
 import sys
@@ -18,7 +19,7 @@ from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code (README, "Exit codes"); 2 after one line about bad input."""
+    """The exit code (docs/exit-codes.md); 2 after one line about bad input."""
     arguments = sys.argv[1:] if argv is None else argv
     return exit_code_of(lambda: dispatch(arguments))
 
@@ -49,6 +50,8 @@ def dispatch(arguments: list[str]) -> int:
     """The first word may be a subcommand; everything else trains. torch is imported only to train."""
     if arguments[:1] == ["recipes"]:
         return recipes(arguments[1:])
+    if arguments[:1] == ["flags"]:
+        return flags(arguments[1:])
     if arguments[:1] == ["demo"]:
         from training.runs.demo import demo
 
@@ -78,6 +81,15 @@ def recipes(arguments: list[str]) -> int:
 
         return show(recipes_markdown())
     return show("\n".join(recipe_lines()))
+
+
+def flags(arguments: list[str]) -> int:
+    from training.config.flag_table import flags_markdown
+
+    parser = Parser(prog="python -m training flags", description="Every flag with its default, as docs/flags.md.")
+    parser.add_argument("--markdown", action="store_true", help="a table in Markdown, which is the only form")
+    parser.parse_args(arguments)
+    return show(flags_markdown())
 
 
 def probe(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""How a run can end, and the exit code of each way (README, "Exit codes")."""
+"""How a run can end, and the exit code of each way (docs/exit-codes.md)."""
 
 import errno
 from enum import Enum

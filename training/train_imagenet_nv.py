@@ -27,7 +27,7 @@ SHUTDOWN = ("skip_auto_shutdown", "auto_shutdown_success_delay_mins", "auto_shut
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code (README, "Exit codes")."""
+    """The exit code (docs/exit-codes.md)."""
     arguments = sys.argv[1:] if argv is None else argv
     return exit_code_of(lambda: start(config_from_2018(arguments, warn)))
 

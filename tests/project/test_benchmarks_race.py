@@ -93,11 +93,11 @@ def test_bad_input_comes_before_the_first_run(run, toy, tmp_path, name):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_commands_of_the_readme_are_accepted(monkeypatch):
+def test_the_commands_of_the_docs_are_accepted(monkeypatch):
     """The one of the ablation was refused for the hyphen in a name."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     script = runpy.run_path(str(BENCHMARKS / "race.py"))
-    text = (BENCHMARKS.parent / "README.md").read_text().replace("\\\n", " ")
+    text = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_text().replace("\\\n", " ")
     commands = [line for line in text.splitlines() if line.startswith("python benchmarks/race.py")]
     assert len(commands) >= 3
     for command in commands:

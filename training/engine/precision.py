@@ -43,16 +43,24 @@ class Precision:
 
 
 def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:
-    """The configured precision. On a GPU `auto` is bf16 where the hardware has it, else fp16; on a CPU it times steps
-    in bf16 and in fp32 on copies, and takes fp32 only when it is clearly faster (bf16 also runs, slower, on hardware
-    that lacks it): a busy machine must not turn the same command into another experiment."""
+    """The configured precision. On a GPU `auto` is bf16 where the hardware has it, else fp16. On a CPU that
+    lacks it `auto` is fp32; elsewhere it times steps in bf16 and in fp32 on copies, and takes fp32 only when it is
+    clearly faster: a busy machine must not turn the same command into another experiment."""
     if config.precision != "auto":
         return Precision(config.precision, env.device.type)
     if env.device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16", "cuda")
+    if not has_fast_bf16():
+        return Precision("fp32", "cpu")
     with torch.random.fork_rng(devices=[]):  # the run's random numbers do not depend on how it came to its precision
         seconds = step_seconds(model, config, size)
     return Precision("fp32" if seconds["fp32"] < CLEARLY * seconds["bf16"] else "bf16", "cpu")
+
+
+def has_fast_bf16() -> bool:
+    """Whether oneDNN has kernels for this CPU. It emulates bf16 with AVX2 alone, and a step takes eight to ten times as
+    long as in fp32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def step_seconds(model: nn.Module, config: Config, size: int, batch_size: int = 64) -> dict[str, float]:

@@ -21,9 +21,13 @@ RECIPES: dict[str, Callable[[], Config]] = {
 FACTS = ("Source", "Command", "Hardware", "Expected", "Differs")
 HEAD = """# Recipes
 
-Made by `python -m training recipes --markdown > docs/recipes.md`; a test compares it with the code. Batches are of all
-devices together, learning rates the highest of the schedule. "Expected" is what the source states, unless it says that
-it was measured here: nothing was trained on ImageNet here.
+```
+python -m training recipes --markdown > docs/recipes.md
+```
+
+makes this page from the recipes; a test compares it with the code. Batches are of all devices together,
+learning rates the highest of the schedule. "Expected" is what the source states, unless it says that it was measured
+here: nothing was trained on ImageNet here.
 """
 COLUMNS = ("recipe", "model", "epochs", "batch", "lr", "train px", "validation px", "optimizer", "hardware", "expected")
 

@@ -14,7 +14,7 @@ def cifar10_demo() -> Config:
     Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule.
     Command: python -m training DATA --recipe cifar10-demo
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 86.1 % top-1; 85 % after 30 s (measured here, README, "Speed")
+    Expected: 86.1 % top-1; 85 % after 30 s (measured here, docs/benchmarks.md)
     Differs: half the width, two epochs, images that grow, and no test-time augmentation.
     """
     return airbench_muon(500, recipe="cifar10-demo", width=0.5, shift=1, target="85", stop_at_target=True)
@@ -26,7 +26,7 @@ def cifar10_demo_fixed() -> Config:
     Source: as cifar10-demo.
     Command: python -m training DATA --recipe cifar10-demo-fixed
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 87.3 % top-1; 85 % after 41 s (measured here, README, "Speed")
+    Expected: 87.3 % top-1; 85 % after 41 s (measured here, docs/benchmarks.md)
     Differs: as cifar10-demo, but for the images.
     """
     return replace(cifar10_demo(), recipe="cifar10-demo-fixed", phases="cifar10-demo-fixed")
@@ -38,7 +38,7 @@ def cifar10_94() -> Config:
     Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule.
     Command: python -m training DATA --recipe cifar10-94
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 94.13 % top-1, mean of 3 seeds, after 8.2 minutes (measured here, README, "Speed")
+    Expected: 94.13 % top-1, mean of 3 seeds, after 8.2 minutes (measured here, docs/benchmarks.md)
     Differs: 14 epochs at 24, 28 and 32 px; of its six views at test time only the mirror image.
     """
     return airbench_muon(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=13)
@@ -79,10 +79,10 @@ def imagenette_5() -> Config:
     its copy at 160 px.
 
     Source: the five-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon. The
-        network is the best of four that were tried with one seed (README, "Speed").
+        network is the best of four that were tried with one seed (docs/benchmarks.md).
     Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-5
     Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 86.58 % top-1, mean of 3 seeds, after 4.9 minutes from a copy at 224x224 px (README, "Speed")
+    Expected: 86.58 % top-1, mean of 3 seeds, after 4.9 minutes from a copy at 224x224 px (docs/benchmarks.md)
     Differs: the leaderboard's entry (87.43 %) has an xresnet50 and Ranger.
     """
     return imagenette("imagenette-5", target="75")
