@@ -64,8 +64,6 @@ class Run:
     def hit(self, metric: str | None = None, target: float | None = None) -> Row | None:
         """The first row whose validation is at or above the target (default: the run's own), None if there is none."""
         metric, target = metric or self.start.metric, self.start.target if target is None else target
-        if target is None:
-            return None
         hits = (row for row in self.rows if row.validation and row.validation.reaches(metric, target))
         return next(hits, None)
 

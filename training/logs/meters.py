@@ -4,9 +4,10 @@
 import torch
 from torch import Tensor
 
+from dawn.runlog.records import Validation
 from training.logs.console import forecast
 from training.logs.environment import peak_memory_bytes
-from training.logs.metrics import Counts, correct_counts
+from training.logs.metrics import correct_counts
 
 
 class StepMeter:
@@ -81,15 +82,18 @@ class StepMeter:
         )
 
 
-def write_epoch(job, epoch: int, counts: Counts | None) -> None:
+def write_epoch(job, epoch: int, seen: Validation | None) -> None:
     """The line of a trainer.Job, and everything made from it. All ranks call it: sums are of all of them."""
     state, phase, steps = job.state, job.loader.phase, job.steps
     ends = [epoch + 1 / job.loader.steps, epoch + steps / job.loader.steps]
-    validation = counts and {
-        **counts._asdict(),
-        "size": phase.val_sz,
-        "tta": job.config.tta,
-        "weights": "ema" if state.average is not None else "model",
+    validation = seen and {
+        "correct1": seen.correct1,
+        "correct5": seen.correct5,
+        "images": seen.images,
+        "k5": seen.k5,
+        "size": seen.size,
+        "tta": seen.tta,
+        "weights": seen.weights,
     }
     row = {
         "epoch": epoch,
@@ -111,4 +115,4 @@ def write_epoch(job, epoch: int, counts: Counts | None) -> None:
         "peak_memory_bytes": peak_memory_bytes(job.env),
         "energy_joules": job.energy.lap(),
     }
-    job.book.epoch(row, counts)
+    job.book.epoch(row, seen)
