@@ -1,7 +1,6 @@
 """The run: fit -> train_epoch -> step, and what happens between epochs."""
 
 import itertools
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from training.engine.evaluate import evaluate
 from training.engine.faults import Faults
 from training.engine.state import NEVER, OF_EACH_RANK, TrainState
 from training.engine.step import step
-from training.errors import Diverged, Outcome, Preempted
+from training.errors import Diverged, Outcome
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook
 from training.logs.meters import StepMeter, write_epoch
@@ -49,7 +48,6 @@ class Job:
     history: list[tuple[int, float]] = field(
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
-    saved_at: float = field(default_factory=time.monotonic)
     saved_images: int = -1  # images_seen at the last save
 
     @property
@@ -209,7 +207,7 @@ def preempt(job: Job) -> None:
     with job.state.clock.during("checkpoint"):
         save(job)
     name = job.stop.name or "a signal to another rank"
-    raise Preempted(f"{name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}")
+    raise job.saver.preempted(name, f"{job.state.images_seen} images")
 
 
 def save(job: Job) -> None:
@@ -218,13 +216,12 @@ def save(job: Job) -> None:
     state, group = job.state.state_dict(), job.env.group
     state |= {name: group.gather(state[name]) for name in OF_EACH_RANK}
     group.from_main(lambda: job.saver.save({"identity": job.identity, "state": state}))
-    job.saved_at, job.saved_images = time.monotonic(), job.state.images_seen
+    job.saved_images = job.state.images_seen
 
 
 def save_if_due(job: Job) -> None:
     """Rank 0's clock decides."""
-    minutes = job.config.checkpoint_minutes
-    late = bool(minutes) and time.monotonic() - job.saved_at > 60 * minutes
-    if job.env.group.soon("save", late and job.env.rank == 0 and job.state.images_seen > job.saved_images):
+    late = job.env.rank == 0 and job.saver.is_due(job.config.checkpoint_minutes)
+    if job.env.group.soon("save", late and job.state.images_seen > job.saved_images):
         with job.state.clock.during("checkpoint"):
             save(job)
