@@ -15,10 +15,10 @@ from typing import Any
 if not __package__:  # run by path: import from the folder above this one, also in worker processes that are spawned
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.__main__ import exit_code_of, start, warn
+from training.__main__ import exit_code_of, start
 from training.config.config import Config
 from training.config.parser import Parser, build_parser, config_of
-from training.distributed.launcher import ranks
+from training.distributed.launcher import ranks, warn
 from training.distributed.process import leave
 from training.errors import ConfigError
 

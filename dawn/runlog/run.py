@@ -212,8 +212,9 @@ def _broken_sums(row: Row, before: Row | None) -> Iterator[str]:
             yield f"clock {clock!r} went on by {went:.6f} s, its 'seconds' are {passed:.6f}"
     if before and abs(_setup(row) - _setup(before)) > ROUNDING_SECONDS:
         yield "clock 'cold' went on by another time than 'total'"
-    if row.images != row.steps * row.global_batch_size:
-        yield f"'images' is {row.images}, {row.steps} steps of {row.global_batch_size} are others"
+    made = row.steps * row.global_batch_size
+    if row.images != made:
+        yield f"'images' is {row.images}, but {row.steps} steps of {row.global_batch_size} make {made}"
     if row.images_seen != (before.images_seen if before else 0) + row.images:
         yield f"'images_seen' is {row.images_seen}, not the sum of the epochs so far"
 

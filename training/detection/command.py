@@ -1,7 +1,6 @@
 """`python -m training detect DATA --weights RUN`: how good the weights of a run are as the backbone of a detector."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from training.detection.detector import build_detector, build_optimizer, what_is
 from training.detection.settings import DetectSettings, detect_settings
 from training.detection.trainer import LOG, RESULT, DetectJob, fit_detector, log_stop
 from training.distributed.env import Env
+from training.distributed.launcher import warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import INDEX, Saver, load
 from training.errors import ConfigError, Outcome, error_code
@@ -76,7 +76,7 @@ def build_job(
     log: RunLog,
     stop: StopSignal,
 ) -> DetectJob:
-    """Everything on the device; the state of the newest checkpoint when the run is gone on with."""
+    """Everything on the device; when the run is resumed, in the state of its newest checkpoint."""
     env = Env(device)
     clock = Clock(sync=env.sync, origin_ns=process_start_ns())
     identity = identity_of(settings, dataset, backbone, env)
@@ -173,7 +173,3 @@ def guarded(job: DetectJob) -> int:
     if outcome is Outcome.FINISHED:
         print(f"result: {job.folder / RESULT}\n   log: {job.folder / LOG}")
     return outcome.exit_code
-
-
-def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The fine-tuning of a detector: steps, evaluations, checkpoints that can be gone on from, and how it ends."""
+"""The fine-tuning of a detector: its steps, its evaluations, and the checkpoints that it resumes from."""
 
 import json
 from collections.abc import Callable, Iterable
