@@ -23,6 +23,7 @@ from training.distributed.process import leave
 from training.errors import ConfigError
 
 DEFAULTS = Config(model="resnet50", target="93", metric="top5", momentum=0.9, weight_decay=1e-4, print_freq=5)
+# The 2018 code powered its machine off at the end, after a failure too. Accepted, and nothing happens.
 SHUTDOWN = ("skip_auto_shutdown", "auto_shutdown_success_delay_mins", "auto_shutdown_failure_delay_mins")
 
 

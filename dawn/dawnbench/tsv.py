@@ -48,6 +48,7 @@ def tsv(run: Run, clock: str = "dawn") -> str:
     lines = ["\t".join(("epoch", "hours", *(name for name, _ in task.columns)))]
     hours = ""
     for row in run.evaluations:
+        # Two digits, as other entries have, would be steps of 36 s.
         before, hours = hours, f"{run.hours(row, clock):.10f}"  # to 0.36 microseconds
         if hours == before:
             raise RunError(f"{run.path}: epoch {row.epoch} ends at the same hour as the one before. Check its clock.")

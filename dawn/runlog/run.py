@@ -16,6 +16,7 @@ from dawn.runlog.writer import RunError, read_lines
 LOG_NAME = "run.jsonl"
 SAME_IN_ALL_ATTEMPTS = ("run_id", "task", "metric", "target", "total_epochs")
 ROUNDING_SECONDS = 1e-6  # of sums of floats; the clock itself counts whole nanoseconds
+# DAWNBench lets evaluation and checkpoints be left out; MLPerf counts the evaluation.
 EXCLUDED = {"total": (), "dawn": ("eval", "checkpoint")}  # labels that a clock leaves out
 PHASE_FIELDS = ("size", "batch_size", "global_batch_size")
 
@@ -198,6 +199,7 @@ def _broken(row: Row, before: Row | None, phase: dict[str, Any] | None, validati
         for name in PHASE_FIELDS
         if phase and getattr(row, name) != phase[name]
     )
+    # Loaders have dropped and doubled validation images unnoticed (DALI#2881, #3855), and the percentage moves.
     if row.validation and row.validation.images != validation_images:
         yield f"validated on {row.validation.images} images, the dataset has {validation_images}"
 

@@ -113,6 +113,7 @@ def read_generation(path: Path, generation: dict) -> dict[str, Any]:
     if len(data) != generation["bytes"] or hashlib.sha256(data).hexdigest() != generation["sha256"]:
         raise ValueError(f"damaged: {len(data)} bytes on disk do not match the recorded hash")
     try:
+        # weights_only has had holes: CVE-2025-32434 before torch 2.6, CVE-2026-24747 before 2.10.
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         raise ValueError("not a checkpoint: it holds more than tensors and plain values") from None

@@ -31,6 +31,8 @@ def evaluate(
     passed on, to say what was counted.
     """
     group, k5 = group or Group(), 5
+    # Validation goes past DDP's wrapper and its broadcast. In 2018 each rank counted with statistics of its own, so
+    # the sum was the accuracy of no single model (mmdetection#4582).
     group.spread(list(model.buffers()))
     was_training = model.training
     model.eval()

@@ -119,6 +119,8 @@ def train_epoch(job: Job, epoch: int) -> None:
     state.model.train()
     batches = job.loader.train(epoch, state.step)
     meter = StepMeter(job, epoch)
+    # Counted from the manifest, equal on all ranks. Shards of a loader differ by one, and ranks that train until their
+    # own data ends leave the others waiting in an all-reduce.
     for number in range(state.step, job.steps):
         save_if_due(job)
         loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0
@@ -126,6 +128,7 @@ def train_epoch(job: Job, epoch: int) -> None:
             preempt(job)
         with state.clock.during("data"):
             batch = next(batches)
+        # The end of the step, as in 2018: the first step has moved already, the last one meets the end of its ramp.
         position = epoch + (number + 1) / job.loader.steps
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
         strength = job.loader.phase.aug

@@ -48,6 +48,7 @@ class StepMeter:
                 "times/step": 1000 * (data + train) / done,
                 "times/data": 1000 * data / done,
                 "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
+                # 2018's name, and its factor of 8 however many devices there are.
                 "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
                 "losses/xent": mean_loss,
                 "losses/train_1": 100 * top1,
