@@ -1,4 +1,4 @@
-"""Ctrl-C for the commands, as an exception that Python does not take for one that nobody caught."""
+"""Ctrl-C for the commands, as an exception of our own: of a KeyboardInterrupt Python may say that nobody caught it."""
 
 import signal
 import threading

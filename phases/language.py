@@ -61,6 +61,7 @@ def read_entry(index: int, phase: object) -> Entry:
     if not isinstance(phase, dict):
         raise PhaseError(f"{place}: not a dict. Write each phase as {{'ep': ..., ...}}.")
     for key in phase:
+        # In 2018 a misspelt key did nothing, or failed when its phase began.
         if key not in KEYS:
             hint = near_match(str(key), KEYS) if isinstance(key, str) else ""
             raise PhaseError(f"{place}: unknown key {shown(key, 30)}.{hint} Known keys: {', '.join(KEYS)}.")

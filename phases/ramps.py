@@ -30,10 +30,12 @@ class Ramp:
             return self.first
         if self.epoch_step:
             position = max(math.ceil(position) - 1, self.start)
+        # timm's cosine begins at epoch 0, under the warm-up, and shows only after it.
         start, end = self.over or (self.start, self.end)
         part = (position - start) / (end - start)
         if self.curve == "cos":
             part = 0.5 - 0.5 * math.cos(math.pi * part)
+        # The decay of MLPerf's LARS.
         elif self.curve == "pow2":
             part = 1 - (1 - part) ** 2
         return self.first + (self.last - self.first) * part
@@ -88,6 +90,7 @@ def check_border(item: Written, after: LrPhase, what: str) -> None:
             f"{place}: the {what} is set twice between epochs {after.start} and {before.end} (overlap). "
             f"End phase {before.index} at {after.start} or start phase {after.index} at {before.end}."
         )
+    # 2018 drew the line on through a gap, past its end and below zero.
     if last is not None and before.end < after.start:
         raise PhaseError(
             f"{place}: no {what} between epochs {before.end} and {after.start} (gap). "

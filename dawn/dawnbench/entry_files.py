@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dawn.dawnbench.tasks import Task
+from dawn.dawnbench.tsv import TsvRow, read_tsv
 from dawn.runlog.writer import RunError
 from dawn.tables import plain
 
@@ -98,32 +99,30 @@ def read_rows(data: bytes, task: Task, problems: list[str]) -> list[Progress]:
     except ValueError as error:
         problems.append(f"TSV: is no UTF-8 text ({error.reason})")
         return []
-    lines = [line.removesuffix("\r").split("\t") for line in text.split("\n")]
-    header = lines[0]
+    header, table = read_tsv(line.removesuffix("\r") for line in text.split("\n"))
     wanted = ("epoch", "hours", *(name for name, _ in task.columns))
     if sorted(header) != sorted(wanted):
         problems.append(f"TSV: the columns are {_short(header, 120)}, they must be {', '.join(wanted)}")
         return []
-    rows = [_row(number, header, cells, task, problems) for number, cells in enumerate(lines[1:], 2) if any(cells)]
-    rows = [row for row in rows if row]
+    rows = [found for row in table if (found := _row(row, header, task, problems))]
     if not rows:
         problems.append("TSV: no rows")
     problems += [f"TSV: {text}" for text in _order_problems(rows)]
     return rows
 
 
-def _row(number: int, header: list[str], cells: list[str], task: Task, problems: list[str]) -> Progress | None:
-    if len(cells) != len(header) or not all(NUMBER.fullmatch(cell.strip()) for cell in cells):
-        problems.append(f"TSV: line {number} is {_short(cells, 100)}, not {len(header)} numbers between tabs")
+def _row(row: TsvRow, header: list[str], task: Task, problems: list[str]) -> Progress | None:
+    number, values = row.line, row.values
+    if values is None or not all(map(NUMBER.fullmatch, values.values())):
+        problems.append(f"TSV: line {number} is {_short(row.cells, 100)}, not {len(header)} numbers between tabs")
         return None
-    values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
     texts = {metric: values[name] for name, metric in task.columns}
-    row = Progress(number, float(values["epoch"]), float(values["hours"]), texts)
-    if not all(0 <= row.percent(metric) <= 100 for metric in texts):
+    found = Progress(number, float(values["epoch"]), float(values["hours"]), texts)
+    if not all(0 <= found.percent(metric) <= 100 for metric in texts):
         problems.append(f"TSV: line {number}: an accuracy is not from 0 to 100 percent")
-    if "top5" in texts and row.percent("top5") < row.percent("top1"):
+    if "top5" in texts and found.percent("top5") < found.percent("top1"):
         problems.append(f"TSV: line {number}: top-5 is below top-1")
-    return row
+    return found
 
 
 def _order_problems(rows: list[Progress]) -> list[str]:

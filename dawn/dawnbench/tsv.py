@@ -1,5 +1,8 @@
-"""result.tsv: one row per evaluation in the columns of DAWNBench. Epochs count from 1, hours are T_dawn
-unless another clock is asked for."""
+"""The TSV of DAWNBench, one row per evaluation: result.tsv as we write it, and the cells of anybody's. In ours epochs
+count from 1, and hours are T_dawn unless another clock is asked for."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from dawn.dawnbench.tasks import Task, task_of
 from dawn.runlog.records import Row
@@ -9,6 +12,35 @@ from dawn.runlog.writer import RunError
 TSV_NAME = "result.tsv"
 
 
+class TsvRow(NamedTuple):
+    line: int  # from 1, which is the header
+    cells: list[str]
+    values: dict[str, str] | None  # by column; None where cells are missing or too many
+
+
+def read_tsv(lines: Iterable[str], loose: bool = False) -> tuple[list[str], Iterator[TsvRow]]:
+    """The columns that the first line names, and the rows below them; rows without a word are left out. What a column
+    must be called and a value may be is its reader's business.
+
+    `loose`: names of columns in any case, and more than one tab between cells, as in entries of the leaderboard.
+    """
+    lines = iter(lines)
+    columns = next(lines, "").split("\t")
+    if loose:
+        columns = [name.strip().casefold() for name in columns if name.strip()]
+    return columns, _rows(columns, lines, loose)
+
+
+def _rows(columns: list[str], lines: Iterator[str], loose: bool) -> Iterator[TsvRow]:
+    for number, line in enumerate(lines, start=2):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if not any(cells):
+            continue
+        if loose and len(cells) != len(columns):  # only then: an empty cell may also be a value that is missing
+            cells = [cell for cell in cells if cell]
+        yield TsvRow(number, cells, dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None)
+
+
 def tsv(run: Run, clock: str = "dawn") -> str:
     """Every evaluation to the end of the run, hours on `clock` (one of records.CLOCKS). RunError if there is none or
     if two stand at the same hour."""
@@ -16,6 +48,7 @@ def tsv(run: Run, clock: str = "dawn") -> str:
     lines = ["\t".join(("epoch", "hours", *(name for name, _ in task.columns)))]
     hours = ""
     for row in run.evaluations:
+        # Two digits, as other entries have, would be steps of 36 s.
         before, hours = hours, f"{run.hours(row, clock):.10f}"  # to 0.36 microseconds
         if hours == before:
             raise RunError(f"{run.path}: epoch {row.epoch} ends at the same hour as the one before. Check its clock.")

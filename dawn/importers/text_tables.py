@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from dawn.dawnbench.tsv import read_tsv
 from dawn.importers.curve import Curve, Point
 from dawn.importers.lines import TORN, Line, percent_of
 from dawn.runlog.writer import RunError
@@ -42,17 +43,13 @@ def is_tsv_header(text: str) -> bool:
 
 def tsv_curve(name: str, where: str, lines: Iterable[Line]) -> list[Curve]:
     """Every line but the first, the header, is a row."""
-    columns, points = [], []
-    for line in lines:
-        cells = line.text.split("\t")
-        if not columns:
-            columns = cells
-            continue
-        if not line.text.strip():
-            continue
-        if len(cells) != len(columns):
+    lines, points = list(lines), []
+    columns, rows = read_tsv(line.text for line in lines)
+    for row in rows:
+        line = lines[row.line - 1]
+        if row.values is None:
             raise RunError(f"{line.where}: {line.text!r:.60} has not the {len(columns)} columns of the header.")
-        numbers = {column: number_in(line, cell) for column, cell in zip(columns, cells, strict=True)}
+        numbers = {column: number_in(line, cell) for column, cell in row.values.items()}
         points.append(Point(numbers["epoch"], numbers["hours"], *map(numbers.get, TSV_COLUMNS)))
     clock = "not told by a TSV; DAWNBench counts data loading and model initialisation and lets evaluation out"
     return [Curve(name, "tsv", tuple(points), clock)]

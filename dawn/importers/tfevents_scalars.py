@@ -149,6 +149,7 @@ def scalar_of(value: Any, plugin: str) -> float | None:
     """The number of a summary value; None if it is something else, e.g. an image."""
     if value.HasField("simple_value"):
         return value.simple_value
+    # A new-style scalar is a tensor, of which TensorBoard's accumulator keeps ten a tag (tensorboard#5488).
     if not value.HasField("tensor") or plugin not in ("", SCALARS_PLUGIN):
         return None
     return number_of(value.tensor)

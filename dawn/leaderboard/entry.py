@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, target_text
+from dawn.dawnbench.tsv import read_tsv
 
 MAX_BYTES = 5_000_000  # of a JSON or TSV
 MOST = 1e9  # no hours, percent or dollars per hour of a real entry are more
@@ -91,30 +92,30 @@ def read_entry(tsv: Path, described: dict[str, Any], task: str | None, target: f
     )
 
 
-def read_rows(tsv: Path) -> tuple[list[str], list[list[str]]]:
-    """Column names in lower case and the cells below them. Some entries have two tabs between cells."""
+def read_rows(tsv: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Column names in lower case and the values below them, by column."""
     lines = [line for line in read_text(tsv).splitlines() if line.strip()]
     if not lines:
         raise EntryError("the TSV is empty")
-    columns = [name.strip().casefold() for name in lines[0].split("\t") if name.strip()]
+    columns, table = read_tsv(lines, loose=True)
     if len(set(columns)) < len(columns) or not {"epoch", "hours"} <= set(columns):
         raise EntryError(f"the header of the TSV has no 'epoch' or no 'hours': {lines[0]!r:.60}")
     rows = []
-    for number, line in enumerate(lines[1:], start=1):
-        cells = [cell.strip() for cell in line.split("\t")]
-        cells = cells if len(cells) == len(columns) else [cell for cell in cells if cell]
-        if len(cells) != len(columns):
-            raise EntryError(f"row {number} of the TSV has {len(cells)} cells, the header has {len(columns)}")
-        rows.append(cells)
+    for row in table:
+        if row.values is None:
+            raise EntryError(f"row {row.line - 1} of the TSV has {len(row.cells)} cells, the header has {len(columns)}")
+        rows.append(row.values)
     return columns, rows
 
 
-def time_to_target(columns: list[str], rows: list[list[str]], metric: str, target: float) -> tuple[float, float, str]:
+def time_to_target(
+    columns: list[str], rows: list[dict[str, str]], metric: str, target: float
+) -> tuple[float, float, str]:
     """Seconds, percent and epoch of the first row at or above the target."""
     if COLUMNS[metric] not in columns:
         raise EntryError(f"the TSV has no column for {METRIC_NAMES[metric]} accuracy")
-    hours = [_number(row[columns.index("hours")], "hours", i) for i, row in enumerate(rows, start=1)]
-    percents = [_number(row[columns.index(COLUMNS[metric])], "accuracy", i) for i, row in enumerate(rows, start=1)]
+    hours = [_number(row["hours"], "hours", i) for i, row in enumerate(rows, start=1)]
+    percents = [_number(row[COLUMNS[metric]], "accuracy", i) for i, row in enumerate(rows, start=1)]
     if any(later < earlier for earlier, later in pairwise(hours)):
         raise EntryError("the hours of the TSV go back")
     best = max(percents, default=0.0)
@@ -126,7 +127,7 @@ def time_to_target(columns: list[str], rows: list[list[str]], metric: str, targe
         raise EntryError(f"never reaches {target_text(metric, target)}, best {best:.10g} %{fraction}")
     if hours[hit] == 0:
         raise EntryError("reaches the target at hour 0")
-    return hours[hit] * 3600, percents[hit], rows[hit][columns.index("epoch")]
+    return hours[hit] * 3600, percents[hit], rows[hit]["epoch"]
 
 
 def _number(text: str, what: str, row: int) -> float:

@@ -91,9 +91,13 @@ class Validation:
         """The float nearest to 100 * correct / images."""
         return self.correct(metric) * 100 / self.images
 
-    def reaches(self, metric: str, target: float) -> bool:
-        """Exact, on integers: the target is the decimal number as it was written (93.1 is 931/10)."""
-        return self.correct(metric) * 100 >= Fraction(repr(target)) * self.images
+    def reaches(self, metric: str, target: float | Fraction | None) -> bool:
+        """Exact, on integers: the target is the decimal number as it was written (93.1 is 931/10). None: no target."""
+        if target is None:
+            return False
+        # Fraction(93.1) would be the binary neighbour of 93.1; repr() gives back the digits that somebody typed.
+        exact = target if isinstance(target, Fraction) else Fraction(repr(target))
+        return self.correct(metric) * 100 >= exact * self.images
 
 
 @dataclass(frozen=True)

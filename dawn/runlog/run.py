@@ -16,6 +16,7 @@ from dawn.runlog.writer import RunError, read_lines
 LOG_NAME = "run.jsonl"
 SAME_IN_ALL_ATTEMPTS = ("run_id", "task", "metric", "target", "total_epochs")
 ROUNDING_SECONDS = 1e-6  # of sums of floats; the clock itself counts whole nanoseconds
+# DAWNBench lets evaluation and checkpoints be left out; MLPerf counts the evaluation.
 EXCLUDED = {"total": (), "dawn": ("eval", "checkpoint")}  # labels that a clock leaves out
 PHASE_FIELDS = ("size", "batch_size", "global_batch_size")
 
@@ -64,8 +65,6 @@ class Run:
     def hit(self, metric: str | None = None, target: float | None = None) -> Row | None:
         """The first row whose validation is at or above the target (default: the run's own), None if there is none."""
         metric, target = metric or self.start.metric, self.start.target if target is None else target
-        if target is None:
-            return None
         hits = (row for row in self.rows if row.validation and row.validation.reaches(metric, target))
         return next(hits, None)
 
@@ -200,6 +199,7 @@ def _broken(row: Row, before: Row | None, phase: dict[str, Any] | None, validati
         for name in PHASE_FIELDS
         if phase and getattr(row, name) != phase[name]
     )
+    # Loaders have dropped and doubled validation images unnoticed (DALI#2881, #3855), and the percentage moves.
     if row.validation and row.validation.images != validation_images:
         yield f"validated on {row.validation.images} images, the dataset has {validation_images}"
 
@@ -214,8 +214,9 @@ def _broken_sums(row: Row, before: Row | None) -> Iterator[str]:
             yield f"clock {clock!r} went on by {went:.6f} s, its 'seconds' are {passed:.6f}"
     if before and abs(_setup(row) - _setup(before)) > ROUNDING_SECONDS:
         yield "clock 'cold' went on by another time than 'total'"
-    if row.images != row.steps * row.global_batch_size:
-        yield f"'images' is {row.images}, {row.steps} steps of {row.global_batch_size} are others"
+    made = row.steps * row.global_batch_size
+    if row.images != made:
+        yield f"'images' is {row.images}, but {row.steps} steps of {row.global_batch_size} make {made}"
     if row.images_seen != (before.images_seen if before else 0) + row.images:
         yield f"'images_seen' is {row.images_seen}, not the sum of the epochs so far"
 

@@ -22,7 +22,7 @@ END_BYTES = 31  # what END matches
 
 
 class RunError(ValueError):
-    """A run log or a wish about it that cannot be used; the message is one line: where, which value, what to do."""
+    """A run log that cannot be read, or a request that it cannot answer; one line: where, which value, what to do."""
 
 
 def utc_now() -> str:

@@ -73,6 +73,8 @@ def deviation(values: Sequence[float]) -> float:
 
 def least_mean(values: Sequence[float]) -> float | None:
     """One-sided 95 % lower bound of the mean (Student's t); None for fewer than two values."""
+    # Whether the mean reaches a target is one claim, how many runs do is another: of runs whose mean just does, about
+    # half miss it.
     return mean(values, 2 * CONFIDENCE - 1).low
 
 

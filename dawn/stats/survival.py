@@ -116,6 +116,7 @@ def _order_statistics(times: Times) -> tuple[float, float, float]:
     ordered = [*sorted(times.hits), *[math.inf] * times.misses]
     n = len(ordered)
     outside = [2 * float(stats.binom.cdf(rank - 1, n, 0.5)) for rank in range(1, n // 2 + 1)]
+    # Of five runs the smallest and the largest cover 93.75 %, of six 96.9 %.
     rank = max([1, *(i for i, share in enumerate(outside, start=1) if share <= 1 - CONFIDENCE)])
     return ordered[rank - 1], ordered[n - rank], 1 - outside[rank - 1]
 

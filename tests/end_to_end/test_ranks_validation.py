@@ -13,6 +13,7 @@ from torch import nn
 from tree_runs import PHASE, make_tree, tree_loader
 
 from data_prep import load_manifest
+from dawn.runlog.records import Validation
 from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.data.loader import open_loader
@@ -91,9 +92,13 @@ def counts_of_grid(kind: str, root, **phase) -> Found:
                 loader = OPENED[kind](root, here.world_size, here.rank, size, batch, **phase)
                 batches = list(loader.validation())
                 counts = evaluate(Brightness(), batches, size, FP32, group=group)
-                found[size, batch] = tuple(counts), sum(len(b.targets) for b in batches)
+                found[size, batch] = numbers(counts), sum(len(b.targets) for b in batches)
                 loader.close()
     return found
+
+
+def numbers(seen: Validation) -> tuple[int, ...]:
+    return seen.correct1, seen.correct5, seen.images, seen.k5
 
 
 def check(found: list[Found], alone: Found) -> None:
@@ -129,7 +134,7 @@ def counted_once(kind: str, root, size: int, batch: int) -> tuple[tuple, int]:
         loader.close()
         counts = evaluate(Brightness(), batches, size, FP32, group=group)
         assert counts.images == size and counts.correct5 <= size
-        return tuple(counts), sum(len(b.targets) for b in batches)
+        return numbers(counts), sum(len(b.targets) for b in batches)
 
 
 def test_a_picture_that_is_lost_on_one_rank_is_noticed_on_all(three, toy):

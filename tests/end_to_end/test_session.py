@@ -17,6 +17,7 @@ from data_prep.files import write_npy
 from data_prep.formats.manifest import save_manifest
 from data_prep.formats.packed import content_digest, describe_packed
 from dawn import read_run
+from dawn.runlog.records import Validation
 from phases import DataPhase, Schedule
 from training.__main__ import main
 from training.config.config import Config
@@ -25,7 +26,6 @@ from training.config.schedule import resolved_schedule
 from training.data.loader import open_loader
 from training.distributed.env import Env
 from training.engine.trainer import warn_of_guessing
-from training.logs.metrics import Counts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TWO_FOLDERS = (
@@ -189,6 +189,6 @@ def test_an_accuracy_of_guessing_is_told(toy, tmp_path, capsys):
     """10 of 60 in 6 classes."""
     with tiny_job(toy, tmp_path / "run") as job:
         for correct in (11, 10):
-            warn_of_guessing(job, 1, Counts(correct, 50, 60, 5))
+            warn_of_guessing(job, 1, Validation(correct, 50, 60, 16, "model", "none", 5))
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert len(told) == 1 and "16.67 % top-1 in epoch 2 is what guessing among 6 classes gives" in told[0]

@@ -16,7 +16,11 @@ NOT_SAVED = ("resume", "logdir", "dry_run", "evaluate", "inject_fault", "allow_e
 
 def save_config(folder: Path, config: Config) -> None:
     """config.json: the flags as resolved from recipe and command line; what --resume starts from, in any folder."""
-    write_atomically(folder / CONFIG, (json.dumps(settings_of(config), indent=1) + "\n").encode())
+    write_settings(folder, settings_of(config))
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    write_atomically(folder / CONFIG, (json.dumps(settings, indent=1) + "\n").encode())
 
 
 def settings_of(config: Config) -> dict[str, Any]:

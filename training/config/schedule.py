@@ -43,7 +43,7 @@ def with_world_size(schedule: Schedule, before: int, now: int) -> Schedule:
         if phase.bs * before % now:
             raise ConfigError(
                 f"--allow-elastic: the global batch {phase.bs * before} of the phase at epoch {phase.epoch} does not "
-                f"divide by {now} devices. Start as many that it does"
+                f"divide by {now} devices. Start a number of devices that divides it"
             )
     return schedule.with_batch_factor(before / now) if before != now else schedule
 

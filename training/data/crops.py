@@ -106,6 +106,7 @@ def shapes_2018(heights: np.ndarray, widths: np.ndarray, size: int, batch_size: 
 
 def shape_2018(ratio: float, size: int) -> tuple[int, int]:
     """Height and width for a ratio (width / height)."""
+    # At both ends of the sorted list this can be more than the resized picture has: black there, as in 2018.
     return (int(size / ratio) // 8 * 8, size) if ratio < 1 else (size, int(size * ratio) // 8 * 8)
 
 

@@ -13,6 +13,7 @@ from training.config.config import Config
 from training.data.loader import Batch
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, in 0..255 (torchvision's models)
+# The boxes of torchvision's RandomErasing.
 SCALE = (0.02, 0.33)  # of the area
 RATIO = (0.3, 3.3)  # height / width, log-uniform
 TRIES = 10

@@ -1,8 +1,6 @@
 """`python -m training detect DATA --weights RUN`: how good the weights of a run are as the backbone of a detector."""
 
 import contextlib
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +8,25 @@ from typing import Any
 
 import torch
 
-from data_prep import DataError
-from data_prep.files import write_atomically
 from data_prep.formats.coco import CocoSet, read_coco
-from dawn import Clock, RunLog, process_start_ns, read_events
+from dawn import Clock, RunLog, process_start_ns
+from dawn.runlog.run import LOG_NAME
+from training.config.saved import CONFIG, write_settings
 from training.detection.backbone import Backbone, open_backbone
 from training.detection.data import TrainBatches
 from training.detection.detector import build_detector, build_optimizer, what_is_trained
 from training.detection.settings import DetectSettings, detect_settings
 from training.detection.trainer import LOG, RESULT, DetectJob, fit_detector, log_stop
 from training.distributed.env import Env
+from training.distributed.launcher import warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import INDEX, Saver, load
-from training.errors import INPUT_ERROR, ConfigError, Diverged, Outcome, Preempted
+from training.errors import ConfigError, Outcome, error_code
 from training.export.formats import need
 from training.logs.environment import hardware, package_version, source_commit, versions
-from training.runs.folder import disk_errors, locked, next_folder
+from training.runs.finish import crash_line, how_it_ends
+from training.runs.folder import RESUMABLE, disk_errors, ending, locked, next_folder
+from training.runs.resume import next_attempt
 
 
 def detect(arguments: list[str]) -> int:
@@ -58,16 +59,11 @@ def opened_folder(settings: DetectSettings) -> Iterator[Path]:
     """The run folder, made if new, locked. Raises: ConfigError when another run is in it, or none to go on with."""
     folder = Path(settings.logdir) if settings.logdir else next_folder(Path("runs"), "detect")
     with locked(folder):
-        if not settings.resume and any((folder / name).exists() for name in (LOG, "run.jsonl", "config.json")):
+        if not settings.resume and any((folder / name).exists() for name in (LOG, LOG_NAME, CONFIG)):
             raise ConfigError(f"--logdir {folder}: holds another run. Go on with it (--resume), or name another folder")
-        if settings.resume and ended(folder):
+        if settings.resume and (folder / LOG).exists() and ending(folder, LOG) not in (*RESUMABLE, ""):
             raise ConfigError(f"--resume {folder}: that run has ended. Its result is in {folder / RESULT}")
         yield folder
-
-
-def ended(folder: Path) -> bool:
-    events = read_events(folder / LOG) if (folder / LOG).exists() else []
-    return bool(events) and events[-1].get("outcome") in (Outcome.FINISHED.value, Outcome.DIVERGED.value)
 
 
 def build_job(
@@ -80,14 +76,14 @@ def build_job(
     log: RunLog,
     stop: StopSignal,
 ) -> DetectJob:
-    """Everything on the device; the state of the newest checkpoint when the run is gone on with."""
+    """Everything on the device; when the run is resumed, in the state of its newest checkpoint."""
     env = Env(device)
     clock = Clock(sync=env.sync, origin_ns=process_start_ns())
     identity = identity_of(settings, dataset, backbone, env)
     saved = saved_job(settings, identity)
     detector = build_detector(backbone, len(dataset.categories), settings).to(device)
     optimizer = build_optimizer(detector, settings)
-    attempt = next_attempt(folder)
+    attempt = next_attempt(folder, LOG)
     job = DetectJob(
         settings, dataset, detector, optimizer, batches, clock, device, folder, log, Saver(folder), stop, identity,
         attempt,
@@ -140,16 +136,11 @@ def saved_job(settings: DetectSettings, identity: dict[str, Any]) -> dict[str, A
     return saved
 
 
-def next_attempt(folder: Path) -> int:
-    return max((event["attempt"] for event in read_events(folder / LOG)), default=-1) + 1
-
-
 def save_settings(folder: Path, settings: DetectSettings) -> None:
     saved = asdict(settings) | {"data": str(Path(settings.data).resolve())}
     if Path(settings.weights).exists() and settings.weights != "random":
         saved["weights"] = str(Path(settings.weights).resolve())
-    saved = {name: value for name, value in saved.items() if name not in ("logdir", "resume")}
-    write_atomically(folder / "config.json", (json.dumps(saved, indent=1) + "\n").encode())
+    write_settings(folder, {name: value for name, value in saved.items() if name not in ("logdir", "resume")})
 
 
 def describe(job: DetectJob, backbone: Backbone) -> None:
@@ -173,24 +164,12 @@ def describe(job: DetectJob, backbone: Backbone) -> None:
 def guarded(job: DetectJob) -> int:
     """`fit_detector` with every way to end written to the log; the exit code. A crash is logged and raised again."""
     try:
-        fit_detector(job)
-        outcome, detail = Outcome.FINISHED, ""
-    except Diverged as error:
-        outcome, detail = Outcome.DIVERGED, str(error)
-    except Preempted as error:
-        outcome, detail = Outcome.PREEMPTED, str(error)
+        outcome, detail = how_it_ends(lambda: fit_detector(job))
     except BaseException as error:
-        bad_input = isinstance(error, ConfigError | DataError)
-        with contextlib.suppress(OSError):
-            code = INPUT_ERROR if bad_input else Outcome.CRASHED.exit_code
-            text = f"{type(error).__name__}: {error}".splitlines()[0]
-            log_stop(job, Outcome.CRASHED.value, code, text, lambda said: None)
+        with contextlib.suppress(OSError):  # a full disk: the first error is the one to tell
+            log_stop(job, Outcome.CRASHED.value, error_code(error), crash_line(error), lambda said: None)
         raise
     log_stop(job, outcome.value, outcome.exit_code, detail, print)
     if outcome is Outcome.FINISHED:
         print(f"result: {job.folder / RESULT}\n   log: {job.folder / LOG}")
     return outcome.exit_code
-
-
-def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

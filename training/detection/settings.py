@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from training.config.parser import Parser
+from training.config.saved import CONFIG
 from training.errors import ConfigError
 
 
@@ -137,7 +138,7 @@ def detect_settings(arguments: list[str]) -> DetectSettings:
 
 
 def saved_settings(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
         saved = json.loads(path.read_text())
         known = {field.name for field in fields(DetectSettings)}

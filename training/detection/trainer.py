@@ -1,9 +1,8 @@
-"""The fine-tuning of a detector: steps, evaluations, checkpoints that can be gone on from, and how it ends."""
+"""The fine-tuning of a detector: its steps, its evaluations, and the checkpoints that it resumes from."""
 
 import json
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.precision import Precision
 from training.engine.state import rng_state, set_rng_state
-from training.errors import Diverged, Preempted
+from training.errors import Diverged, Outcome
 
 LOG = "detect.jsonl"
 RESULT = "detect.json"
@@ -50,7 +49,6 @@ class DetectJob:
     loss_sum: float = 0.0  # of the steps since the last evaluation
     loss_steps: int = 0
     result: dict[str, Any] | None = None  # of the last evaluation
-    saved_at: float = field(default_factory=time.monotonic)
 
     @property
     def steps(self) -> int:
@@ -85,8 +83,8 @@ class DetectJob:
         set_rng_state(saved["rng"], self.device)
 
 
-def fit_detector(job: DetectJob) -> dict[str, Any]:
-    """From where the job stands to its last step; the last evaluation. Raises: Preempted, Diverged, DataError."""
+def fit_detector(job: DetectJob) -> Outcome:
+    """From where the job stands to its last step and evaluation. Raises: Preempted, Diverged, DataError."""
     job.clock.start()
     print(HEADER, flush=True)
     while job.done < job.steps or evaluation_is_due(job):
@@ -97,7 +95,7 @@ def fit_detector(job: DetectJob) -> dict[str, Any]:
             with job.clock.during("eval"):
                 evaluate_now(job)
         save(job)
-    return job.result
+    return Outcome.FINISHED
 
 
 def evaluation_is_due(job: DetectJob) -> bool:
@@ -187,18 +185,16 @@ def write_result(job: DetectJob) -> None:
 def save(job: DetectJob) -> None:
     with job.clock.during("checkpoint"):
         job.saver.save({"identity": job.identity, "state": job.state_dict()})
-    job.saved_at = time.monotonic()
 
 
 def save_if_due(job: DetectJob) -> None:
-    minutes = job.settings.checkpoint_minutes
-    if minutes and time.monotonic() - job.saved_at > 60 * minutes:
+    if job.saver.is_due(job.settings.checkpoint_minutes):
         save(job)
 
 
 def preempt(job: DetectJob) -> None:
     save(job)
-    raise Preempted(f"{job.stop.name} after step {job.done}; saved. Go on with --resume {job.folder}")
+    raise job.saver.preempted(job.stop.name, f"step {job.done}")
 
 
 def log_stop(job: DetectJob, outcome: str, exit_code: int, detail: str, say: Callable[[str], None]) -> None:

@@ -46,6 +46,7 @@ def chosen_env(config: Config, here: Ranks, group: Group) -> Env:
     device = chosen_device(config, here)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        # It tunes every new shape anew (pytorch#2759); the warm-up meets those of training before the clock starts.
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; the fast formats have names of their own
     elif config.sync_bn:
@@ -68,6 +69,7 @@ def chosen_device(config: Config, here: Ranks) -> torch.device:
 def shared_threads(here: Ranks) -> int:
     """The cores shared among the ranks of this machine, when the launcher has set one thread for want of knowing;
     0: as the user or torch has it."""
+    # One thread a process suits a loop on a GPU; where the CPU trains it would leave the other cores idle.
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
     wanted = by_torchrun or (here.world_size > 1 and "OMP_NUM_THREADS" not in os.environ)
     return max(1, usable_cores() // here.local_world_size) if wanted else 0

@@ -66,8 +66,8 @@ class Group:
         return flags.bool().tolist()
 
     def soon(self, name: str, wish: bool) -> bool:
-        """As `any`, but of the wishes at the call before under this name: the answer travels while a step computes, so
-        nobody waits for it."""
+        """Whether a rank had the wish `name` when `soon` was last called for it. The answer is one call late: it
+        travels while the step in between computes, so that no step waits for it."""
         if not self.words:
             return wish
         before = self.asked.get(name)

@@ -6,6 +6,7 @@ each task of a step. Without either a process is alone.
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 
 from training.errors import ConfigError
@@ -41,6 +42,12 @@ TORCHRUN = (
     ("LOCAL_WORLD_SIZE", 1),
     ("TORCHELASTIC_RESTART_COUNT", 0),
 )
+
+
+def warn(text: str) -> None:
+    """A line on the error output, of rank 0 alone: all ranks find the same."""
+    if ranks().rank == 0:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def slurm() -> Ranks:

@@ -42,6 +42,8 @@ def compiled(config: Config, model: nn.Module) -> nn.Module:
     if not config.compile:
         return model
     mode = None if config.compile_mode == "default" else config.compile_mode
+    # With dynamic=None the second size gets one graph for any size, often a slower one for convolutions
+    # (pytorch#150702); a schedule has few sizes.
     return torch.compile(model, dynamic=False, mode=mode)
 
 
@@ -54,4 +56,5 @@ def distributed(model: nn.Module, env: Env) -> DistributedDataParallel:
     """Rank 0's batch norm statistics are sent before every forward pass, so that rank 0's are the run's."""
     warnings.filterwarnings("ignore", message="c10d::broadcast_")  # DDP's own, about a broadcast in its backward pass
     devices = [env.device.index] if env.device.type == "cuda" else None
+    # The view saves a copy of all gradients. No static_graph=True: a network that freezes a layer changes its graph.
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)

@@ -26,6 +26,8 @@ def name_of_start(store: dist.Store, rank: int, world_size: int, timeout_seconds
 
     Raises: RuntimeError when a rank does not come within `timeout_seconds`.
     """
+    # Seen on two machines of which one lost a rank: one torchrun had counted 1 restart and the other 0, and the ranks
+    # waited for each other under two prefixes until the time-out.
     own = uuid.uuid4().hex
     if rank:
         store.set(f"asks {rank}", own)

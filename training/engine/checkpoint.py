@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from data_prep.files import write_atomically
-from training.errors import ConfigError
+from training.errors import ConfigError, Preempted
 
 INDEX = "checkpoints.json"
 GENERATIONS = 2
@@ -24,6 +25,7 @@ class Saver:
 
     def __init__(self, folder: Path, before_write: Callable[[Path, bytes], None] = lambda path, data: None) -> None:
         self.folder, self.before_write = folder / "checkpoints", before_write
+        self.saved_at = time.monotonic()  # or begun
 
     def save(self, content: dict[str, Any]) -> Path:
         """Write `content` as the newest generation. Raises: ConfigError when the disk refuses it; older generations
@@ -42,7 +44,16 @@ class Saver:
                 f"{path}: cannot save the checkpoint ({error.strerror}). {before}: "
                 f"free some space and go on with --resume {self.folder.parent}"
             ) from error
+        self.saved_at = time.monotonic()
         return path
+
+    def is_due(self, minutes: float) -> bool:
+        """Whether the last save is longer ago than --checkpoint-minutes; 0: never inside an epoch."""
+        return bool(minutes) and time.monotonic() - self.saved_at > 60 * minutes
+
+    def preempted(self, signal: str, done: str) -> Preempted:
+        """To raise after the save that a signal asked for. `done`: how far the run came."""
+        return Preempted(f"{signal} after {done}; saved. Go on with --resume {self.folder.parent}")
 
     def write(self, path: Path, data: bytes, about: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +113,7 @@ def read_generation(path: Path, generation: dict) -> dict[str, Any]:
     if len(data) != generation["bytes"] or hashlib.sha256(data).hexdigest() != generation["sha256"]:
         raise ValueError(f"damaged: {len(data)} bytes on disk do not match the recorded hash")
     try:
+        # weights_only has had holes: CVE-2025-32434 before torch 2.6, CVE-2026-24747 before 2.10.
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         raise ValueError("not a checkpoint: it holds more than tensors and plain values") from None

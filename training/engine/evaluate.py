@@ -1,14 +1,15 @@
 """Validation: every image exactly once, integer counts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dawn.runlog.records import Validation
 from training.data.loader import Batch
 from training.distributed.group import Group
 from training.engine.precision import Precision
-from training.logs.metrics import Counts, correct_counts
+from training.logs.metrics import Meter, correct_counts
 
 
 @torch.no_grad()
@@ -19,13 +20,19 @@ def evaluate(
     precision: Precision,
     tta: str = "none",
     group: Group | None = None,
-) -> Counts:
+    meters: Sequence[Meter] = (),
+    size: int = 0,
+    weights: str = "model",
+) -> Validation:
     """Count correct predictions over the `batches` of all ranks, in eager mode; the model's mode is put back.
 
     `tta` flip: the logits of each image and of its mirror image are added. `images`: of all ranks together. All ranks
-    evaluate rank 0's batch norm statistics, those that are saved.
+    evaluate rank 0's batch norm statistics, those that are saved. `size` (pixels) and `weights` (model | ema) are only
+    passed on, to say what was counted.
     """
     group, k5 = group or Group(), 5
+    # Validation goes past DDP's wrapper and its broadcast. In 2018 each rank counted with statistics of its own, so
+    # the sum was the accuracy of no single model (mmdetection#4582).
     group.spread(list(model.buffers()))
     was_training = model.training
     model.eval()
@@ -36,11 +43,15 @@ def evaluate(
             k5 = min(5, logits.shape[1])
             sums = sums.to(logits.device) + correct_counts(logits, batch.targets, k5)
             seen += len(batch.targets)
+            for meter in meters:
+                meter.update(logits, batch.targets)
     finally:
         model.train(was_training)
     correct1, correct5, seen = group.sum(torch.tensor([*sums.tolist(), seen])).tolist()
     assert seen == images, f"validation saw {seen} images of {images}"
-    return Counts(correct1, correct5, seen, k5)
+    for meter in meters:
+        meter.sums(group)
+    return Validation(correct1, correct5, seen, size, weights, tta, k5)
 
 
 def predict(model: nn.Module, images: Tensor, precision: Precision, tta: str) -> Tensor:

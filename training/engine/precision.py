@@ -71,6 +71,7 @@ def step_seconds(model: nn.Module, config: Config, size: int, batch_size: int = 
     trial = copy.deepcopy(model).to(memory_format=layout).train()
     best = {"fp32": float("inf"), "bf16": float("inf")}
     for _ in range(TRIALS):
+        # In turn, so that a machine that gets busy in between slows down both.
         for name in best:
             best[name] = min(best[name], timed_step(trial, Precision(name, "cpu"), images))
     return best

@@ -1,11 +1,11 @@
 """The run: fit -> train_epoch -> step, and what happens between epochs."""
 
 import itertools
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dawn.runlog.records import Validation
 from phases import Schedule
 from training.config.config import Config
 from training.data.loader import Batch, Loader
@@ -17,11 +17,11 @@ from training.engine.evaluate import evaluate
 from training.engine.faults import Faults
 from training.engine.state import NEVER, OF_EACH_RANK, TrainState
 from training.engine.step import step
-from training.errors import Diverged, Outcome, Preempted
+from training.errors import Diverged, Outcome
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook
 from training.logs.meters import StepMeter, write_epoch
-from training.logs.metrics import Counts, Target
+from training.logs.metrics import Meter, Target
 
 WHITENING_IMAGES = 5000  # airbench94
 
@@ -44,10 +44,10 @@ class Job:
     faults: Faults
     energy: EnergyMeter
     classes: int
+    meters: tuple[Meter, ...] = ()  # of one's own, beside top-1 and top-5
     history: list[tuple[int, float]] = field(
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
-    saved_at: float = field(default_factory=time.monotonic)
     saved_images: int = -1  # images_seen at the last save
 
     @property
@@ -73,9 +73,11 @@ def fit(job: Job) -> Outcome:
         with state.clock.during("train"), graphs_fixed(job.config):
             train_epoch(job, epoch)
         with state.clock.during("eval"):
-            counts = validate(job, epoch) if is_evaluated(job.config, schedule, epoch) else None
-        write_epoch(job, epoch, counts)
-        finish_epoch(state, epoch, hit=counts is not None and job.target.reached_by(counts))
+            seen = validate(job, epoch) if is_evaluated(job.config, schedule, epoch) else None
+        write_epoch(job, epoch, seen)
+        if seen:  # on the clock's label "other": "eval" is the counting alone, which DAWNBench leaves out
+            job.book.meters(state.images_seen, job.meters)
+        finish_epoch(state, epoch, hit=seen is not None and seen.reaches(job.target.metric, job.target.percent))
         with state.clock.during("checkpoint"):
             save(job)
     return job.target.outcome(state.hit_epoch)
@@ -117,6 +119,8 @@ def train_epoch(job: Job, epoch: int) -> None:
     state.model.train()
     batches = job.loader.train(epoch, state.step)
     meter = StepMeter(job, epoch)
+    # Counted from the manifest, equal on all ranks. Shards of a loader differ by one, and ranks that train until their
+    # own data ends leave the others waiting in an all-reduce.
     for number in range(state.step, job.steps):
         save_if_due(job)
         loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0
@@ -124,6 +128,7 @@ def train_epoch(job: Job, epoch: int) -> None:
             preempt(job)
         with state.clock.during("data"):
             batch = next(batches)
+        # The end of the step, as in 2018: the first step has moved already, the last one meets the end of its ramp.
         position = epoch + (number + 1) / job.loader.steps
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
         strength = job.loader.phase.aug
@@ -157,26 +162,29 @@ def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
     return last or (epoch >= config.eval_from and (epoch - config.eval_from) % config.eval_every == 0)
 
 
-def validate(job: Job, epoch: int) -> Counts:
-    counts = evaluate(
+def validate(job: Job, epoch: int) -> Validation:
+    seen = evaluate(
         job.state.evaluated_model(),
         poll(job),
         job.loader.validation_images,
         job.state.precision,
         job.config.tta,
         job.env.group,
+        job.meters,
+        size=job.loader.phase.val_sz,
+        weights="ema" if job.state.average is not None else "model",
     )
-    job.history.append((epoch, counts.percent(job.config.metric)))
+    job.history.append((epoch, seen.percent(job.config.metric)))
     if len(job.history) == 2:  # once, and not of the very first
-        warn_of_guessing(job, epoch, counts)
-    return counts
+        warn_of_guessing(job, epoch, seen)
+    return seen
 
 
-def warn_of_guessing(job: Job, epoch: int, counts: Counts) -> None:
+def warn_of_guessing(job: Job, epoch: int, seen: Validation) -> None:
     """Wrong labels and a dead schedule look like this (a validation of few images may, too, in an early epoch)."""
-    if counts.correct1 * job.classes <= counts.images:
+    if seen.correct1 * job.classes <= seen.images:
         job.book.say(
-            f"warning: {counts.percent('top1'):.2f} % top-1 in epoch {epoch + 1} is what guessing among {job.classes} "
+            f"warning: {seen.percent('top1'):.2f} % top-1 in epoch {epoch + 1} is what guessing among {job.classes} "
             "classes gives. Are the labels right (data_prep check), and the learning rates?"
         )
 
@@ -202,7 +210,7 @@ def preempt(job: Job) -> None:
     with job.state.clock.during("checkpoint"):
         save(job)
     name = job.stop.name or "a signal to another rank"
-    raise Preempted(f"{name} after {job.state.images_seen} images; saved. Go on with --resume {job.folder}")
+    raise job.saver.preempted(name, f"{job.state.images_seen} images")
 
 
 def save(job: Job) -> None:
@@ -211,13 +219,12 @@ def save(job: Job) -> None:
     state, group = job.state.state_dict(), job.env.group
     state |= {name: group.gather(state[name]) for name in OF_EACH_RANK}
     group.from_main(lambda: job.saver.save({"identity": job.identity, "state": state}))
-    job.saved_at, job.saved_images = time.monotonic(), job.state.images_seen
+    job.saved_images = job.state.images_seen
 
 
 def save_if_due(job: Job) -> None:
     """Rank 0's clock decides."""
-    minutes = job.config.checkpoint_minutes
-    late = bool(minutes) and time.monotonic() - job.saved_at > 60 * minutes
-    if job.env.group.soon("save", late and job.env.rank == 0 and job.state.images_seen > job.saved_images):
+    late = job.env.rank == 0 and job.saver.is_due(job.config.checkpoint_minutes)
+    if job.env.group.soon("save", late and job.state.images_seen > job.saved_images):
         with job.state.clock.during("checkpoint"):
             save(job)

@@ -44,8 +44,9 @@ def prepare_device(config: Config, schedule: Schedule, state: TrainState, env: E
 
 
 def needs_warm_up(config: Config, env: Env) -> bool:
-    """Compiled code, kernels that cuDNN chooses by trying, and the order in which more than two ranks add gradients
-    (DDP settles it in its first step; two numbers have one sum). Eager code on a CPU has nothing to warm."""
+    """Compiled code, kernels that cuDNN chooses by trying, and the order in which more than two ranks add gradients:
+    DDP settles it in its first step, and it decides the last bits of the sum (of two ranks a + b is b + a). Eager code
+    on a CPU has nothing to warm."""
     return config.compile or env.device.type == "cuda" or env.world_size > 2
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import sys
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from data_prep.files import write_atomically
 from dawn.runlog.writer import utc_now
 from training.config.parser import Parser
+from training.distributed.launcher import warn
 from training.errors import ConfigError
 from training.export.evaluate import measured
 from training.export.formats import SUFFIXES, check_packages, onnx_bytes, safetensors_bytes, torch_bytes
@@ -23,7 +23,7 @@ TRIAL_IMAGES = 4
 def export_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m training export", description=__doc__, allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="folder of the run")
-    parser.add_argument("--format", required=True, choices=tuple(SUFFIXES), help="who shall load the weights")
+    parser.add_argument("--format", required=True, choices=tuple(SUFFIXES), help="who will load the weights")
     parser.add_argument("--out", default="", metavar="FILE", help="default: in RUN, named after the model")
     parser.add_argument(
         "--weights", default="", choices=("model", "ema"), help="default: the average where the run evaluates it"
@@ -120,7 +120,3 @@ def write(path: Path, data: bytes) -> None:
         write_atomically(path, data)
     except OSError as error:
         raise ConfigError(f"{path}: cannot write there ({error.strerror}). Choose another --out") from error
-
-
-def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from dawn.runlog.records import Validation
 from phases import DataPhase
-from training.config.config import Config
 from training.data.dataset import checked_dataset, loader_name
 from training.data.loader import open_loader
 from training.distributed.env import Env
@@ -17,14 +17,11 @@ from training.engine.evaluate import evaluate
 from training.engine.precision import Precision
 from training.errors import ConfigError
 from training.export.trained import Trained
-from training.logs.metrics import Counts
 
 
 class Measured(NamedTuple):
     shape: str  # square | rectangular
-    tta: str
-    size: int  # pixels
-    counts: Counts
+    seen: Validation
     where: str  # dataset, device
 
 
@@ -50,7 +47,7 @@ def measured(trained: Trained, network: nn.Module, data: str, warn: Callable[[st
         rows = []
         for rectangular in (False,) if loader_name(config, trained.schedule) == "memory" else (False, True):
             loader.set_phase(validation_phase(phase, rectangular))
-            rows += [measured_row(config, network, loader, precision, tta, where) for tta in ("none", "flip")]
+            rows += [measured_row(trained, network, loader, precision, tta, where) for tta in ("none", "flip")]
     network.cpu()
     return rows
 
@@ -59,7 +56,7 @@ def validation_phase(phase: DataPhase, rectangular: bool) -> DataPhase:
     return replace(phase, rect_val=rectangular)
 
 
-def measured_row(config: Config, network, loader, precision: Precision, tta: str, where: str) -> Measured:
-    counts = evaluate(network, loader.validation(), loader.validation_images, precision, tta)
-    shape = "rectangular" if loader.phase.rect_val else "square"
-    return Measured(shape, tta, loader.phase.val_sz, counts, where)
+def measured_row(trained: Trained, network, loader, precision: Precision, tta: str, where: str) -> Measured:
+    told = {"size": loader.phase.val_sz, "weights": trained.weights}
+    seen = evaluate(network, loader.validation(), loader.validation_images, precision, tta, **told)
+    return Measured("rectangular" if loader.phase.rect_val else "square", seen, where)

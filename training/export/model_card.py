@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from data_prep.formats.file_names import printable
-from dawn.runlog.records import CLOCKS, Row
+from dawn.runlog.records import CLOCKS, Row, Validation
 from training.data.crops import short_side
 from training.export.evaluate import Measured
 from training.export.formats import OPSET
@@ -110,8 +110,7 @@ def accuracy(trained: Trained, rows: list[Measured]) -> str:
     """By every way of validation: as the run logged it, and as measured now."""
     entries = [logged_row(trained, row) for row in last_of_each_mode(trained)]
     for row in rows:
-        tta = "mirror images added" if row.tta == "flip" else "none"
-        entries.append((row.shape, f"{row.size} px", tta, *percents(row.counts), f"these weights, fp32, {row.where}"))
+        entries.append(measured_row(row.shape, row.seen, f"these weights, fp32, {row.where}"))
     head = ("shape", "size", "test-time augmentation", "top-1", "top-5", "measured")
     text = table(head, entries) if entries else "Not measured: the run had no validation."
     if trained.row is None:
@@ -137,15 +136,16 @@ def is_rectangular(trained: Trained, row: Row) -> bool:
 def logged_row(trained: Trained, row: Row) -> tuple[str, ...]:
     seen = row.validation
     shape = "rectangular" if is_rectangular(trained, row) else "square"
-    tta = "mirror images added" if seen.tta == "flip" else line(seen.tta)
     own = ", these weights" if row is trained.row else ""
     where = f"logged after epoch {row.epoch + 1}, weights: {line(seen.weights)}, {trained.run.start.precision}{own}"
-    return shape, f"{seen.size} px", tta, *percents(seen), where
+    return measured_row(shape, seen, where)
 
 
-def percents(counts) -> tuple[str, str]:
-    fifth = f"{counts.percent('top5'):.3f} % (of {counts.k5})" if counts.k5 < 5 else f"{counts.percent('top5'):.3f} %"
-    return f"{counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images})", fifth
+def measured_row(shape: str, seen: Validation, where: str) -> tuple[str, ...]:
+    tta = "mirror images added" if seen.tta == "flip" else line(seen.tta)
+    first = f"{seen.percent('top1'):.3f} % ({seen.correct1} of {seen.images})"
+    fifth = f"{seen.percent('top5'):.3f} % (of {seen.k5})" if seen.k5 < 5 else f"{seen.percent('top5'):.3f} %"
+    return shape, f"{seen.size} px", tta, first, fifth, where
 
 
 def times(trained: Trained) -> str:

@@ -78,8 +78,8 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: its checkpoint is not of --model {config.model} ({reason})") from None
     loader = str(next(event for event in read_events(folder / LOG) if event["event"] == "start").get("loader", ""))
-    mean, std, names = input_facts(config, run, loader)
     schedule = resolved_schedule(config, run.start.world_size, lambda warning: None)  # told when it was trained
+    mean, std, names = input_facts(config, schedule, run, loader)
     facts = weights, state["counters"], saved["identity"], classes, names, mean, std, loader
     return Trained(folder, config, schedule, run, network.eval(), *facts)
 
@@ -98,10 +98,10 @@ def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def input_facts(config: Config, run: Run, loader: str) -> tuple:
+def input_facts(config: Config, schedule: Schedule, run: Run, loader: str) -> tuple:
     """Mean, deviation and class names. The memory loader takes its mean and deviation from the dataset, so that is
     looked at, if it is there and still the same."""
-    root = config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir
+    root = config.data.rstrip("/") + schedule.data[0].trndir
     try:
         manifest = load_manifest(root)
     except DataError:

@@ -4,15 +4,18 @@ console)."""
 import logging
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dawn import RunLog
+from dawn.runlog.records import Validation
 from dawn.runlog.run import LOG_NAME as LOG
 from phases import DataPhase
 from training.distributed.env import Env
 from training.logs.console import EpochTable, images_per_second
-from training.logs.metrics import Counts
+from training.logs.metrics import Meter
 from training.logs.tensorboard import Scalars, memory
 
 FILES = {"event.log": logging.WARNING, "verbose.log": logging.INFO, "debug.log": logging.DEBUG}
@@ -46,6 +49,7 @@ class Logbook:
     def start(self, fields: dict[str, Any]) -> None:
         self.log.write("start", self.attempt, **fields)
         self.text.debug(fields)
+        # 2018's tag for the start. Its value is a float32, good to 128 s: readers take the time of the event.
         self.scalars.write(0, {"first": time.time(), "sizes/world": self.env.world_size})
 
     def data_phase(self, phase: DataPhase, epoch: int, images_seen: int, dropped: int) -> None:
@@ -85,14 +89,14 @@ class Logbook:
         """See console.EpochTable.step."""
         self.table.step(*state)
 
-    def epoch(self, row: dict[str, Any], counts: Counts | None) -> None:
+    def epoch(self, row: dict[str, Any], validation: Validation | None) -> None:
         """An epoch line: `row` has its fields but for event and attempt."""
         self.log.write("epoch", self.attempt, **row)
         self.table.epoch(row)
         seen, clock = row["images_seen"], row["clock"]
         self.scalars.write(seen, {"epoch": row["epoch"], "losses/epoch_xent": row["train_loss"]})
-        if counts:
-            top1, top5 = counts.percent("top1"), counts.percent("top5")
+        if validation:
+            top1, top5 = validation.percent("top1"), validation.percent("top5")
             self.scalars.write(
                 seen, {"losses/test_1": top1, "losses/test_5": top5, "times/eval_sec": row["seconds"]["eval"]}
             )
@@ -102,6 +106,11 @@ class Logbook:
             )
             self.text.epoch(row["epoch"], clock["total"] / 3600, top1, top5)
         self.scalars.flush()
+
+    def meters(self, images_seen: int, meters: Sequence[Meter]) -> None:
+        """What the meters of the last validation found."""
+        for meter in meters:
+            meter.write(partial(self.scalars.write, images_seen))
 
     def fault(self, fault: dict[str, Any]) -> None:
         """A test's fault, before it fires."""
@@ -139,7 +148,7 @@ class SilentLogbook:
     def ignore(self, *values: object, **fields: object) -> None:
         pass
 
-    say = start = learning_rate = step = progress = epoch = stop = crash = ignore
+    say = start = learning_rate = step = progress = epoch = meters = stop = crash = ignore
 
 
 def fields_of(phase: DataPhase) -> dict[str, Any]:

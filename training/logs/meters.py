@@ -4,9 +4,10 @@
 import torch
 from torch import Tensor
 
+from dawn.runlog.records import Validation
 from training.logs.console import forecast
 from training.logs.environment import peak_memory_bytes
-from training.logs.metrics import Counts, correct_counts
+from training.logs.metrics import correct_counts
 
 
 class StepMeter:
@@ -47,6 +48,7 @@ class StepMeter:
                 "times/step": 1000 * (data + train) / done,
                 "times/data": 1000 * data / done,
                 "times/1gpu_images_per_sec": done * self.batch / self.job.env.world_size / (data + train),
+                # 2018's name, and its factor of 8 however many devices there are.
                 "times/8gpu_images_per_sec": 8 * done * self.batch / self.job.env.world_size / (data + train),
                 "losses/xent": mean_loss,
                 "losses/train_1": 100 * top1,
@@ -81,15 +83,18 @@ class StepMeter:
         )
 
 
-def write_epoch(job, epoch: int, counts: Counts | None) -> None:
+def write_epoch(job, epoch: int, seen: Validation | None) -> None:
     """The line of a trainer.Job, and everything made from it. All ranks call it: sums are of all of them."""
     state, phase, steps = job.state, job.loader.phase, job.steps
     ends = [epoch + 1 / job.loader.steps, epoch + steps / job.loader.steps]
-    validation = counts and {
-        **counts._asdict(),
-        "size": phase.val_sz,
-        "tta": job.config.tta,
-        "weights": "ema" if state.average is not None else "model",
+    validation = seen and {
+        "correct1": seen.correct1,
+        "correct5": seen.correct5,
+        "images": seen.images,
+        "k5": seen.k5,
+        "size": seen.size,
+        "tta": seen.tta,
+        "weights": seen.weights,
     }
     row = {
         "epoch": epoch,
@@ -111,4 +116,4 @@ def write_epoch(job, epoch: int, counts: Counts | None) -> None:
         "peak_memory_bytes": peak_memory_bytes(job.env),
         "energy_joules": job.energy.lap(),
     }
-    job.book.epoch(row, counts)
+    job.book.epoch(row, seen)

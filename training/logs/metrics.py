@@ -1,24 +1,17 @@
-"""Counts of correct predictions, the target of a run, and the test whether it is met: on integers, without rounding."""
+"""What validation finds out: counts of correct predictions, meters of one's own beside them, and the target of a run.
+Whether the target is met is dawn's rule (Validation.reaches), so a run ends where its reports say that it hit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from training.config.config import Config, percentage
+from training.distributed.group import Group
 from training.errors import Outcome
-
-
-class Counts(NamedTuple):
-    correct1: int
-    correct5: int  # among the min(5, classes) largest logits
-    images: int
-    k5: int
-
-    def percent(self, metric: str) -> float:
-        return 100 * (self.correct1 if metric == "top1" else self.correct5) / self.images
 
 
 @dataclass(frozen=True)
@@ -28,15 +21,27 @@ class Target:
     percent: Fraction | None
     metric: str  # top1 | top5
 
-    def reached_by(self, counts: Counts) -> bool:
-        correct = counts.correct1 if self.metric == "top1" else counts.correct5
-        return self.percent is not None and correct * 100 >= self.percent * counts.images
-
     def outcome(self, hit_epoch: int) -> Outcome:
         """Of a schedule that has ended."""
         if self.percent is None:
             return Outcome.FINISHED
         return Outcome.TARGET_REACHED if hit_epoch >= 0 else Outcome.FINISHED_WITHOUT_TARGET
+
+
+class Meter(Protocol):
+    """A metric beside top-1 and top-5, such as a confusion matrix: trainer.Job has a tuple of them.
+
+    The state of a meter is that of one validation: it is in no checkpoint, and a validation that a signal interrupts
+    is repeated as a whole."""
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """A batch of this rank. Counts stay on the device: a value read here would make the GPU wait."""
+
+    def sums(self, group: Group) -> None:
+        """The validation is over. All ranks call it: add up their counts, and start again from none."""
+
+    def write(self, tensorboard: Callable[[dict[str, float]], None]) -> None:
+        """On rank 0, after the epoch's line: scalars by their tags."""
 
 
 def parse_target(config: Config) -> Target:

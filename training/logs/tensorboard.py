@@ -22,6 +22,7 @@ class Scalars:
         if enabled:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
+            # purge_step only marks what a reader should hide, and not every reader does: one more reason for run.jsonl.
             self.writer = SummaryWriter(str(folder), purge_step=images_seen + 1 if attempt else None)
 
     def write(self, images_seen: int, values: dict[str, float]) -> None:

@@ -17,11 +17,7 @@ def guarded_fit(job: Job) -> Outcome:
     """`fit`, with every way to end written as the log's stop line. A crash is logged and raised again; that of another
     rank as PeerFailed."""
     try:
-        outcome, detail = fit(job), ""
-    except Diverged as error:
-        outcome, detail = Outcome.DIVERGED, str(error)
-    except Preempted as error:
-        outcome, detail = Outcome.PREEMPTED, str(error)
+        outcome, detail = how_it_ends(lambda: fit(job))
     except BaseException as error:
         raise told(job, error) from error
     finally:
@@ -32,14 +28,28 @@ def guarded_fit(job: Job) -> Outcome:
     return outcome
 
 
+def how_it_ends(train: Callable[[], Outcome]) -> tuple[Outcome, str]:
+    """The outcome of `train`, and a sentence where it ended before its time. A crash is raised on."""
+    try:
+        return train(), ""
+    except Diverged as error:
+        return Outcome.DIVERGED, str(error)
+    except Preempted as error:
+        return Outcome.PREEMPTED, str(error)
+
+
+def crash_line(error: BaseException) -> str:
+    """The `detail` of a crash in a log."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def told(job: Job, error: BaseException) -> BaseException:
     """The error to raise, after the log and the other ranks have been told of it. When a rank is gone the others fail
     in their next exchange: then the reason that it left is the one that counts."""
     job.book.crash(traceback.format_exc())
     cause = job.env.group.cause(error)
-    text = f"{type(cause).__name__}: {cause}".splitlines()[0]
     with contextlib.suppress(OSError):  # a full disk: the first error is the one to tell
-        stop_line(job, Outcome.CRASHED, text, error_code(cause))
+        stop_line(job, Outcome.CRASHED, crash_line(cause), error_code(cause))
     return cause
 
 

@@ -87,10 +87,10 @@ def check_contents(folder: Path, resume: bool) -> None:
         )
 
 
-def ending(folder: Path) -> str:
+def ending(folder: Path, log: str = LOG) -> str:
     """Outcome of the run's last attempt; empty when it was cut off or still runs. Raises: RunError for a log that
     cannot be read."""
-    events = read_events(folder / LOG)
+    events = read_events(folder / log)
     last = next((e for e in reversed(events) if e["event"] in ("start", "stop")), {})
     return str(last.get("outcome", "")) if last.get("event") == "stop" else ""
 

@@ -131,9 +131,9 @@ def logged_run_id(folder: Path) -> str | None:
     return next((e["run_id"] for e in read_events(path) if e["event"] == "start"), None) if path.exists() else None
 
 
-def next_attempt(folder: Path) -> int:
+def next_attempt(folder: Path, log: str = LOG) -> int:
     """0 for a new run, else one more than the attempts in its log."""
-    path = folder / LOG
+    path = folder / log
     return max((e["attempt"] for e in read_events(path)), default=-1) + 1 if path.exists() else 0
 
 

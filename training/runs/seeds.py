@@ -47,7 +47,7 @@ def check_earlier_runs(base: Path, seeds: list[int], arguments: list[str]) -> No
 
 
 def train_seed(base: Path, seed: int, arguments: list[str]) -> int:
-    """Exit code of the run base/seed-N: started, gone on with, or already there."""
+    """Exit code of the run base/seed-N: started, resumed, or already there."""
     folder = base / f"seed-{seed}"
     begun = (folder / LOG).exists()
     if begun and (outcome := ending(folder)) not in ("", *RESUMABLE):

@@ -2,7 +2,6 @@
 work."""
 
 import contextlib
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from training.config.schedule import resolved_schedule
 from training.data.dataset import checked_dataset, loader_name, oversized
 from training.data.loader import open_loader
 from training.distributed.env import Env, open_env
-from training.distributed.launcher import ranks
+from training.distributed.launcher import ranks, warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.evaluate import evaluate
@@ -216,7 +215,3 @@ def validate_only(config: Config, schedule: Schedule) -> int:
 def warn_of_large_images(config: Config, schedule: Schedule) -> None:
     for text in filter(None, (oversized(config, schedule, phase) for phase in schedule.data)):
         warn(text)
-
-
-def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -189,7 +189,7 @@ BAD_LOGS = {
     "evaluation shifted to training": (
         lambda lines: lines[2]["seconds"].update(eval=0.5, train=11.0), "line 3: clock 'dawn' went on by"),
     "cold goes its own way": (put(3, "clock", "cold", value=99.0), "line 4: clock 'cold' went on by another time"),
-    "images are no steps": (put(2, "steps", value=49), "line 3: 'images' is 50000, 49 steps of 1000 are others"),
+    "images are no steps": (put(2, "steps", value=49), "line 3: 'images' is 50000, but 49 steps of 1000 make 49000"),
     "images seen skip some": (put(3, "images_seen", value=150000), "line 4: 'images_seen' is 150000, not the sum"),
     "size is not the phase's": (put(2, "size", value=32), "line 3: 'size' is 32, 24 in the phase line"),
     "validated on some": (put(2, "validation", "images", value=9999), "line 3: validated on 9999 images"),

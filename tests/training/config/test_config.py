@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from dawn.runlog.records import Validation
 from phases import Schedule
 from training.config.config import Config, config_hash, differences, percentage, with_values
 from training.config.parser import build_parser, config_from
@@ -13,7 +14,7 @@ from training.config.recipes.registry import RECIPES, recipe_config, recipe_line
 from training.config.schedule import resolved_schedule
 from training.config.validate import RANGES
 from training.errors import ConfigError, Outcome
-from training.logs.metrics import Counts, parse_target
+from training.logs.metrics import parse_target
 
 TOY = ["DATA", "--recipe", "toy"]
 
@@ -146,9 +147,11 @@ def test_targets_that_are_no_percentage(text):
      ("33.3", 332, 1000, False), ("93.98", 46990, 50_000, True), ("100", 59, 60, False)],
 )  # fmt: skip
 def test_the_target_is_compared_on_integers(target, correct, images, reached):
-    target1, target5 = parse_target(Config(target=target)), parse_target(Config(target=target, metric="top5"))
-    assert target1.reached_by(Counts(correct, images, images, 5)) is reached
-    assert target5.reached_by(Counts(images, correct, images, 5)) is reached
+    exact, facts = parse_target(Config(target=target)).percent, (images, 16, "model", "none", 5)
+    for percent in (exact, float(target)):  # as the trainer has it, and as a report reads it in the log
+        assert Validation(correct, images, *facts).reaches("top1", percent) is reached
+        assert Validation(images, correct, *facts).reaches("top5", percent) is reached
+    assert not Validation(images, images, *facts).reaches("top1", None)
 
 
 def test_outcome_of_a_schedule_that_ended():

@@ -1,4 +1,4 @@
-"""What is allowed and hardly wanted is told in a line, once, and only then."""
+"""Settings that are allowed but probably a mistake: each is warned about once, in one line, and nothing else is."""
 
 import pytest
 

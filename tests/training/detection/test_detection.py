@@ -1,4 +1,4 @@
-"""The detection backbone: weights reach the detector, mAP is COCO's, a run can be killed and gone on with."""
+"""The detection backbone: weights reach the detector, mAP is COCO's, a run can be killed and resumed."""
 
 import contextlib
 import io

@@ -2,14 +2,16 @@
 
 import pytest
 import torch
-from tiny_run import train
+from tiny_run import events, tiny_job, train
 from torch import nn
 
+from dawn.runlog.records import Validation
 from training.data.loader import Batch
 from training.engine.evaluate import evaluate
 from training.engine.precision import Precision
 from training.engine.state import fingerprint
-from training.logs.metrics import Counts, correct_counts
+from training.engine.trainer import fit
+from training.logs.metrics import correct_counts
 from training.models.cifarnet import CifarNet
 
 FP32 = Precision("fp32", "cpu")
@@ -44,9 +46,9 @@ def plain_counts(model: nn.Module, targets: torch.Tensor, mirrored: bool = False
 @pytest.mark.parametrize("tta", ["none", "flip"])
 def test_counts_equal_a_plain_loop(size, classes, tta):
     model, targets = CifarNet(classes, 0.125), labels(classes)
-    counts = evaluate(model, batches(targets, size), 53, FP32, tta)
-    assert counts == Counts(*plain_counts(model, targets, tta == "flip"), 53, min(5, classes))
-    assert all(type(value) is int for value in counts)
+    seen = evaluate(model, batches(targets, size), 53, FP32, tta, size=12, weights="ema")
+    assert seen == Validation(*plain_counts(model, targets, tta == "flip"), 53, 12, "ema", tta, min(5, classes))
+    assert all(type(value) is int for value in (seen.correct1, seen.correct5, seen.images, seen.k5))
 
 
 def test_top_5_of_three_classes_counts_every_image():
@@ -107,8 +109,44 @@ def test_correct_counts_by_hand():
     assert correct_counts(logits, torch.tensor([0, 1, 0]), 5).tolist() == [1, 2]
 
 
-def test_percent():
-    assert Counts(94, 99, 100, 5).percent("top1") == 94.0 and Counts(94, 99, 100, 5).percent("top5") == 99.0
+class Confusion:
+    """A meter: of each class, how many of its images the model takes for each."""
+
+    def __init__(self, classes: int) -> None:
+        self.counts, self.tables, self.written = torch.zeros(classes, classes, dtype=torch.int64), [], []
+
+    def update(self, logits, targets):
+        pairs = targets * len(self.counts) + logits.argmax(1)
+        self.counts += torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
+
+    def sums(self, group):
+        self.tables.append(group.sum(self.counts.clone()))
+        self.counts.zero_()
+
+    def write(self, tensorboard):
+        self.written.append(self.moment())
+        tensorboard({"confusion/first_for_second": float(self.tables[-1][0, 1])})
+
+
+def test_a_meter_counts_every_validation_and_writes_after_the_epochs_line_off_its_eval(toy, tmp_path):
+    """A confusion matrix: its diagonal is top-1; run.jsonl says no more than without it."""
+    meter, scalars = Confusion(6), []
+    with tiny_job(toy, tmp_path / "run") as job:
+        job.meters = (meter,)
+        meter.moment = lambda: (job.state.images_seen, len(events(tmp_path / "run")), job.state.clock.label)
+        job.book.scalars.write = lambda seen, values: scalars.append((seen, values))
+        fit(job)
+        job.loader.close()
+    validations = [row["validation"] for row in events(tmp_path / "run")]
+    assert [int(table.sum()) for table in meter.tables] == [60, 60]
+    assert [int(table.diag().sum()) for table in meter.tables] == [seen["correct1"] for seen in validations]
+    assert set(validations[0]) == {"correct1", "correct5", "images", "k5", "size", "tta", "weights"}
+    assert meter.written == [(240, 1, "other"), (480, 2, "other")]  # images seen, epoch lines there, the clock's label
+    told = [(seen, values) for seen, values in scalars if "confusion/first_for_second" in values]
+    assert told == [
+        (seen, {"confusion/first_for_second": float(table[0, 1])})
+        for seen, table in zip((240, 480), meter.tables, strict=True)
+    ]
 
 
 def test_bf16_logits_are_counted_in_fp32():

@@ -1,4 +1,4 @@
-"""A run per seed: started, gone on with, left alone."""
+"""A run per seed: started, resumed, or left alone."""
 
 import pytest
 from tiny_run import events, flags, train

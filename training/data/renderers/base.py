@@ -40,6 +40,7 @@ class ThreadedRenderer(ABC):
 
     def __init__(self, workers: int, device: torch.device) -> None:
         self.workers, self.device = max(1, workers), device
+        # One thread of torch in each of ours: the batch is divided already.
         self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:

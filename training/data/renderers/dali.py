@@ -99,6 +99,7 @@ class DaliRenderer:
         cuda = device.type == "cuda"
         self.settings = {"mixed": cuda, "policy": policy, "half": half}
         self.settings |= {"batch_size": largest_batch, "num_threads": threads}
+        # None: one operator on a GPU would look for libcuda.so, also on a machine without (DALI#3826).
         self.settings |= {"device_id": (device.index or 0) if cuda else None}
         self.pipeline = None
         self.requests: Iterator[Request] = iter(())
@@ -150,6 +151,7 @@ class DaliRenderer:
         (output,) = self.pipeline.share_outputs(stream)
         shape = (len(request.rows), *request.size, 3)
         if all(sample == shape[1:] for sample in map(tuple, output.shape())):
+            # A copy: outputs are DALI's own memory (DALI#5684), which its next batch overwrites.
             images = feed_ndarray(output.as_tensor(), self.empty(shape), cuda_stream=stream)
         else:
             images = self.bordered(output, request, shape, stream)
@@ -172,6 +174,7 @@ class DaliRenderer:
     def take_back(self, error: RuntimeError) -> None:
         """A pipeline ends with its first error. Begin its batches again in a new one if the files allow it."""
         self.pipeline = None
+        # No sample can be skipped: one damaged file poisons a pipeline (DALI#119, #306).
         if not any([self.files.examine(request) for request in self.begun]):
             raise error
         self.requests = chain(list(self.begun), self.requests)
@@ -197,6 +200,7 @@ class DaliRenderer:
         self.end_pass()
         self.pipeline = None
         self.files.close()
+        # DALI's pools only grow, and a pipeline that is gone gives nothing back by itself (DALI#2070, #3396).
         gc.collect()
         ReleaseUnusedMemory()
 
