@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
+from training.config.loaders import LOADERS
 from training.config.validate import check_settings
 from training.errors import ConfigError
 
@@ -35,7 +36,6 @@ def option(
 BACKENDS = ("auto", "nccl", "gloo")
 INTERPOLATIONS = ("bilinear", "bicubic")
 SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
-LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Config:
     blurpool: bool = option(False, "blur before every strided convolution of 16 and more channels (arXiv:1904.11486)")
     # data and augmentation
     loader: str = option(
-        "auto", "data pipeline; auto: the fastest that the dataset and the installation allow", choices=LOADER_CHOICES
+        "auto",
+        "data pipeline; auto: the fastest that the dataset and the installation allow",
+        choices=("auto", *LOADERS),
     )
     workers: int = option(
         -1,

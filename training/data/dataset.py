@@ -10,10 +10,10 @@ from data_prep.formats.packed import packed_names
 from data_prep.formats.packed_tree import open_packed_tree, packed_tree_names
 from phases import DataPhase, Schedule
 from training.config.config import Config
+from training.config.loaders import reads, reads_files
 from training.config.recipes.registry import origin
 from training.errors import ConfigError
 
-FROM_FILES = ("dali", "threads", "torchvision")  # loaders that decode image files
 ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
 
 
@@ -79,15 +79,16 @@ def check_folder(config: Config, name: str, folder: str, dataset: Manifest) -> N
     for split in ("train", "validation"):
         if (other.classes, other.splits[split].per_class) != (dataset.classes, dataset.splits[split].per_class):
             raise ConfigError(f"{folder}: {differing(other, dataset, split)}. Make it from the same dataset")
-    if name == "memory":
+    form = reads(name).form
+    if form == "arrays":
         side = min(open_packed(folder)["train"].images.shape[1:3])
         if config.shift >= side:
             raise ConfigError(
                 f"--shift {config.shift}: must be smaller than the stored images of {side} px in {folder}"
             )
-    elif name == "packed":
+    elif form == "packed tree":
         open_packed_tree(folder)
-    elif name != "synthetic":
+    elif form == "files":
         for index in open_index(folder).values():
             check_images(folder, index)
 
@@ -166,7 +167,7 @@ def index_of(folder: str) -> dict[str, ImageIndex]:
 def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     """Advice when the stored training images are much larger than the phase's size, else ''."""
     folder = config.data.rstrip("/") + phase.trndir
-    if loader_name(config, schedule) not in FROM_FILES:
+    if not reads_files(loader_name(config, schedule)):
         return ""
     short = short_sides(folder)
     if short < ROOMY * phase.sz:

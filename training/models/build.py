@@ -41,7 +41,7 @@ def build_model(config: Config, classes: int) -> nn.Module:
         raise no_drop_path(name, library)
     torch.manual_seed(config.seed)
     if library == "ours":
-        model = CifarNet(classes, config.width)
+        model = MODELS[name](config, classes)
     else:
         model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes)
     if config.init_bn0 and not zero_init_last_norms(model, library):
@@ -59,7 +59,7 @@ def library_of(name: str) -> tuple[str, str]:
 
     Raises: ConfigError for a name that none knows.
     """
-    if name == "cifarnet":
+    if name in MODELS:
         return "ours", name
     from torchvision import models  # slow to import
 
@@ -72,9 +72,20 @@ def library_of(name: str) -> tuple[str, str]:
     if name.removeprefix("timm/") in of_timm:
         return "timm", name.removeprefix("timm/")
     prefix = "timm/" if name.startswith("timm/") else ""
-    near = difflib.get_close_matches(name, ["cifarnet", *known, *(prefix + other for other in of_timm)], 3)
-    hint = f"Did you mean {', '.join(near)}?" if near else "Known: cifarnet, torchvision's and timm's, e.g. resnet50"
+    near = difflib.get_close_matches(name, [*MODELS, *known, *(prefix + other for other in of_timm)], 3)
+    hint = (
+        f"Did you mean {', '.join(near)}?"
+        if near
+        else f"Known: {', '.join(MODELS)}, torchvision's and timm's, e.g. resnet50"
+    )
     raise ConfigError(f"--model {name}: unknown model. {hint}")
+
+
+def build_cifarnet(config: Config, classes: int) -> nn.Module:
+    return CifarNet(classes, config.width)
+
+
+MODELS = {"cifarnet": build_cifarnet}  # our own
 
 
 def torchvision_model(name: str, classes: int) -> nn.Module:

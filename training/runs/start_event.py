@@ -6,16 +6,14 @@ from data_prep import Manifest
 from dawn.runlog.clock import DEFINITION
 from phases import Schedule
 from training.config.config import Config
+from training.config.loaders import reads
 from training.distributed.env import Env
 from training.engine.optimizers import momentum_of
 from training.engine.state import TrainState
 from training.logs.environment import hardware, source_commit, versions
+from training.models.build import MODELS
 
 GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
-PAGE_CACHE = {
-    "memory": "warm: the dataset's hash was checked before the clock started",
-    "synthetic": "not used: random images",
-}
 
 
 def start_fields(
@@ -58,9 +56,7 @@ def start_fields(
         "commit": commit,
         "dirty": dirty,
         "loader": loader,
-        "page_cache": PAGE_CACHE.get(
-            loader, "unknown: only the sizes of the files were checked before the clock started"
-        ),
+        "page_cache": reads(loader).page_cache,
         "compile_cache": "unknown" if config.compile else "not used",
         "clock_definition": DEFINITION,
         "setup_seconds": state.clock.setup_seconds(),
@@ -104,4 +100,4 @@ def own_facts(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_name(config: Config) -> str:
-    return f"{config.model}-x{config.width:g}" if config.model == "cifarnet" and config.width != 1 else config.model
+    return f"{config.model}-x{config.width:g}" if config.model in MODELS and config.width != 1 else config.model
