@@ -11,6 +11,7 @@ from data_prep.formats.packed_tree import open_packed_tree, packed_tree_names
 from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.config.loaders import reads, reads_files
+from training.config.own_code import is_own
 from training.config.recipes.registry import origin
 from training.errors import ConfigError
 
@@ -118,7 +119,7 @@ def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
                 f"--policy {config.policy}{origin(config, 'policy')}: for image trees; the memory loader has --shift "
                 "and --cutout. Of a set that has image files too, read these: --loader threads"
             )
-    elif config.shift or config.cutout:
+    elif (config.shift or config.cutout) and not is_own(name):  # which may have them
         flag = "shift" if config.shift else "cutout"
         raise ConfigError(
             f"--{flag} {getattr(config, flag)}{origin(config, flag)}: for the memory loader; image trees are cut at "
