@@ -52,12 +52,10 @@ class Config:
 
     # what
     data: str = option("", "dataset folder, as prepared by `python -m data_prep`", training=False)
-    recipe: str = option(
-        "", "settings by name, see `python -m training recipes`; or FILE.py:FUNCTION of your own", training=False
-    )
+    recipe: str = option("", "settings by name (see `python -m training recipes`) or FILE.py:FUNCTION", training=False)
     phases: str = option("", "phase schedule: preset name, JSON file, JSON or Python-literal text")
     model: str = option(
-        "cifarnet", "cifarnet, a model of torchvision or timm (timm/NAME: timm's), or FILE.py:FUNCTION", own=True
+        "cifarnet", "cifarnet, a model of torchvision or timm by name, timm/NAME: timm's; or FILE.py:FUNCTION", own=True
     )
     width: float = option(1.0, "width of cifarnet as a multiple of 64-256-256 channels")
     whitening_epochs: int = option(3, "epochs that train cifarnet's whitening bias; later it is frozen")
