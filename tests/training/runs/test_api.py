@@ -36,11 +36,15 @@ def test_a_run_that_misses_its_target_is_returned(toy, tmp_path, capsys):
 
 
 def test_a_crash_raises_its_error(toy, tmp_path, capsys):
-    fault = ["--inject-fault", '{"kind": "raise", "epoch": 0, "step": 1}']
-    with pytest.raises(Exception, match="injected"):
-        train(config_from(flags(toy, tmp_path / "run", *fault)))
+    """Of a network that only fails while it trains, which no check before the run sees."""
+    code = "from torch import nn\n\nclass Net(nn.Sequential):\n    def forward(self, x):\n"
+    code += "        assert not self.training, 'mine'\n        return super().forward(x)\n\n"
+    code += "def net(classes):\n    return Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes))\n"
+    (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(AssertionError, match="mine"):
+        train(config_from(flags(toy, tmp_path / "run", "--model", f"{tmp_path / 'mine.py'}:net")))
 
 
 def test_importing_the_package_is_light():
-    code = "import sys, training; training.Config; assert not {'torch', 'numpy'} & sys.modules.keys()"
+    code = "import sys, training; training.Config; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
