@@ -11,15 +11,22 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
+from training.config.loaders import LOADERS
 from training.config.validate import check_settings
 from training.errors import ConfigError
 
 
 def option(
-    default: Any, help: str, *flags: str, choices: tuple[str, ...] = (), training: bool = True, kind=None
+    default: Any,
+    help: str,
+    *flags: str,
+    choices: tuple[str, ...] = (),
+    training: bool = True,
+    kind=None,
+    own: bool = False,
 ) -> Any:
     """A field that becomes the flag --name. `training`: a change of it makes another experiment, so resume refuses
-    it."""
+    it. `own`: beside its choices it may name a function of the user's (training/config/own_code.py)."""
     return field(
         default=default,
         metadata={
@@ -28,6 +35,7 @@ def option(
             "choices": choices,
             "training": training,
             "kind": kind or type(default),
+            "own": own,
         },
     )
 
@@ -35,7 +43,6 @@ def option(
 BACKENDS = ("auto", "nccl", "gloo")
 INTERPOLATIONS = ("bilinear", "bicubic")
 SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
-LOADER_CHOICES = ("auto", "dali", "threads", "torchvision", "packed", "memory", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,11 @@ class Config:
 
     # what
     data: str = option("", "dataset folder, as prepared by `python -m data_prep`", training=False)
-    recipe: str = option("", "settings by name; see `python -m training recipes`", training=False)
+    recipe: str = option("", "settings by name (see `python -m training recipes`) or FILE.py:FUNCTION", training=False)
     phases: str = option("", "phase schedule: preset name, JSON file, JSON or Python-literal text")
-    model: str = option("cifarnet", "cifarnet, or a model of torchvision or timm by name; timm/NAME: timm's")
+    model: str = option(
+        "cifarnet", "cifarnet, a model of torchvision or timm by name, timm/NAME: timm's; or FILE.py:FUNCTION", own=True
+    )
     width: float = option(1.0, "width of cifarnet as a multiple of 64-256-256 channels")
     whitening_epochs: int = option(3, "epochs that train cifarnet's whitening bias; later it is frozen")
     target: str = option("", "stop criterion in percent, e.g. 94; empty: train the whole schedule", kind=str)
@@ -63,8 +72,9 @@ class Config:
     # optimisation
     optimizer: str = option(
         "sgd",
-        "torch's sgd and adamw, timm's lamb and lars; muon: timm's for convolutions, sgd for the rest",
+        "torch's sgd and adamw, timm's lamb and lars; muon: timm's for convolutions, else sgd; or FILE.py:FUNCTION",
         choices=("sgd", "adamw", "lamb", "lars", "muon"),
+        own=True,
     )
     momentum: float = option(0.9, "momentum where the schedule names none; of adamw and lamb: beta1")
     muon_momentum: float = option(0.6, "momentum of Muon's convolutions")
@@ -89,7 +99,10 @@ class Config:
     blurpool: bool = option(False, "blur before every strided convolution of 16 and more channels (arXiv:1904.11486)")
     # data and augmentation
     loader: str = option(
-        "auto", "data pipeline; auto: the fastest that the dataset and the installation allow", choices=LOADER_CHOICES
+        "auto",
+        "data pipeline; auto: the fastest that the dataset and the installation allow; or FILE.py:FUNCTION",
+        own=True,
+        choices=("auto", *LOADERS),
     )
     workers: int = option(
         -1,

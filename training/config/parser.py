@@ -2,12 +2,13 @@
 
 import argparse
 import difflib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from training.config.config import Config, with_values
-from training.config.recipes.registry import RECIPES, recipe_config
+from training.config.own_code import FLAGS, absolute, call, is_own, kind, own_function
+from training.config.recipes.registry import RECIPES, recipe_config, recipe_name
 from training.config.saved import read_config
 from training.errors import ConfigError
 
@@ -66,6 +67,8 @@ def arguments_of(item, default: Any) -> dict[str, Any]:
         return common | {"action": Switch}
     if item.name == "resume":
         return common | {"nargs": "?", "const": IN_LOGDIR, "metavar": "PATH"}
+    if item.metadata["own"] and item.metadata["choices"]:  # Config checks it
+        return common | {"metavar": f"{{{','.join(item.metadata['choices'])}}}"}
     if item.metadata["choices"]:
         return common | {"choices": item.metadata["choices"]}
     return common | {"type": kind, "metavar": kind.__name__.upper()}
@@ -79,15 +82,38 @@ def config_from(argv: list[str]) -> Config:
 def config_of(given: dict[str, Any], defaults: Config | None = None) -> Config:
     """The fields that were given on top of the run to be resumed, of the recipe, or of `defaults`. Raises:
     ConfigError."""
-    if given.get("resume"):
-        base = saved_config(given)
-    else:
-        name = known_recipe(given.get("recipe", ""))
-        base = defaults if defaults and not name else recipe_config(name)
+    base = saved_config(given) if given.get("resume") else base_of(given, defaults)
     if given.get("data"):  # its copies are called by its name
         path = Path(given["data"])
         given["data"] = str(path.resolve() if path.name in ("", "..") else path)
-    config = with_values(base, given)
+    return runnable(with_values(base, given))
+
+
+def base_of(given: dict[str, Any], defaults: Config | None) -> Config:
+    """What the given flags go on top of in a new run."""
+    name = given.pop("recipe", "")
+    return defaults if defaults and not name else new_base(name)
+
+
+def new_base(recipe: str) -> Config:
+    """The Config of a recipe, ours or the user's own; the plain defaults for ''. Raises: ConfigError."""
+    return own_recipe(recipe) if is_own(recipe) else recipe_config(known_recipe(recipe))
+
+
+def own_recipe(name: str) -> Config:
+    """The Config that a user's function returns, called after the function. Raises: ConfigError."""
+    config = call("recipe", name, f"{name.rpartition(':')[2]}()")
+    if not isinstance(config, Config):
+        raise ConfigError(f"--recipe {name}: returned {kind(config)}, not a Config")
+    own = recipe_name(own_function("recipe", name))
+    if own in RECIPES:
+        raise ConfigError(f"--recipe {name}: {own} is a recipe of ours. Give the function another name")
+    return replace(config, recipe=own)
+
+
+def runnable(config: Config) -> Config:
+    """With the whole path of own files. Raises: ConfigError for a Config that names no data or no schedule."""
+    config = replace(config, **{flag: absolute(getattr(config, flag)) for flag in FLAGS})
     if not config.data:
         raise ConfigError(
             "no dataset folder given. Usage: python -m training DATA --recipe NAME; "

@@ -1,7 +1,9 @@
 """What the values of a Config may be: a range for each number, and settings that only go with others."""
 
+from dataclasses import fields
 from typing import Any
 
+from training.config.own_code import is_own
 from training.errors import ConfigError
 
 MIN_ALPHA = 0.01  # below it torch's Beta distribution draws halves: both of its gamma samples underflow to 0
@@ -55,6 +57,8 @@ RANGES = (
 def check_settings(config: Any) -> None:
     """Raises: ConfigError for a value out of its range, or one that the rest of the Config would pass over in
     silence."""
+    for item in fields(config):
+        check_value(item.name, getattr(config, item.name), **item.metadata)
     for name, low, high in RANGES:
         value = getattr(config, name)
         if not low <= value <= high:
@@ -67,6 +71,20 @@ def check_settings(config: Any) -> None:
             raise ConfigError(f"--{name} {getattr(config, name):g}: must be 0 (off) or at least {MIN_ALPHA}")
 
 
+WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+
+
+def check_value(name: str, value: Any, kind: type, choices: tuple[str, ...], own: bool, **others: Any) -> None:
+    """Raises: ConfigError for a value that the flag would not take either."""
+    flag = f"--{name.replace('_', '-')}"
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (kind in (int, float) and isinstance(value, bool)):
+        raise ConfigError(f"{flag} {value!r:.60}: must be {WORDS[kind]}")
+    if choices and value not in choices and not (own and is_own(value)):
+        more = ", or a function of yours as FILE.py:FUNCTION" if own else ""
+        raise ConfigError(f"{flag} {value!r:.60}: choose from {', '.join(choices)}{more}")
+
+
 def check_optimizer(config: Any) -> None:
     """Raises: ConfigError for a setting that the optimiser does not have."""
     name = config.optimizer
@@ -76,7 +94,7 @@ def check_optimizer(config: Any) -> None:
         )
     if config.nesterov and not config.momentum:
         raise ConfigError("--nesterov: --momentum is 0; use a momentum above 0 or --no-nesterov")
-    if config.trust_clip and name not in ("lamb", "lars"):
+    if config.trust_clip and name not in ("lamb", "lars") and not is_own(name):
         raise ConfigError(f"--trust-clip: --optimizer {name} has none; use lars or lamb, or --no-trust-clip")
     if name in ("lamb", "lars") and not config.weight_decay:
         raise ConfigError(f"--weight-decay 0: {name} adapts only weights that decay; use a tiny one such as 1e-12")

@@ -10,10 +10,11 @@ from data_prep.formats.packed import packed_names
 from data_prep.formats.packed_tree import open_packed_tree, packed_tree_names
 from phases import DataPhase, Schedule
 from training.config.config import Config
+from training.config.loaders import reads, reads_files
+from training.config.own_code import is_own
 from training.config.recipes.registry import origin
 from training.errors import ConfigError
 
-FROM_FILES = ("dali", "threads", "torchvision")  # loaders that decode image files
 ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
 
 
@@ -80,15 +81,16 @@ def check_folder(config: Config, name: str, folder: str, dataset: Manifest) -> N
     for split in ("train", "validation"):
         if (other.classes, other.splits[split].per_class) != (dataset.classes, dataset.splits[split].per_class):
             raise ConfigError(f"{folder}: {differing(other, dataset, split)}. Make it from the same dataset")
-    if name == "memory":
+    form = reads(name).form
+    if form == "arrays":
         side = min(open_packed(folder)["train"].images.shape[1:3])
         if config.shift >= side:
             raise ConfigError(
                 f"--shift {config.shift}: must be smaller than the stored images of {side} px in {folder}"
             )
-    elif name == "packed":
+    elif form == "packed tree":
         open_packed_tree(folder)
-    elif name != "synthetic":
+    elif form == "files":
         for index in open_index(folder).values():
             check_images(folder, index)
 
@@ -118,7 +120,7 @@ def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
                 f"--policy {config.policy}{origin(config, 'policy')}: for image trees; the memory loader has --shift "
                 "and --cutout. Of a set that has image files too, read these: --loader threads"
             )
-    elif config.shift or config.cutout:
+    elif (config.shift or config.cutout) and not is_own(name):  # which may have them
         flag = "shift" if config.shift else "cutout"
         raise ConfigError(
             f"--{flag} {getattr(config, flag)}{origin(config, flag)}: for the memory loader; image trees are cut at "
@@ -167,7 +169,7 @@ def index_of(folder: str) -> dict[str, ImageIndex]:
 def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     """Advice when the stored training images are much larger than the phase's size, else ''."""
     folder = config.data.rstrip("/") + phase.trndir
-    if loader_name(config, schedule) not in FROM_FILES:
+    if not reads_files(loader_name(config, schedule)):
         return ""
     short = short_sides(folder)
     if short < ROOMY * phase.sz:

@@ -18,9 +18,6 @@ from training.data.renderers.base import Renderer, Request
 from training.data.sample_plan import SamplePlan
 from training.data.transforms import MEAN, STD, erase, normalise
 
-KINDS = ("dali", "threads", "torchvision", "packed", "synthetic")
-RENDERERS = {name: f"training.data.renderers.{name}" for name in KINDS}
-
 
 class TreeLoader:
     """See training.data.loader.Loader."""
@@ -99,7 +96,7 @@ def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) ->
         config.val_interpolation == "bicubic",
     )
     largest = max(max(phase.bs, phase.val_bs) for phase in schedule.data)
-    module = import_module(RENDERERS[name])
+    module = import_module(f"training.data.renderers.{name}")
     return TreeLoader(
         config.data, indices, plan, module.open_renderer(config, indices, env, dtype, largest), env, dtype
     )

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from phases import DataPhase, Schedule
+from training.config.own_code import call, is_own, kind, said
 from training.data.dataset import loader_name
+from training.errors import ConfigError
+
+PARTS = ("train_images", "validation_images", "set_phase", "train", "validation", "first_images", "close")
 
 
 class Batch(NamedTuple):
@@ -40,7 +45,62 @@ class Loader(Protocol):
 
 
 def open_loader(config, schedule: Schedule, dataset, env, dtype) -> Loader:
-    """The memory loader for packed sets of one image size, else the tree loader with the renderer of that name."""
+    """The user's own, the memory loader for packed sets of one image size, else the tree loader with the renderer of
+    that name."""
     name = loader_name(config, schedule)
+    if is_own(name):
+        return own_loader(name, config, schedule, dataset, env, dtype)
     module = "training.data.memory" if name == "memory" else "training.data.image_tree"
     return import_module(module).open_loader(config, schedule, dataset, env, dtype)
+
+
+def own_loader(name: str, *arguments: Any) -> Loader:
+    """Raises: ConfigError when the user's function does not return a Loader."""
+    wanted = f"{name.rpartition(':')[2]}(config, schedule, dataset, env, dtype)"
+    loader = call("loader", name, wanted, *arguments)
+    missing = [part for part in PARTS if not hasattr(loader, part)]
+    if missing:
+        raise ConfigError(
+            f"--loader {name}: returned {kind(loader)}, which is no Loader: it has no {', '.join(missing)} "
+            "(training/data/loader.py has the contract)"
+        )
+    return loader
+
+
+def check_loader(config, schedule: Schedule, dataset, env) -> None:
+    """Opens the user's own, looks at the first batch and closes it. Raises: ConfigError for what is not as promised."""
+    name = config.loader
+    if not is_own(name):
+        return
+    loader, phase = own_loader(name, config, schedule, dataset, env, torch.float32), schedule.data[0]
+    try:
+        loader.set_phase(phase)
+        batch = next(iter(loader.train(0)))
+        found = wrong_count(loader, dataset) or wrong_batch(batch, phase, len(dataset.classes))
+    except Exception as error:
+        found = said(error)
+    finally:
+        loader.close()
+    if found:
+        raise ConfigError(f"--loader {name}: its first batch is not as training/data/loader.py promises: {found}")
+
+
+def wrong_count(loader: Loader, dataset) -> str:
+    """In what the numbers of images are not the dataset's, or ''."""
+    for split in ("train", "validation"):
+        images, there = getattr(loader, f"{split}_images"), dataset.splits[split].images
+        if images != there:
+            return f"{split}_images is {images}, the dataset has {there}"
+    return ""
+
+
+def wrong_batch(batch: Batch, phase: DataPhase, classes: int) -> str:
+    """In what a training batch breaks the promise, or ''."""
+    shape, wanted = tuple(batch.images.shape), (phase.bs, 3, phase.sz, phase.sz)
+    if shape != wanted or not batch.images.is_floating_point():
+        return f"images {shape} {batch.images.dtype}, not {wanted} in the dtype that was asked for"
+    if tuple(batch.targets.shape) != (phase.bs,) or batch.targets.dtype != torch.int64:
+        return f"targets {tuple(batch.targets.shape)} {batch.targets.dtype}, not ({phase.bs},) torch.int64"
+    if not 0 <= int(batch.targets.min()) <= int(batch.targets.max()) < classes:
+        return f"a target outside of 0 to {classes - 1}"
+    return ""

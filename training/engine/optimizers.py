@@ -5,19 +5,50 @@ from typing import Any
 import torch
 from torch import nn
 
+from phases import Schedule
 from training.config.config import Config
-from training.models.build import NORMS
+from training.config.own_code import call, is_own, kind
+from training.errors import ConfigError
+from training.models.build import NORMS, build_model
 
 
 def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optimizer]:
     """One for everything, or Muon for convolutions and SGD for the rest; frozen parameters are in no group."""
     groups = parameter_groups(config, model)
+    if is_own(config.optimizer):
+        return [own_optimizer(config, groups)]
     if config.optimizer != "muon":
         return [OPTIMIZERS[config.optimizer](config, groups)]
     convs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
     filters = [p for p in model.parameters() if id(p) in convs and p.requires_grad]
     rest = [group | {"params": [p for p in group["params"] if id(p) not in convs]} for group in groups]
     return [muon(config, filters), sgd(config, [group for group in rest if group["params"]])]
+
+
+def own_optimizer(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
+    """Raises: ConfigError when the user's function returns no optimizer, or one without the groups as they came."""
+    name = config.optimizer
+    optimizer = call("optimizer", name, f"{name.rpartition(':')[2]}(groups, config)", groups, config)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"--optimizer {name}: returned {kind(optimizer)}, not a torch.optim.Optimizer")
+    if not all({"lr", "lr_factor", "weight_decay"} <= group.keys() for group in optimizer.param_groups):
+        raise ConfigError(
+            f"--optimizer {name}: a parameter group of it has no lr, lr_factor or weight_decay. Hand it the groups as "
+            "they come"
+        )
+    return optimizer
+
+
+def check_optimizer(config: Config, schedule: Schedule, classes: int) -> None:
+    """Tries the user's own on a network that is thrown away. Raises: ConfigError."""
+    if not is_own(config.optimizer):
+        return
+    groups = build_optimizers(config, build_model(config, classes))[0].param_groups
+    moves = any(schedule.momentum_at(epoch) is not None for epoch in range(schedule.total_epochs))
+    if moves and any(momentum_of(group) is None for group in groups):
+        raise ConfigError(
+            f"--optimizer {config.optimizer}: has no momentum or betas, and the schedule sets `mom`. Leave it out there"
+        )
 
 
 def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
@@ -132,9 +163,9 @@ def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, mome
                 group["betas"] = (momentum, group["betas"][1])
 
 
-def momentum_of(group: dict[str, Any]) -> float:
-    """What a schedule's `mom` sets: of Adam's kind it is beta1."""
-    return group["momentum"] if "momentum" in group else group["betas"][0]
+def momentum_of(group: dict[str, Any]) -> float | None:
+    """What a schedule's `mom` sets: of Adam's kind it is beta1; None where the user's own optimizer has neither."""
+    return group["momentum"] if "momentum" in group else group.get("betas", [None])[0]
 
 
 def normalise_filters(optimizers: list[torch.optim.Optimizer]) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from data_prep.files import write_atomically
 from dawn.runlog.writer import utc_now
+from training.config.own_code import short_name
 from training.config.parser import Parser
 from training.distributed.launcher import warn
 from training.errors import ConfigError
@@ -18,6 +19,7 @@ from training.export.networks import receiver
 from training.export.trained import Trained, load_trained
 
 TRIAL_IMAGES = 4
+FILE_NAME = str.maketrans("/:", "--")
 
 
 def export_parser() -> argparse.ArgumentParser:
@@ -59,7 +61,7 @@ def place(options: argparse.Namespace, trained: Trained) -> Path:
     suffix = SUFFIXES[options.format]
     if not options.out:
         kind = "" if suffix == f".{options.format}" else f".{options.format}"
-        return trained.folder / f"{trained.config.model.replace('/', '-')}{kind}{suffix}"
+        return trained.folder / f"{short_name(trained.config.model).translate(FILE_NAME)}{kind}{suffix}"
     path = Path(options.out)
     if path.suffix not in (suffix, ".pth" if suffix == ".pt" else suffix):
         raise ConfigError(f"--out {path}: a file of --format {options.format} ends in {suffix}. Name it so")
@@ -91,7 +93,7 @@ def metadata(trained: Trained) -> dict[str, str]:
     """For the header of the file: texts only."""
     start, row = trained.run.start, trained.row
     facts = {
-        "model": trained.config.model,
+        "model": short_name(trained.config.model),
         "blurpool": trained.config.blurpool,
         "classes": trained.classes,
         "recipe": start.recipe,

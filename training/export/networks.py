@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.config.config import Config
 from training.errors import ConfigError
-from training.models.build import build_model, library_of, plain_options, torchvision_model
+from training.models.build import MODELS, build_model, library_of, plain_options, torchvision_model
 
 LIBRARIES = ("torchvision", "timm")
 SHAPING = ("model", "width", "blurpool", "drop_path")  # settings that decide what the harness's own network is
@@ -65,8 +65,10 @@ def receiver(format: str, config: Config, trained: nn.Module, classes: int, imag
     `format` torchvision and timm: that library's own. Others: the one the run's name means, or the harness's where the
     run's settings have changed it. Raises: ConfigError when the library has no such network or it is another one.
     """
-    if config.model == "cifarnet" and format in LIBRARIES:
-        raise ConfigError(f"--format {format}: cifarnet is this harness's own. Use --format torch, safetensors or onnx")
+    if config.model in MODELS and format in LIBRARIES:
+        raise ConfigError(
+            f"--format {format}: {config.model} is this harness's own. Use --format torch, safetensors or onnx"
+        )
     if format not in LIBRARIES:
         home = library_of(config.model)[0]
         found = library_network(home, config.model, classes) if home in LIBRARIES else None

@@ -14,6 +14,7 @@ from dawn import Run, read_events, read_run
 from dawn.runlog.records import Row
 from phases import DataPhase, Schedule
 from training.config.config import Config
+from training.config.own_code import check_same_code, is_own
 from training.config.saved import read_config
 from training.config.schedule import resolved_schedule
 from training.data.memory import STATISTICS_IMAGES, channel_statistics
@@ -68,6 +69,7 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
     state, classes = saved["state"], run.start.dataset.get("classes")
     if type(classes) is not int or classes < 1:
         raise ConfigError(f"{folder}: its log does not tell the number of classes. Restore {LOG}")
+    check_same_code(saved["identity"]["fields"].get("own_code", {}), replace(config, loader="auto"), str(folder))
     weights = weights or ("ema" if state["average"] is not None else "model")
     if weights == "ema" and state["average"] is None:
         raise ConfigError(f"--weights ema: {folder} kept no average of its weights. Use --weights model")
@@ -109,6 +111,8 @@ def input_facts(config: Config, schedule: Schedule, run: Run, loader: str) -> tu
     if manifest and manifest.sha256 != run.start.dataset.get("sha256"):
         manifest = None
     names = manifest.classes if manifest else ()
+    if is_own(loader):
+        return None, None, names
     if loader != "memory":
         return MEAN, STD, names
     if not manifest:

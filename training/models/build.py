@@ -2,11 +2,13 @@
 (arXiv:1904.11486) in any of them."""
 
 import difflib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training.config.config import Config
+from training.config.own_code import call, is_own, kind, said
 from training.errors import ConfigError
 from training.models.cifarnet import CifarNet
 
@@ -21,16 +23,36 @@ def check_model(config: Config, classes: int, sizes: set[int]) -> None:
 
     Only shapes are computed: a real image of 1,000 pixels and more would take seconds.
     """
-    model = build_model(config, classes).eval().to("meta")
+    model = build_model(config, classes).eval().to(trial_device(config))
     for size in sorted(sizes):
         try:
-            model(torch.zeros(1, 3, size, size, device="meta"))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = " ".join(str(error).split())[:120]
+            logits = model(torch.zeros(1, 3, size, size, device=trial_device(config)))
+        except Exception as error:
+            if not is_own(config.model) and not isinstance(error, RuntimeError | ValueError | AssertionError):
+                raise
+            reason = said(error) if is_own(config.model) else " ".join(str(error).split())[:120]
             raise ConfigError(
                 f"--model {config.model}: cannot take images of {size} px ({reason}). "
                 "Use another sz or val_sz in the phases, or another model"
             ) from None
+        if is_own(config.model):
+            check_logits(config, logits, classes)
+
+
+def trial_device(config: Config) -> str:
+    """Where a network is tried: without memory and arithmetic, but a user's own may make tensors of its own."""
+    return "cpu" if is_own(config.model) else "meta"
+
+
+def check_logits(config: Config, logits: Any, classes: int) -> None:
+    """Raises: ConfigError for what a network makes of one image, when it is not a number for each class."""
+    if not isinstance(logits, Tensor):
+        raise ConfigError(f"--model {config.model}: its outputs are {kind(logits)}, not one tensor of {classes} logits")
+    if logits.shape != (1, classes):
+        raise ConfigError(
+            f"--model {config.model}: its outputs for one image are {tuple(logits.shape)}, not (1, {classes}): a logit "
+            f"for each of the {classes} classes. Use the argument `classes`"
+        )
 
 
 def build_model(config: Config, classes: int) -> nn.Module:
@@ -40,8 +62,10 @@ def build_model(config: Config, classes: int) -> nn.Module:
     if config.drop_path and library != "timm":
         raise no_drop_path(name, library)
     torch.manual_seed(config.seed)
-    if library == "ours":
-        model = CifarNet(classes, config.width)
+    if library == "own":
+        model = own_model(name, classes)
+    elif library == "ours":
+        model = MODELS[name](config, classes)
     else:
         model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes)
     if config.init_bn0 and not zero_init_last_norms(model, library):
@@ -55,11 +79,14 @@ def build_model(config: Config, classes: int) -> nn.Module:
 
 
 def library_of(name: str) -> tuple[str, str]:
-    """("ours", "torchvision" or "timm", the name there). A name that both know is torchvision's; timm/NAME is timm's.
+    """("own", "ours", "torchvision" or "timm", the name there). A name that both libraries know is torchvision's;
+    timm/NAME is timm's.
 
     Raises: ConfigError for a name that none knows.
     """
-    if name == "cifarnet":
+    if is_own(name):
+        return "own", name
+    if name in MODELS:
         return "ours", name
     from torchvision import models  # slow to import
 
@@ -72,9 +99,28 @@ def library_of(name: str) -> tuple[str, str]:
     if name.removeprefix("timm/") in of_timm:
         return "timm", name.removeprefix("timm/")
     prefix = "timm/" if name.startswith("timm/") else ""
-    near = difflib.get_close_matches(name, ["cifarnet", *known, *(prefix + other for other in of_timm)], 3)
-    hint = f"Did you mean {', '.join(near)}?" if near else "Known: cifarnet, torchvision's and timm's, e.g. resnet50"
+    near = difflib.get_close_matches(name, [*MODELS, *known, *(prefix + other for other in of_timm)], 3)
+    hint = (
+        f"Did you mean {', '.join(near)}?"
+        if near
+        else f"Known: {', '.join(MODELS)}, torchvision's and timm's, e.g. resnet50"
+    )
     raise ConfigError(f"--model {name}: unknown model. {hint}")
+
+
+def own_model(name: str, classes: int) -> nn.Module:
+    """Raises: ConfigError when the user's function does not return a network."""
+    model = call("model", name, f"{name.rpartition(':')[2]}(classes)", classes)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"--model {name}: returned {kind(model)}, not a torch.nn.Module")
+    return model
+
+
+def build_cifarnet(config: Config, classes: int) -> nn.Module:
+    return CifarNet(classes, config.width)
+
+
+MODELS = {"cifarnet": build_cifarnet}  # our own
 
 
 def torchvision_model(name: str, classes: int) -> nn.Module:
@@ -108,7 +154,7 @@ def timm_model(config: Config, name: str, classes: int) -> nn.Module:
 
 def no_drop_path(name: str, library: str) -> ConfigError:
     advice = f"timm/{name}" if library == "torchvision" and name.startswith("resn") else "a model such as timm/resnet50"
-    whose = "" if library == "ours" else f" of {library}"
+    whose = "" if library in ("own", "ours") else f" of {library}"
     return ConfigError(f"--drop-path: {name}{whose} has none; use {advice}")
 
 

@@ -12,9 +12,12 @@ from data_prep import DataError, load_manifest
 from phases import Schedule, load_preset
 from phases.table import schedule_table, segments
 from training.config.config import Config
+from training.config.own_code import is_own, own_function
 from training.data.dataset import checked_dataset, folders_of
-from training.engine.optimizers import build_optimizers
-from training.models.build import build_model, check_model
+from training.data.loader import check_loader
+from training.distributed.env import Env
+from training.engine.optimizers import build_optimizers, check_optimizer
+from training.models.build import build_model, check_model, trial_device
 
 FLOPS_PER_MULTIPLY_ADD = 2
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights: as much arithmetic each
@@ -42,8 +45,9 @@ def model_report(config: Config, schedule: Schedule, world_size: int, images: in
     """Tables of the parameter groups and of the arithmetic, ready to print. Raises: ConfigError for an unknown model or
     sizes that it cannot take."""
     check_model(config, classes, {phase.sz for phase in schedule.data})
+    check_optimizer(config, schedule, classes)
     model = build_model(config, classes)
-    found = costs(model, schedule, world_size, images)
+    found = costs(model, schedule, world_size, images, trial_device(config))
     groups = table(GROUP_COLUMNS, group_rows(config, model))
     arithmetic = table(COST_COLUMNS, map(cost_row, found))
     return "\n".join([*groups, "", f"of {config.model} with {classes:,} classes:", *arithmetic, "", total(found)])
@@ -64,10 +68,12 @@ def group_rows(config: Config, model: nn.Module) -> list[tuple[str, ...]]:
     ]
 
 
-def costs(model: nn.Module, schedule: Schedule, world_size: int, images: int | None) -> list[Cost]:
+def costs(
+    model: nn.Module, schedule: Schedule, world_size: int, images: int | None, device: str = "meta"
+) -> list[Cost]:
     """One per stretch of one image size; `images`: in the training set."""
-    model = model.to("meta").eval()
-    forward = {size: multiply_adds(model, size) for size in {phase.sz for phase in schedule.data}}
+    model = model.to(device).eval()
+    forward = {size: multiply_adds(model, size, device) for size in {phase.sz for phase in schedule.data}}
     result: list[Cost] = []
     for item in segments(schedule, world_size, images):
         if result and result[-1].size == item.data.sz:
@@ -80,11 +86,11 @@ def costs(model: nn.Module, schedule: Schedule, world_size: int, images: int | N
 
 
 @torch.no_grad()
-def multiply_adds(model: nn.Module, size: int) -> int:
-    """Of one image of `size` pixels forward through a model on the meta device: convolutions and matrix products, as
+def multiply_adds(model: nn.Module, size: int, device: str = "meta") -> int:
+    """Of one image of `size` pixels forward through a model on `device`: convolutions and matrix products, as
     torch counts them."""
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, size, size, device="meta"))
+        model(torch.zeros(1, 3, size, size, device=device))
     return counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD
 
 
@@ -128,7 +134,10 @@ def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
     classes = len(found.classes) if found else IMAGENET_CLASSES
     expected = images if found or not schedule.preset else load_preset(schedule.preset)["images"]
     if not missing:
-        checked_dataset(config, schedule, world_size)
+        dataset = checked_dataset(config, schedule, world_size)
+        check_loader(config, schedule, dataset, Env(torch.device("cpu")))
+    elif is_own(config.loader):
+        own_function("loader", config.loader)
     model = model_report(config, schedule, world_size, expected, classes)
     missing += [] if found else [f"without the dataset {classes:,} classes are assumed"]
     settings = [f"{name:18} {value}" for name, value in asdict(config).items() if value not in ("", None)]

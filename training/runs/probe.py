@@ -8,7 +8,8 @@ from typing import NamedTuple
 from dawn import Clock
 from phases import DataPhase, Schedule
 from training.config.config import Config
-from training.data.dataset import FROM_FILES, loader_name, oversized
+from training.config.loaders import reads_files
+from training.data.dataset import loader_name, oversized
 from training.data.loader import Batch, Loader, open_loader
 from training.distributed.env import Env, open_env
 from training.engine.state import TrainState
@@ -102,7 +103,7 @@ def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -
     if limit(rates) == "the model":
         return []
     name, lines = loader_name(config, schedule), [oversized(config, schedule, phase)]
-    if name in FROM_FILES:
+    if reads_files(name):
         folder = config.data.rstrip("/") + phase.trndir
         lines.append(f"decode nothing at train time: python -m data_prep pack {folder}, then --loader packed")
     if limit(rates) != "the loader":

@@ -12,6 +12,7 @@ from data_prep import load_manifest
 from dawn import read_events
 from phases import Schedule
 from training.config.config import Config, config_hash, differences
+from training.config.own_code import check_same_code, own_code
 from training.distributed.env import Env
 from training.engine.checkpoint import INDEX, load
 from training.engine.state import TrainState
@@ -36,7 +37,10 @@ def identity_of(config: Config, env: Env, run_id: str, precision: str) -> dict[s
 def experiment_fields(config: Config) -> dict[str, Any]:
     """The settings with the phase list as written; --epochs, --batch-size and --scale-lr are fields of their own."""
     schedule = Schedule.parse(config.phases)
-    return config.training_fields(schedule.phases) | {"phases_world_size": schedule.world_size}
+    fields = config.training_fields(schedule.phases) | {"phases_world_size": schedule.world_size}
+    own = own_code(config)
+    names = {flag: facts["name"] for flag, facts in own.items()}  # an own file may lie elsewhere: its content counts
+    return fields | names | ({"own_code": {flag: facts["sha256"] for flag, facts in own.items()}} if own else {})
 
 
 def dataset_hashes(config: Config) -> dict[str, str]:
@@ -67,6 +71,7 @@ def load_checkpoint(config: Config, warn: Callable[[str], None]) -> dict[str, An
 
 def check_identity(saved: dict[str, Any], config: Config, env: Env, warn: Callable[[str], None]) -> None:
     """Raises: ConfigError with the list of differences when going on would be another experiment."""
+    check_same_code(saved["fields"].get("own_code", {}), config, f"--resume {config.resume}")
     changed = differences(saved["fields"], experiment_fields(config))
     for suffix, now in dataset_hashes(config).items():
         if saved["datasets"].get(suffix) != now:

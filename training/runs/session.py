@@ -13,23 +13,25 @@ from torch import nn
 from data_prep import Manifest
 from data_prep.workers import keep_freed_memory
 from dawn import Clock, process_start_ns
+from dawn.runlog.records import Validation
 from phases import Schedule
 from training.config.config import Config
 from training.config.saved import save_config
 from training.config.schedule import resolved_schedule
 from training.data.dataset import checked_dataset, loader_name, oversized
-from training.data.loader import open_loader
+from training.data.loader import check_loader, open_loader
 from training.distributed.env import Env, open_env
 from training.distributed.launcher import ranks, warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.evaluate import evaluate
 from training.engine.faults import Faults
+from training.engine.optimizers import check_optimizer
 from training.engine.precision import Precision, choose_precision
 from training.engine.state import TrainState, new_state, part_of_rank
 from training.engine.trainer import Job
 from training.engine.warmup import prepare_device
-from training.errors import ConfigError
+from training.errors import ConfigError, Outcome
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook, SilentLogbook
 from training.logs.metrics import parse_target
@@ -53,24 +55,31 @@ def run(config: Config, schedule: Schedule) -> int:
     """Train, report, and return the exit code. Raises: ConfigError, DataError before any training is done; PeerFailed
     for those of another rank."""
     if config.evaluate:
-        return validate_only(config, schedule)
-    with opened_job(config, schedule) as job:
+        validate_only(config, schedule)
+        return 0
+    return trained(config, schedule)[0].exit_code
+
+
+def trained(config: Config, schedule: Schedule, origin_ns: int | None = None) -> tuple[Outcome, Path]:
+    """How the run ended, after its reports are written, and its folder. `origin_ns`: when its setup began, on the clock
+    of time.monotonic_ns; None: with this process. Raises: as `run`."""
+    with opened_job(config, schedule, origin_ns) as job:
         outcome = guarded_fit(job)
         if job.env.rank == 0:
             report_run(job.folder, job.book.say)
         job.env.group.from_main(lambda: None)  # torchrun ends rank 0 with the first rank that fails to reach a target
-    return outcome.exit_code
+        return outcome, job.folder
 
 
 @contextlib.contextmanager
-def opened_job(config: Config, schedule: Schedule) -> Iterator[Job]:
+def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
     with open_env(config) as env:
         config, schedule = started_again(config, schedule, env)
         dataset = env.group.together(lambda: checked_input(config, schedule, env))
         if env.rank == 0:
             warn_of_large_images(config, schedule)
-        clock = Clock(sync=env.sync, origin_ns=process_start_ns())
+        clock = Clock(sync=env.sync, origin_ns=origin_ns or process_start_ns())
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
             state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
@@ -84,6 +93,8 @@ def checked_input(config: Config, schedule: Schedule, env: Env) -> Manifest:
     """The dataset, after every check that needs no run folder."""
     dataset = checked_dataset(config, schedule, env.world_size)
     check_model(config, len(dataset.classes), {size for p in schedule.data for size in (p.sz, p.val_sz)})
+    check_optimizer(config, schedule, len(dataset.classes))
+    check_loader(config, schedule, dataset, env)
     if config.start_epoch >= schedule.total_epochs:
         raise ConfigError(
             f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
@@ -192,7 +203,7 @@ def write_start(config, schedule, dataset, env, state, identity, resumed: bool, 
         book.say(resume_line(book.attempt, place))
 
 
-def validate_only(config: Config, schedule: Schedule) -> int:
+def validate_only(config: Config, schedule: Schedule) -> Validation:
     """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
     with open_env(config) as env:
         dataset = env.group.together(lambda: checked_input(config, schedule, env))
@@ -209,7 +220,10 @@ def validate_only(config: Config, schedule: Schedule) -> int:
             f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
             f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
         )
-    return 0
+    averaged = "ema" if state.average is not None else "model"
+    return Validation(
+        counts.correct1, counts.correct5, counts.images, loader.phase.val_sz, averaged, config.tta, counts.k5
+    )
 
 
 def warn_of_large_images(config: Config, schedule: Schedule) -> None:

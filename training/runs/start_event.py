@@ -6,16 +6,15 @@ from data_prep import Manifest
 from dawn.runlog.clock import DEFINITION
 from phases import Schedule
 from training.config.config import Config
+from training.config.loaders import reads
+from training.config.own_code import own_code, short_name
 from training.distributed.env import Env
 from training.engine.optimizers import momentum_of
 from training.engine.state import TrainState
 from training.logs.environment import hardware, source_commit, versions
+from training.models.build import MODELS
 
 GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
-PAGE_CACHE = {
-    "memory": "warm: the dataset's hash was checked before the clock started",
-    "synthetic": "not used: random images",
-}
 
 
 def start_fields(
@@ -57,20 +56,18 @@ def start_fields(
         "versions": versions(),
         "commit": commit,
         "dirty": dirty,
-        "loader": loader,
-        "page_cache": PAGE_CACHE.get(
-            loader, "unknown: only the sizes of the files were checked before the clock started"
-        ),
+        "loader": short_name(loader),
+        "page_cache": reads(loader).page_cache,
         "compile_cache": "unknown" if config.compile else "not used",
         "clock_definition": DEFINITION,
         "setup_seconds": state.clock.setup_seconds(),
         "resumed_from": resumed,
-    }
+    } | ({"own_code": own} if (own := own_code(config)) else {})
 
 
 def optimizer_facts(config: Config, state: TrainState) -> dict[str, Any]:
     return {
-        "name": config.optimizer,
+        "name": short_name(config.optimizer),
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
         "nesterov": config.nesterov,
@@ -98,10 +95,14 @@ def group_facts(state: TrainState) -> list[dict[str, Any]]:
 
 def own_facts(group: dict[str, Any]) -> dict[str, Any]:
     """Of AdamW, LAMB and LARS what they have beside SGD's."""
-    if "momentum" not in group:
+    if "momentum" not in group and "betas" in group:
         group = group | {"beta2": group["betas"][1]}
     return {name: group[name] for name in GROUP_FACTS if name in group}
 
 
 def model_name(config: Config) -> str:
-    return f"{config.model}-x{config.width:g}" if config.model == "cifarnet" and config.width != 1 else config.model
+    return (
+        f"{config.model}-x{config.width:g}"
+        if config.model in MODELS and config.width != 1
+        else short_name(config.model)
+    )

@@ -1,9 +1,19 @@
 """Bag of tricks: linear scaling, warm-up, cosine, ResNet-50-D, smoothing, mixup; and LARS from small to large
 batches. --sync-bn and --accumulate go with every recipe."""
 
-from dataclasses import replace
-
 from training.config.config import Config
+
+LARS = Config(  # for every batch: the schedule alone has the batch and its learning rate
+    model="resnet50",
+    target="75.9",
+    optimizer="lars",
+    momentum=0.9,
+    trust_coefficient=0.001,
+    weight_decay=5e-5,
+    no_bn_wd=True,
+    label_smoothing=0.1,
+    val_resize=256 / 224,
+)
 
 
 def bag_of_tricks() -> Config:
@@ -17,8 +27,6 @@ def bag_of_tricks() -> Config:
     Differs: no jitter of brightness, contrast, saturation (0.4) and lighting (0.1).
     """
     return Config(
-        recipe="bag-of-tricks",
-        phases="bag-of-tricks",
         model="resnet50d",
         target="93",
         metric="top5",
@@ -43,7 +51,7 @@ def cosine_restarts() -> Config:
     Expected: nothing published for these settings; not trained here
     Differs: the paper has no warm-up; here five epochs of it come before the first cycle.
     """
-    return replace(bag_of_tricks(), recipe="cosine-restarts", phases="cosine-restarts")
+    return bag_of_tricks()
 
 
 def lars_256() -> Config:
@@ -58,7 +66,7 @@ def lars_256() -> Config:
     Differs: norms and biases take plain SGD's step, as timm's LARS has it; random crops are torchvision's. LARC:
         --trust-clip --trust-coefficient 0.02, with the learning rates of SGD.
     """
-    return lars(256)
+    return LARS
 
 
 def lars_512() -> Config:
@@ -70,7 +78,7 @@ def lars_512() -> Config:
     Expected: as lars-256
     Differs: as lars-256.
     """
-    return lars(512)
+    return LARS
 
 
 def lars_1024() -> Config:
@@ -82,7 +90,7 @@ def lars_1024() -> Config:
     Expected: as lars-256
     Differs: as lars-256.
     """
-    return lars(1024)
+    return LARS
 
 
 def lars_2048() -> Config:
@@ -94,7 +102,7 @@ def lars_2048() -> Config:
     Expected: as lars-256
     Differs: as lars-256.
     """
-    return lars(2048)
+    return LARS
 
 
 def lars_4096() -> Config:
@@ -106,32 +114,4 @@ def lars_4096() -> Config:
     Expected: as lars-256
     Differs: as lars-256.
     """
-    return lars(4096)
-
-
-def lars(batch: int) -> Config:
-    """`batch`: images of all 8 devices together."""
-    return Config(
-        recipe=f"lars-{batch}",
-        phases=f"lars-{batch}",
-        model="resnet50",
-        target="75.9",
-        optimizer="lars",
-        momentum=0.9,
-        trust_coefficient=0.001,
-        weight_decay=5e-5,
-        no_bn_wd=True,
-        label_smoothing=0.1,
-        val_resize=256 / 224,
-    )
-
-
-RECIPES = {
-    "bag-of-tricks": bag_of_tricks,
-    "cosine-restarts": cosine_restarts,
-    "lars-256": lars_256,
-    "lars-512": lars_512,
-    "lars-1024": lars_1024,
-    "lars-2048": lars_2048,
-    "lars-4096": lars_4096,
-}
+    return LARS

@@ -12,7 +12,7 @@ def imagenet18_1() -> Config:
     Expected: 93.00 % top-5 in 109:12 (min:s), a comment in train.py; not trained here
     Differs: bf16 where the GPU has it instead of fp16 with a fixed loss scale; the last partial batch is dropped.
     """
-    return imagenet18("imagenet18-1")
+    return imagenet18()
 
 
 def imagenet18_4() -> Config:
@@ -24,7 +24,7 @@ def imagenet18_4() -> Config:
     Expected: 93.05 % top-5 in 29:44 (min:s); not trained here
     Differs: as imagenet18-1.
     """
-    return imagenet18("imagenet18-4")
+    return imagenet18()
 
 
 def imagenet18_8() -> Config:
@@ -36,7 +36,7 @@ def imagenet18_8() -> Config:
     Expected: 93.0 % top-5 in 19:04 (min:s); not trained here
     Differs: as imagenet18-1.
     """
-    return imagenet18("imagenet18-8")
+    return imagenet18()
 
 
 def imagenet18_16() -> Config:
@@ -48,7 +48,7 @@ def imagenet18_16() -> Config:
     Expected: 93.04 % top-5 in 16:08 (min:s) after prewarming; DAWNBench entry 18:05; not trained here
     Differs: as imagenet18-1.
     """
-    return imagenet18("imagenet18-16")
+    return imagenet18()
 
 
 def titan_rtx() -> Config:
@@ -60,7 +60,7 @@ def titan_rtx() -> Config:
     Expected: 93.018 % top-5 in 2.36 h; not trained here
     Differs: as imagenet18-1.
     """
-    return imagenet18("titan-rtx")
+    return imagenet18()
 
 
 def lambda_4x1080ti() -> Config:
@@ -72,7 +72,7 @@ def lambda_4x1080ti() -> Config:
     Expected: 93.05 % top-5 in 12.66 h for $19.00; not trained here
     Differs: as imagenet18-1.
     """
-    return imagenet18("lambda-4x1080ti")
+    return imagenet18()
 
 
 def alibaba_1() -> Config:
@@ -86,14 +86,12 @@ def alibaba_1() -> Config:
         whether norms decay; lr 0 to 1.2, momentum against it, copies at 160 and 320 px and no decay of norms are ours.
         Its smallest object area of 0.1 is covered by random crops from 0.08.
     """
-    return imagenet18("alibaba-1", nesterov=True)
+    return imagenet18(nesterov=True)
 
 
-def imagenet18(schedule: str, **settings) -> Config:
-    """The flags of the 2018 command (--init-bn0 --no-bn-wd) and its defaults, with the schedule of this name."""
+def imagenet18(**settings) -> Config:
+    """The flags of the 2018 command (--init-bn0 --no-bn-wd) and its defaults."""
     return Config(
-        recipe=schedule,
-        phases=schedule,
         model="resnet50",
         target="93",
         metric="top5",
@@ -104,14 +102,3 @@ def imagenet18(schedule: str, **settings) -> Config:
         rect_rule="2018",
         **settings,
     )
-
-
-RECIPES = {
-    "imagenet18-1": imagenet18_1,
-    "imagenet18-4": imagenet18_4,
-    "imagenet18-8": imagenet18_8,
-    "imagenet18-16": imagenet18_16,
-    "titan-rtx": titan_rtx,
-    "lambda-4x1080ti": lambda_4x1080ti,
-    "alibaba-1": alibaba_1,
-}

@@ -16,7 +16,7 @@ def ffcv_16() -> Config:
     Differs: reads JPEG files instead of its own (which hold smaller images); the learning rate of a step is taken at
         its end instead of its beginning; no weight decay on the four norms and the bias that its rule by name misses.
     """
-    return ffcv("ffcv-16", target="73", metric="top1")
+    return ffcv(target="73", metric="top1")
 
 
 def ffcv_40() -> Config:
@@ -28,13 +28,11 @@ def ffcv_40() -> Config:
     Expected: 77.2 % top-1, 93.2 % top-5 in 35.6 minutes (its log: 93.70 % top-5); not trained here
     Differs: as ffcv-16.
     """
-    return ffcv("ffcv-40", target="93", metric="top5")
+    return ffcv(target="93", metric="top5")
 
 
-def ffcv(name: str, **settings) -> Config:
+def ffcv(**settings) -> Config:
     return Config(
-        recipe=name,
-        phases=name,
         model="resnet50",
         momentum=0.9,
         weight_decay=1e-4,
@@ -62,8 +60,6 @@ def composer_mild() -> Config:
         torchvision does (there: norms uniform in 0 to 1, the classifier's bias -log 1000).
     """
     return Config(
-        recipe="composer-mild",
-        phases="composer-mild",
         model="resnet50",
         target="75.9",
         momentum=COMPOSER_MOMENTUM,
@@ -75,6 +71,3 @@ def composer_mild() -> Config:
         blurpool=True,
         val_resize=232 / 224,
     )
-
-
-RECIPES = {"ffcv-16": ffcv_16, "ffcv-40": ffcv_40, "composer-mild": composer_mild}

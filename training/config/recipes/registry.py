@@ -1,23 +1,35 @@
 """Settings by name: functions that return a Config. Any flag on the command line goes on top.
 
-The functions are in files by family beside this one. Each docstring is one sentence and then facts by name (FACTS), of
-which docs/recipes.md is made.
+The functions are in files by family beside this one; a function without parameters is a recipe, and its name is the
+recipe's and its preset's. Each docstring is one sentence and then facts by name (FACTS), of which docs/recipes.md is
+made.
 """
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from inspect import isfunction, signature
+from types import ModuleType
 
 from phases import Schedule
 from training.config.config import Config
 from training.config.recipes import bag_of_tricks, dawnbench, ffcv_composer, small, torchvision_rsb
 
-RECIPES: dict[str, Callable[[], Config]] = {
-    **small.RECIPES,
-    **dawnbench.RECIPES,
-    **ffcv_composer.RECIPES,
-    **torchvision_rsb.RECIPES,
-    **bag_of_tricks.RECIPES,
-}
+FAMILIES = (small, dawnbench, ffcv_composer, torchvision_rsb, bag_of_tricks)
+
+
+def recipe_name(function: Callable) -> str:
+    """cifar10_demo -> cifar10-demo: the name of a recipe, of its run folders and of its preset of phases."""
+    return function.__name__.replace("_", "-")
+
+
+def recipes_of(family: ModuleType) -> list[Callable[[], Config]]:
+    """The functions of a file that take nothing, in their order; those that take something are what recipes share."""
+    own = [value for value in vars(family).values() if isfunction(value) and value.__module__ == family.__name__]
+    return [function for function in own if not signature(function).parameters]
+
+
+RECIPES = {recipe_name(function): function for family in FAMILIES for function in recipes_of(family)}
 FACTS = ("Source", "Command", "Hardware", "Expected", "Differs")
 HEAD = """# Recipes
 
@@ -33,8 +45,8 @@ COLUMNS = ("recipe", "model", "epochs", "batch", "lr", "train px", "validation p
 
 
 def recipe_config(name: str) -> Config:
-    """The Config of a known recipe; the plain defaults for ''."""
-    return RECIPES[name]() if name else Config()
+    """The Config of a known recipe, with its name and the preset of that name; the plain defaults for ''."""
+    return replace(RECIPES[name](), recipe=name, phases=name) if name else Config()
 
 
 def recipe_facts(name: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Recipes for CIFAR-10, Imagenette and the toy set: minutes on a laptop's cores, or on one GPU."""
 
-from dataclasses import replace
-
 from training.config.config import Config
 
 MUON_LR = 0.2  # peak of the Muon schedules; tuned at 0.15 to 0.24
@@ -17,7 +15,7 @@ def cifar10_demo() -> Config:
     Expected: 86.1 % top-1; 85 % after 30 s (measured here, docs/benchmarks.md)
     Differs: half the width, two epochs, images that grow, and no test-time augmentation.
     """
-    return airbench_muon(500, recipe="cifar10-demo", width=0.5, shift=1, target="85", stop_at_target=True)
+    return airbench_muon(500, width=0.5, shift=1, target="85", stop_at_target=True)
 
 
 def cifar10_demo_fixed() -> Config:
@@ -29,7 +27,7 @@ def cifar10_demo_fixed() -> Config:
     Expected: 87.3 % top-1; 85 % after 41 s (measured here, docs/benchmarks.md)
     Differs: as cifar10-demo, but for the images.
     """
-    return replace(cifar10_demo(), recipe="cifar10-demo-fixed", phases="cifar10-demo-fixed")
+    return cifar10_demo()
 
 
 def cifar10_94() -> Config:
@@ -41,7 +39,7 @@ def cifar10_94() -> Config:
     Expected: 94.13 % top-1, mean of 3 seeds, after 8.2 minutes (measured here, docs/benchmarks.md)
     Differs: 14 epochs at 24, 28 and 32 px; of its six views at test time only the mirror image.
     """
-    return airbench_muon(1000, recipe="cifar10-94", shift=2, target="94", tta="flip", eval_from=13)
+    return airbench_muon(1000, shift=2, target="94", tta="flip", eval_from=13)
 
 
 def cifar10_95() -> Config:
@@ -55,7 +53,7 @@ def cifar10_95() -> Config:
         the average back into the weights, is an average that is only evaluated; no weight decay of the norms' biases,
         and the whitening layer's bias learns at their rate; of its six views at test time only the mirror image.
     """
-    return airbench_sgd("cifar10-95", width=1.5, lr=10, decay=0.0153, shift=2, target="95", eval_from=14)
+    return airbench_sgd(width=1.5, lr=10, decay=0.0153, shift=2, target="95", eval_from=14)
 
 
 def cifar10_96() -> Config:
@@ -69,9 +67,7 @@ def cifar10_96() -> Config:
     Differs: cifarnet has no third convolution and no residual connection in its blocks; batch norm's momentum is 0.4
         (there 0.1); the learning rate peaks at epoch 3 (3.1); and all that cifar10-95 says.
     """
-    return airbench_sgd(
-        "cifar10-96", width=2.0, lr=9, decay=0.012, shift=4, target="96", cutout=12, eval_from=30
-    )  # cutout in pixels
+    return airbench_sgd(width=2.0, lr=9, decay=0.012, shift=4, target="96", cutout=12, eval_from=30)  # cutout in pixels
 
 
 def imagenette_5() -> Config:
@@ -85,7 +81,7 @@ def imagenette_5() -> Config:
     Expected: 86.58 % top-1, mean of 3 seeds, after 4.9 minutes from a copy at 224x224 px (docs/benchmarks.md)
     Differs: the leaderboard's entry (87.43 %) has an xresnet50 and Ranger.
     """
-    return imagenette("imagenette-5", target="75")
+    return imagenette(target="75")
 
 
 def imagenette_20() -> Config:
@@ -97,7 +93,7 @@ def imagenette_20() -> Config:
     Expected: nothing measured here; the leaderboard's entry has 91.57 %
     Differs: the leaderboard's entry has an xresnet50 and Ranger.
     """
-    return imagenette("imagenette-20", target="87")
+    return imagenette(target="87")
 
 
 def imagenette_80() -> Config:
@@ -109,7 +105,7 @@ def imagenette_80() -> Config:
     Expected: nothing measured here; the leaderboard's entry has 93.55 %
     Differs: the leaderboard's entry has an xresnet50 and Ranger.
     """
-    return imagenette("imagenette-80", target="90", mixup=0.2, mix_off_epoch=72)
+    return imagenette(target="90", mixup=0.2, mix_off_epoch=72)
 
 
 def toy() -> Config:
@@ -121,11 +117,11 @@ def toy() -> Config:
     Expected: 90 % top-1
     Differs: nothing to differ from.
     """
-    return airbench_muon(60, recipe="toy", width=0.25, shift=2, target="90")
+    return airbench_muon(60, width=0.25, shift=2, target="90")
 
 
-def airbench_muon(batch: int, recipe: str, **settings) -> Config:
-    """airbench94_muon's settings, for the schedule named `recipe`: learning rate from MUON_LR, batches of `batch`.
+def airbench_muon(batch: int, **settings) -> Config:
+    """airbench94_muon's settings, for a schedule with learning rates from MUON_LR and batches of `batch`.
 
     Its SGD rates (bias 0.053, head 0.67) are for a loss summed over the batch and logits scaled by 1/256 from unit
     weights; ours is a mean, scaled by 1/9 from torch's own initialisation. The weight decay of its head is 2e-6 * batch
@@ -133,8 +129,6 @@ def airbench_muon(batch: int, recipe: str, **settings) -> Config:
     """
     bias_lr, head_lr = 0.053 * batch, 0.67 * batch * (9 / 256) ** 2
     return Config(
-        recipe=recipe,
-        phases=recipe,
         optimizer="muon",
         muon_momentum=0.6,
         momentum=0.85,
@@ -149,13 +143,11 @@ def airbench_muon(batch: int, recipe: str, **settings) -> Config:
     )
 
 
-def airbench_sgd(recipe: str, lr: float, decay: float, **settings) -> Config:
+def airbench_sgd(lr: float, decay: float, **settings) -> Config:
     """airbench95's and 96's settings. `lr` and `decay` are the source's, per 1,024 images and decoupled: its SGD has
     lr / (1024 * (1 + 1 / (1 - momentum))) of a loss summed over 1,024 images, which is lr / 7.67 of our mean (the peak
     in the schedule), and decays by decay * 1024 / lr of the sum, decay / lr of the mean."""
     return Config(
-        recipe=recipe,
-        phases=recipe,
         momentum=0.85,
         nesterov=True,
         no_bn_wd=True,
@@ -170,10 +162,8 @@ def airbench_sgd(recipe: str, lr: float, decay: float, **settings) -> Config:
     )
 
 
-def imagenette(recipe: str, **settings) -> Config:
+def imagenette(**settings) -> Config:
     return Config(
-        recipe=recipe,
-        phases=recipe,
         model="timm/resnet18d",
         blurpool=True,
         optimizer="muon",
@@ -186,16 +176,3 @@ def imagenette(recipe: str, **settings) -> Config:
         label_smoothing=0.1,
         **settings,
     )
-
-
-RECIPES = {
-    "cifar10-demo": cifar10_demo,
-    "cifar10-demo-fixed": cifar10_demo_fixed,
-    "cifar10-94": cifar10_94,
-    "cifar10-95": cifar10_95,
-    "cifar10-96": cifar10_96,
-    "imagenette-5": imagenette_5,
-    "imagenette-20": imagenette_20,
-    "imagenette-80": imagenette_80,
-    "toy": toy,
-}

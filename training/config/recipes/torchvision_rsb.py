@@ -13,8 +13,6 @@ def torchvision_v1() -> Config:
     Differs: the last partial batch of an epoch is dropped.
     """
     return Config(
-        recipe="torchvision-v1",
-        phases="torchvision-v1",
         model="resnet50",
         target="75.9",
         momentum=0.9,
@@ -38,8 +36,6 @@ def torchvision_v2() -> Config:
         is dropped.
     """
     return Config(
-        recipe="torchvision-v2",
-        phases="torchvision-v2",
         model="resnet50",
         target="93",
         metric="top5",
@@ -70,7 +66,7 @@ def rsb_a1() -> Config:
         makes each mixed class a whole one, as timm's --bce-target-thresh 0.2 and here --bce-threshold 0.2 do, which
         also undoes the smoothing); RandAugment moves pictures bilinearly (there bicubically).
     """
-    return rsb("rsb-a1", weight_decay=0.01, label_smoothing=0.1, mixup=0.2, **RSB_LONG)
+    return rsb(weight_decay=0.01, label_smoothing=0.1, mixup=0.2, **RSB_LONG)
 
 
 def rsb_a2() -> Config:
@@ -82,7 +78,7 @@ def rsb_a2() -> Config:
     Expected: 79.8 % top-1 (timm's validation of its weights: 79.828 %, 94.560 % top-5); not trained here
     Differs: as rsb-a1.
     """
-    return rsb("rsb-a2", weight_decay=0.02, mixup=0.1, **RSB_LONG)
+    return rsb(weight_decay=0.02, mixup=0.1, **RSB_LONG)
 
 
 def rsb_a3() -> Config:
@@ -94,17 +90,15 @@ def rsb_a3() -> Config:
     Expected: 78.1 % top-1 (timm's validation of its weights: 78.052 %, 93.780 % top-5); not trained here
     Differs: as rsb-a1.
     """
-    return rsb("rsb-a3", weight_decay=0.02, mixup=0.1, policy_magnitude=6.0)
+    return rsb(weight_decay=0.02, mixup=0.1, policy_magnitude=6.0)
 
 
 RSB_LONG = {"policy_magnitude": 7.0, "repeated_augmentation": 3, "drop_path": 0.05}
 
 
-def rsb(name: str, **settings) -> Config:
+def rsb(**settings) -> Config:
     """What A1, A2 and A3 have in common."""
     return Config(
-        recipe=name,
-        phases=name,
         model="timm/resnet50",
         init_bn0=True,  # timm's default
         target="93",
@@ -121,12 +115,3 @@ def rsb(name: str, **settings) -> Config:
         val_resize=1 / 0.95,  # timm's crop ratio
         **settings,
     )
-
-
-RECIPES = {
-    "torchvision-v1": torchvision_v1,
-    "torchvision-v2": torchvision_v2,
-    "rsb-a1": rsb_a1,
-    "rsb-a2": rsb_a2,
-    "rsb-a3": rsb_a3,
-}
