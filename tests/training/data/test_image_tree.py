@@ -46,7 +46,7 @@ def pictures_of(loader, batches) -> np.ndarray:
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_every_loader_shows_the_same_pictures_and_labels(tree, reference, name):
-    """312 images of all kinds; the only differences are a decoder's and a resizer's rounding (D2, D3, D5, D22)."""
+    """312 images of all kinds; the only differences are a decoder's and a resizer's rounding."""
     loader, batches = tree_loader(tree, name), epoch_of(tree, name, epoch=1)
     assert sum(len(batch.targets) for batch in batches) == 312 == 13 * 24
     assert all(torch.equal(a.targets, b.targets) for a, b in zip(batches, reference, strict=True))
@@ -121,7 +121,7 @@ def test_size_batch_and_scale_change_between_two_epochs(tree, name):
 @pytest.mark.parametrize("phase", [PHASE, RECT], ids=["square", "rect"])
 @pytest.mark.parametrize("world_size", [1, 2, 5])
 @pytest.mark.parametrize("batch_size", [1, 4, 200])
-def test_d13_validation_has_every_image_once_for_any_ranks_and_batch(tree, phase, world_size, batch_size):
+def test_validation_has_every_image_once_for_any_ranks_and_batch(tree, phase, world_size, batch_size):
     seen = []
     for rank in range(world_size):
         loader = tree_loader(tree, "packed", replace(phase, val_bs=batch_size), world_size, rank)
@@ -133,7 +133,7 @@ def test_d13_validation_has_every_image_once_for_any_ranks_and_batch(tree, phase
 
 
 @pytest.mark.parametrize("name", LOADERS)
-def test_d14_predictions_do_not_depend_on_batch_size_or_ranks(tree, name):
+def test_predictions_do_not_depend_on_batch_size_or_ranks(tree, name):
     model = build_model(Config(width=0.125), 3).eval()
     results = [predictions(tree, name, model, batch_size, ranks) for batch_size, ranks in ((7, 1), (4, 2), (70, 1))]
     for logits, counts in results[1:]:
@@ -202,7 +202,7 @@ def test_first_images_are_the_same_for_every_loader(tree, name):
 
 @pytest.mark.parametrize("name", ["dali", "threads", "torchvision"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
-def test_d1_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
+def test_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
     if name == "dali":
         pytest.importorskip("nvidia.dali")
     copy = tmp_path / "tree"
