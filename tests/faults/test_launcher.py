@@ -60,7 +60,7 @@ class Launcher:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_p1_a_killed_rank_is_started_again_and_the_weights_are_those_of_an_undisturbed_run(base, tmp_path, rank):
+def test_a_killed_rank_is_started_again_and_the_weights_are_those_of_an_undisturbed_run(base, tmp_path, rank):
     folder = tmp_path / "run"
     command = pair_arguments(base, folder, "sgd", *FLAGS, *fault("kill", epoch=1, step=3, rank=rank, attempt=0))
     with Launcher(command, folder, "--max-restarts", "1") as launcher:
@@ -73,7 +73,7 @@ def test_p1_a_killed_rank_is_started_again_and_the_weights_are_those_of_an_undis
     assert result(folder) == result(undisturbed_pair(base, "sgd"))
 
 
-def test_p1_the_launcher_killed_leaves_no_orphans_and_loses_nothing(base, tmp_path):
+def test_the_launcher_killed_leaves_no_orphans_and_loses_nothing(base, tmp_path):
     """Its ranks get SIGTERM from the system, save and end; the same command with --resume goes on."""
     folder = tmp_path / "run"
     command = pair_arguments(base, folder, "long sgd", *FLAGS)
@@ -90,7 +90,7 @@ def test_p1_the_launcher_killed_leaves_no_orphans_and_loses_nothing(base, tmp_pa
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_p3_sigterm_to_the_launcher(base, tmp_path, signals):
+def test_sigterm_to_the_launcher(base, tmp_path, signals):
     """Once, or twice 50 ms apart: the checkpoint is of the step in the log."""
     folder = tmp_path / "run"
     command = pair_arguments(base, folder, "long sgd")

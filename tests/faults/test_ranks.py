@@ -84,7 +84,7 @@ def stop_line(folder: Path) -> dict:
 
 @quick
 @pytest.mark.parametrize("rank", [0, 1])
-def test_p1_a_killed_rank_ends_all_and_the_run_goes_on_identically(base, tmp_path, rank):
+def test_a_killed_rank_ends_all_and_the_run_goes_on_identically(base, tmp_path, rank):
     """No checkpoint is written after the fault: the last one is that of the epoch before."""
     folder = tmp_path / "run"
     ended = run_ranks(*pair_arguments(base, folder, "muon", *fault("kill", epoch=1, step=3, rank=rank)), seconds=SOON)
@@ -95,7 +95,7 @@ def test_p1_a_killed_rank_ends_all_and_the_run_goes_on_identically(base, tmp_pat
     assert result(folder) == result(undisturbed_pair(base))
 
 
-def test_p1_the_log_says_that_another_rank_is_gone(killed):
+def test_the_log_says_that_another_rank_is_gone(killed):
     stop = stop_line(killed)
     assert (stop["outcome"], stop["exit_code"], stop["epoch"], stop["step"]) == ("crashed", 1, 1, 3)
     assert "Traceback" in (killed / "debug.log").read_text()
@@ -113,7 +113,7 @@ def drop_sums_of_rank_1(state: dict) -> None:
     ("variant", "drop", "part"),
     [("dropout", drop_random_numbers_of_rank_1, "model"), ("muon", drop_sums_of_rank_1, "epochs")],
 )
-def test_p1_negative_control(base, tmp_path, variant, drop, part):
+def test_negative_control(base, tmp_path, variant, drop, part):
     """Without what belongs to rank 1 alone the run ends otherwise; with it it does not."""
     folder, other = tmp_path / "run", tmp_path / "other"
     place = fault("kill", epoch=1, step=2, rank=1)
@@ -130,7 +130,7 @@ def test_p1_negative_control(base, tmp_path, variant, drop, part):
 
 
 @pytest.mark.parametrize("save", [1, 3, 8])
-def test_p2_rank_0_killed_while_it_saves(base, tmp_path, save):
+def test_rank_0_killed_while_it_saves(base, tmp_path, save):
     """The half-written file is passed over and later removed."""
     folder = tmp_path / "run"
     ended = run_ranks(
@@ -156,7 +156,7 @@ needs_dali = pytest.mark.skipif(not has_dali(), reason="needs DALI: pip install 
 
 
 @pytest.mark.parametrize("variant", ["muon", "frozen", "torchvision", pytest.param("dali", marks=needs_dali)])
-def test_p6_killed_at_every_position_in_turn(base, tmp_path, variant):
+def test_killed_at_every_position_in_turn(base, tmp_path, variant):
     """One run, killed in seven places, one rank and then the other."""
     folder = tmp_path / "run"
     for place, where in enumerate(PLACES):
@@ -174,7 +174,7 @@ def test_p6_killed_at_every_position_in_turn(base, tmp_path, variant):
 
 @quick
 @pytest.mark.parametrize("where", [{"epoch": 1, "step": 2}, {"epoch": 1, "batch": 0}])
-def test_p3_sigterm_to_one_rank_stops_both(base, tmp_path, where):
+def test_sigterm_to_one_rank_stops_both(base, tmp_path, where):
     folder = tmp_path / "run"
     ended = run_ranks(*pair_arguments(base, folder, "muon", *fault("term", **where, rank=1)), seconds=SOON)
     assert codes(ended) == [75, 75] and not any(one.err for one in ended) and fired(folder, 1) == 1
@@ -186,7 +186,7 @@ def test_p3_sigterm_to_one_rank_stops_both(base, tmp_path, where):
     assert result(folder) == result(undisturbed_pair(base))
 
 
-def test_p4_sigterm_twice_to_both_ranks(base, tmp_path):
+def test_sigterm_twice_to_both_ranks(base, tmp_path):
     """The second does not cut the save off."""
     folder = tmp_path / "run"
     ranks = Ranks(*pair_arguments(base, folder, "long"))
@@ -200,7 +200,7 @@ def test_p4_sigterm_twice_to_both_ranks(base, tmp_path):
     assert result(folder) == result(undisturbed_pair(base, "long"))
 
 
-def test_p3_sigterm_during_validation(base, tmp_path):
+def test_sigterm_during_validation(base, tmp_path):
     """To the rank that does not write the log."""
     folder = tmp_path / "run"
     ranks = Ranks(*pair_arguments(base, folder, "slow validation"))
@@ -212,7 +212,7 @@ def test_p3_sigterm_during_validation(base, tmp_path):
     assert result(folder) == result(undisturbed_pair(base, "slow validation"))
 
 
-def test_p1_a_rank_that_hangs(base, tmp_path):
+def test_a_rank_that_hangs(base, tmp_path):
     """The other waits for --timeout-minutes, and the one that comes back later finds it gone."""
     folder = tmp_path / "run"
     ranks = Ranks(*pair_arguments(base, folder, "long", "--timeout-minutes", "0.05"))
@@ -229,7 +229,7 @@ def test_p1_a_rank_that_hangs(base, tmp_path):
 # the disk and the run folder
 
 
-def test_p7_disk_full_for_rank_0_while_it_saves(base, killed):
+def test_disk_full_for_rank_0_while_it_saves(base, killed):
     before = counters(killed)
     ended = run_ranks("--resume", killed, limits={0: (resource.RLIMIT_FSIZE, 100_000)}, seconds=SOON)
     assert codes(ended) == [2, 2] and "cannot save the checkpoint (File too large)" in one_line(ended)
@@ -238,7 +238,7 @@ def test_p7_disk_full_for_rank_0_while_it_saves(base, killed):
     assert result(killed) == result(undisturbed_pair(base))
 
 
-def test_p7_disk_full_for_the_log(base, killed):
+def test_disk_full_for_the_log(base, killed):
     """A run without a log is void."""
     most = (killed / "run.jsonl").stat().st_size + 100
     ended = run_ranks("--resume", killed, limits={0: (resource.RLIMIT_FSIZE, most)}, seconds=SOON)
@@ -247,7 +247,7 @@ def test_p7_disk_full_for_the_log(base, killed):
     assert result(killed) == result(undisturbed_pair(base))
 
 
-def test_p8_two_runs_in_one_folder(base, tmp_path):
+def test_two_runs_in_one_folder(base, tmp_path):
     """Started together: exactly one gets the folder."""
     folder = tmp_path / "run"
     both = [Ranks(*pair_arguments(base, folder)) for _ in range(2)]
@@ -262,7 +262,7 @@ def test_p8_two_runs_in_one_folder(base, tmp_path):
 
 
 @quick
-def test_p9_another_number_of_ranks_is_refused(base, killed):
+def test_another_number_of_ranks_is_refused(base, killed):
     ended = run_toy.run("--resume", killed)
     assert ended.code == 2
     assert (
@@ -275,7 +275,7 @@ def test_p9_another_number_of_ranks_is_refused(base, killed):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_p9_elastic_runs_see_the_same_global_batches(base, killed, tmp_path, ranks):
+def test_elastic_runs_see_the_same_global_batches(base, killed, tmp_path, ranks):
     """2 -> 1 and 1 -> 2: every step's images, augmentation included, are those of the undisturbed run."""
     folder, now = killed, Recorder(tmp_path / "images")
     if ranks == 2:
@@ -298,7 +298,7 @@ def test_p9_elastic_runs_see_the_same_global_batches(base, killed, tmp_path, ran
 
 
 @quick
-def test_p10_another_setting_is_refused(killed):
+def test_another_setting_is_refused(killed):
     phases = PAIRS["muon"][1].replace("0.05", "0.1")
     ended = run_ranks("--resume", killed, "--seed", "1", "--phases", phases, seconds=SOON)
     assert codes(ended) == [2, 2]
@@ -317,7 +317,7 @@ def test_a_command_that_its_launcher_starts_again_goes_on(base, tmp_path):
     assert result(folder) == result(undisturbed_pair(base))
 
 
-def test_p11_the_wall_clock_set_back_by_an_hour(base, tmp_path):
+def test_the_wall_clock_set_back_by_an_hour(base, tmp_path):
     """In mid-run, and again before the resume: hours and seconds go forward, only the labels jump."""
     folder = tmp_path / "run"
     place = fault("kill", epoch=2, step=1, rank=1)
@@ -340,7 +340,7 @@ def test_p11_the_wall_clock_set_back_by_an_hour(base, tmp_path):
 
 @quick
 @pytest.mark.parametrize("rank", [0, 1])
-def test_p12_a_picture_that_one_rank_cannot_read(base, tmp_path, rank):
+def test_a_picture_that_one_rank_cannot_read(base, tmp_path, rank):
     folder = tmp_path / "run"
     ended = run_ranks(*pair_arguments(base, folder, "muon", *fault("data", epoch=1, step=3, rank=rank)), seconds=SOON)
     assert codes(ended) == [2, 2] and fired(folder, rank) == 1
@@ -352,7 +352,7 @@ def test_p12_a_picture_that_one_rank_cannot_read(base, tmp_path, rank):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_p13_no_loader_worker_outlives_a_killed_rank(base, tmp_path, rank):
+def test_no_loader_worker_outlives_a_killed_rank(base, tmp_path, rank):
     folder = tmp_path / "run"
     place = fault("kill", epoch=1, step=2, rank=rank)
     ranks = Ranks(*pair_arguments(base, folder, "torchvision", "--workers", "2", *place))
@@ -364,7 +364,7 @@ def test_p13_no_loader_worker_outlives_a_killed_rank(base, tmp_path, rank):
     assert max(seen) == 3, seen
 
 
-def test_p13_a_loader_worker_that_is_killed(base, tmp_path):
+def test_a_loader_worker_that_is_killed(base, tmp_path):
     folder = tmp_path / "run"
     ranks = Ranks(*pair_arguments(base, folder, "long torchvision"))
     run_toy.wait_for(folder, "epoch", 2)
@@ -385,7 +385,7 @@ def test_p13_a_loader_worker_that_is_killed(base, tmp_path):
 
 @quick
 @pytest.mark.parametrize("rank", [0, 1])
-def test_n1_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
+def test_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
     """Both end as diverged and name the step; the last good checkpoint stays."""
     folder = tmp_path / "run"
     ended = run_ranks(
@@ -401,7 +401,7 @@ def test_n1_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
     assert "has ended (diverged)" in one_line(run_ranks("--resume", folder))
 
 
-def test_n2_fp16_overflow_is_skipped_by_all_and_counted(base, tmp_path):
+def test_fp16_overflow_is_skipped_by_all_and_counted(base, tmp_path):
     """A dynamic scale: each skipped step halves it, on both ranks."""
     folder, phases = tmp_path / "run", "[{'ep': 0, 'sz': 12, 'bs': 20}, {'ep': (0, 2), 'lr': (100, 100)}]"
     flags = ["--precision", "fp16", "--optimizer", "sgd", "--phases", phases]
@@ -413,7 +413,7 @@ def test_n2_fp16_overflow_is_skipped_by_all_and_counted(base, tmp_path):
     assert state["scaler"]["scale"] == 65536 / 2 ** (row["skipped_steps"] + skipped[0])
 
 
-def test_n2_overflow_with_a_fixed_loss_scale(base, tmp_path):
+def test_overflow_with_a_fixed_loss_scale(base, tmp_path):
     """One that some steps fit and some do not; it stays, and the resumed run skips the same steps."""
     folder, flags = tmp_path / "run", ["--precision", "fp16", "--optimizer", "sgd", "--loss-scale", "1468006"]
     ended = run_ranks(*pair_arguments(base, folder, "muon", *flags, *fault("term", epoch=1, step=4, rank=1)))
@@ -427,7 +427,7 @@ def test_n2_overflow_with_a_fixed_loss_scale(base, tmp_path):
     assert result(folder) == result(tmp_path / "undisturbed")
 
 
-def test_n5_a_phase_that_does_not_fit_into_memory(base, tmp_path):
+def test_a_phase_that_does_not_fit_into_memory(base, tmp_path):
     """Found before the clock starts; the batch that the line names then runs, under the same limit."""
     prepare_toy(tmp_path / "few", images=120)
     room = MemoryLimit(megabytes=1200)

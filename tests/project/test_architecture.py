@@ -2,9 +2,8 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"training", "phases", "dawn", "data_prep"}
@@ -22,6 +21,7 @@ DEPENDENCIES |= {
 }  # google.protobuf comes with tensorboard
 DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+REGISTRY = ("__init__", "registry")  # beside the recipes
 MAX_FUNCTION, MAX_FILE, MAX_ROOM = 60, 500, 15  # lines, lines, Python files
 FLOORS = {  # an import between the rooms of a package goes only to the right; rooms that stand together do not meet
     "training": "train_imagenet_nv __main__ detection export runs engine logs data distributed models config errors",
@@ -32,10 +32,12 @@ FLOORS = {  # an import between the rooms of a package goes only to the right; r
 }
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+@cache
 def imports(node: ast.AST) -> set[str]:
     """Top-level names of everything imported inside `node`, at any depth."""
     names = set()
@@ -48,43 +50,50 @@ def imports(node: ast.AST) -> set[str]:
     return names
 
 
-def each_file(argument: str = "path"):
-    return pytest.mark.parametrize(argument, FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def outside_functions(path: Path) -> ast.Module:
+    return ast.Module([node for node in tree(path).body if not isinstance(node, ast.FunctionDef)], [])
 
 
-@each_file()
-def test_arrows_go_down(path):
-    package = path.relative_to(ROOT).parts[0]
-    assert imports(tree(path)) & OURS <= MAY_IMPORT[package] | {package}
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
-@each_file()
-def test_torch_stays_in_training(path):
-    if path.relative_to(ROOT).parts[0] != "training":
-        assert not imports(tree(path)) & TRAINING_ONLY
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
 
 
-@each_file()
-def test_tensorboard_is_for_training_and_inside_functions_of_dawn(path):
-    source = tree(path)
-    package = path.relative_to(ROOT).parts[0]
-    if package == "dawn":
-        source = ast.Module([node for node in source.body if not isinstance(node, ast.FunctionDef)], [])
-    if package != "training":
-        assert not imports(source) & {"tensorboard", "google", "scipy"}
+def test_all_files_are_found():
+    assert {package_of(path) for path in FILES} == OURS and len(FILES) > 150
 
 
-@each_file()
-def test_imports_are_declared(path):
-    assert imports(tree(path)) <= set(sys.stdlib_module_names) | OURS | DEPENDENCIES
+def test_arrows_go_down():
+    upward = {name_of(path): imports(tree(path)) & OURS - MAY_IMPORT[package_of(path)] for path in FILES}
+    assert not {name: found for name, found in upward.items() if found - {name.split("/")[0]}}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "phases").rglob("*.py")), ids=lambda path: path.name)
-def test_phases_is_standard_library_with_matplotlib_inside_functions(path):
-    source = tree(path)
-    assert imports(source) - set(sys.stdlib_module_names) <= {"phases", "matplotlib"}
-    outside = ast.Module([node for node in source.body if not isinstance(node, ast.FunctionDef)], [])
-    assert "matplotlib" not in imports(outside)
+def test_torch_stays_in_training():
+    others = [path for path in FILES if package_of(path) != "training"]
+    assert not [name_of(path) for path in others if imports(tree(path)) & TRAINING_ONLY]
+
+
+def test_tensorboard_is_for_training_and_inside_functions_of_dawn():
+    sources = {path: outside_functions(path) if package_of(path) == "dawn" else tree(path) for path in FILES}
+    only = {"tensorboard", "google", "scipy"}
+    others = {name_of(path): source for path, source in sources.items() if package_of(path) != "training"}
+    assert not [name for name, source in others.items() if imports(source) & only]
+
+
+def test_imports_are_declared():
+    declared = set(sys.stdlib_module_names) | OURS | DEPENDENCIES
+    undeclared = {name_of(path): imports(tree(path)) - declared for path in FILES}
+    assert not {name: found for name, found in undeclared.items() if found}
+
+
+def test_phases_is_standard_library_with_matplotlib_inside_functions():
+    phases = [path for path in FILES if package_of(path) == "phases"]
+    foreign = {name_of(path): imports(tree(path)) - set(sys.stdlib_module_names) for path in phases}
+    assert not {name: found for name, found in foreign.items() if found - {"phases", "matplotlib"}}
+    assert not [name_of(path) for path in phases if "matplotlib" in imports(outside_functions(path))]
 
 
 def module_of(path: Path) -> str:
@@ -94,6 +103,7 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
+@cache
 def modules_imported(path: Path) -> set[str]:
     """Our modules that a file imports, at its top or inside functions."""
     found = set()
@@ -104,36 +114,41 @@ def modules_imported(path: Path) -> set[str]:
     return found
 
 
-@each_file()
-def test_imports_between_rooms_go_down(path):
-    package, here = path.relative_to(ROOT).parts[0], module_of(path)
-    floors = [floor.split(",") for floor in FLOORS[package].split()]
-    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
-    for other in modules_imported(path):
-        rooms = [name.split(".")[1] for name in (here, other) if name.startswith(f"{package}.")]
-        if here != package and len(rooms) == 2 and rooms[0] != rooms[1]:
-            assert floor[rooms[0]] < floor[rooms[1]], f"{here} imports {other}"
+def test_imports_between_rooms_go_down():
+    upward = []
+    for path in FILES:
+        package, here = package_of(path), module_of(path)
+        floors = [floor.split(",") for floor in FLOORS[package].split()]
+        floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
+        for other in modules_imported(path):
+            rooms = [name.split(".")[1] for name in (here, other) if name.startswith(f"{package}.")]
+            if here != package and len(rooms) == 2 and rooms[0] != rooms[1] and floor[rooms[0]] >= floor[rooms[1]]:
+                upward.append(f"{here} imports {other}")
+    assert not upward
 
 
-@each_file()
-def test_a_recipe_knows_only_the_configuration(path):
-    if path.parent == ROOT / "training" / "config" / "recipes" and path.stem not in ("__init__", "registry"):
-        assert modules_imported(path) <= {"training.config.config"}
+def test_a_recipe_knows_only_the_configuration():
+    recipes = [path for path in (ROOT / "training/config/recipes").glob("*.py") if path.stem not in REGISTRY]
+    assert not [name_of(path) for path in recipes if modules_imported(path) - {"training.config.config"}]
 
 
-@each_file()
-def test_another_room_is_entered_by_its_public_modules(path):
-    here = module_of(path)
-    for other in modules_imported(path):
-        room = other.rpartition(".")[0]
-        if room in OURS or room == here or here.startswith(f"{room}.") or room not in MODULES:
-            continue
-        names = next(
-            n.value for n in tree(MODULES[room]).body if isinstance(n, ast.Assign) and n.targets[0].id == "__all__"
-        )
-        assert other.rpartition(".")[2] in ast.literal_eval(names), (
-            f"{here} imports {other}, which {room} does not name"
-        )
+def test_another_room_is_entered_by_its_public_modules():
+    wrong = []
+    for path in FILES:
+        here = module_of(path)
+        for other in modules_imported(path):
+            room = other.rpartition(".")[0]
+            if room in OURS or room == here or here.startswith(f"{room}.") or room not in MODULES:
+                continue
+            if other.rpartition(".")[2] not in public_names(room):
+                wrong.append(f"{here} imports {other}, which {room} does not name")
+    assert not wrong
+
+
+@cache
+def public_names(room: str) -> list[str]:
+    assigned = [node for node in tree(MODULES[room]).body if isinstance(node, ast.Assign)]
+    return ast.literal_eval(next(node.value for node in assigned if node.targets[0].id == "__all__"))
 
 
 def test_no_circle_of_imports():
@@ -150,46 +165,55 @@ def test_rooms_are_small():
     assert not {room: count for room, count in counts.items() if count > MAX_ROOM}
 
 
-@each_file()
-def test_files_and_functions_are_small(path):
-    assert len(path.read_text().splitlines()) <= MAX_FILE
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno + 1 <= MAX_FUNCTION, f"{node.name} is too long"
+def test_files_and_functions_are_small():
+    large = {name_of(path): count for path in FILES if (count := len(path.read_text().splitlines())) > MAX_FILE}
+    for path in FILES:
+        functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        for node in functions:
+            if (count := node.end_lineno - node.lineno + 1) > MAX_FUNCTION:
+                large[f"{name_of(path)}: {node.name}"] = count
+    assert not large
 
 
-@each_file()
-def test_no_module_beside_a_script_is_named_like_another_library(path):
+def test_no_module_beside_a_script_is_named_like_another_library():
     """A script that is run by path has its own folder first on sys.path."""
-    if len(path.relative_to(ROOT).parts) == 2 and path.stem not in ("__init__", "__main__"):
-        assert path.stem not in set(sys.stdlib_module_names) | {name.lower() for name in DEPENDENCIES} | OURS
+    taken = set(sys.stdlib_module_names) | {name.lower() for name in DEPENDENCIES} | OURS
+    beside = [path for path in FILES if len(path.relative_to(ROOT).parts) == 2 and path.stem[:2] != "__"]
+    assert not [name_of(path) for path in beside if path.stem in taken]
 
 
-@each_file()
-def test_nothing_runs_text_or_unpickles(path):
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else ""
-            assert name not in ("eval", "exec", "compile", "__import__"), f"{name}( in line {node.lineno}"
-            given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
-            assert given.get("weights_only") is not False and not given.get("allow_pickle") and not given.get("shell")
-            if ast.unparse(node.func) == "torch.load":
-                assert given.get("weights_only") is True
-            if ast.unparse(node.func) == "np.load":
-                assert given.get("allow_pickle") is False
-            if ast.unparse(node.func).endswith(".extractall"):
-                assert given.get("filter") == "data"
-    assert not imports(tree(path)) & {"shelve", "marshal", "dill", "cloudpickle", "joblib"}
+def forbidden(node: ast.Call) -> bool:
+    """Whether a call runs text, unpickles, starts a shell or unpacks what lies outside its folder."""
+    if isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec", "compile", "__import__"):
+        return True
+    given = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+    if given.get("weights_only") is False or given.get("allow_pickle") or given.get("shell"):
+        return True
+    called = ast.unparse(node.func)
+    return (
+        (called == "torch.load" and given.get("weights_only") is not True)
+        or (called == "np.load" and given.get("allow_pickle") is not False)
+        or (called.endswith(".extractall") and given.get("filter") != "data")
+    )
 
 
-@each_file()
-def test_of_pickle_only_the_name_of_its_error_is_used(path):
-    source = tree(path)
-    assert not any(isinstance(node, ast.ImportFrom) and node.module == "pickle" for node in ast.walk(source))
-    used = {ast.unparse(node) for node in ast.walk(source) if isinstance(node, ast.Attribute)}
-    assert {name for name in used if name.startswith("pickle.")} <= {"pickle.UnpicklingError"}
+def test_nothing_runs_text_or_unpickles():
+    calls = [(path, node) for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    assert not [f"{name_of(path)}:{node.lineno}: {ast.unparse(node)}" for path, node in calls if forbidden(node)]
+    unpicklers = {"shelve", "marshal", "dill", "cloudpickle", "joblib"}
+    assert not [name_of(path) for path in FILES if imports(tree(path)) & unpicklers]
 
 
-@each_file()
-def test_every_file_says_what_it_is(path):
-    assert ast.get_docstring(tree(path))
+def test_of_pickle_only_the_name_of_its_error_is_used():
+    wrong = []
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            taken = isinstance(node, ast.ImportFrom) and node.module == "pickle"
+            used = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if taken or (used.startswith("pickle.") and used != "pickle.UnpicklingError"):
+                wrong.append(f"{name_of(path)}:{node.lineno}")
+    assert not wrong
+
+
+def test_every_file_says_what_it_is():
+    assert not [name_of(path) for path in FILES if not ast.get_docstring(tree(path))]

@@ -223,7 +223,7 @@ def test_a_phase_directory_with_other_images(toy, tmp_path, capsys):
     refused(capsys, arguments, "data-other", "lacks cross, disc, ring; adds cat, dog")
 
 
-def test_d15_three_classes_train_with_top_3(tmp_path):
+def test_three_classes_train_with_top_3(tmp_path):
     data = packed_dataset(tmp_path / "data", [0, 1, 2] * 80, ("a", "b", "c"))
     assert train(data, tmp_path / "run", "--epochs", "1") == 0
     lines = (tmp_path / "run" / "run.jsonl").read_text().splitlines()

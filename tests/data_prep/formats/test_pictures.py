@@ -54,7 +54,7 @@ def test_a_path_and_its_content_give_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90, 99])
-def test_d1_a_truncated_jpeg_is_an_error_and_never_grey(tmp_path, percent):
+def test_a_truncated_jpeg_is_an_error_and_never_grey(tmp_path, percent):
     data = coded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)), "JPEG")
     path = named(tmp_path, data[: len(data) * percent // 100])
     assert refusal(path).startswith(f"{path}: cannot be decoded (")
@@ -70,25 +70,25 @@ def test_d1_a_truncated_jpeg_is_an_error_and_never_grey(tmp_path, percent):
     ],
     ids=["empty", "html", "random", "a JPEG's first bytes"],
 )
-def test_d1_what_is_no_picture_is_called_so(tmp_path, data, reason):
+def test_what_is_no_picture_is_called_so(tmp_path, data, reason):
     path = named(tmp_path, data)
     assert refusal(path) == f"{path}: {reason}"
     with pytest.raises(DataError, match=reason):
         picture_facts(path)
 
 
-def test_d1_a_file_that_is_not_there(tmp_path):
+def test_a_file_that_is_not_there(tmp_path):
     assert refusal(tmp_path / "none.JPEG") == f"{tmp_path}/none.JPEG: No such file or directory"
     assert "Is a directory" in refusal(tmp_path)
 
 
-def test_d1_content_without_a_name_can_be_named():
+def test_content_without_a_name_can_be_named():
     with pytest.raises(DataError, match=r"^train/a\.JPEG: empty file$"):
         read_rgb(b"", "train/a.JPEG")
 
 
 @pytest.mark.parametrize("quality", [75, 95])
-def test_d2_cmyk_jpeg_becomes_rgb(quality):
+def test_cmyk_jpeg_becomes_rgb(quality):
     """Pillow writes Adobe's inverted CMYK, the kind that ImageNet has; twice inverted it would be a negative."""
     inks = scene().convert("CMYK")
     data = coded(inks, "JPEG", quality=quality)
@@ -96,7 +96,7 @@ def test_d2_cmyk_jpeg_becomes_rgb(quality):
     assert abs(pixels(data) - np.asarray(inks.convert("RGB")).astype(int)).mean() < 2
 
 
-def test_d2_ycck_jpeg_becomes_rgb():
+def test_ycck_jpeg_becomes_rgb():
     """The same inks stored as YCCK: transform 2 in the Adobe segment, with planes turned back by the decoder."""
     inks = np.asarray(scene().convert("CMYK"))
     as_ycc = np.asarray(Image.fromarray(inks[..., :3]).convert("YCbCr"))
@@ -107,30 +107,30 @@ def test_d2_ycck_jpeg_becomes_rgb():
     assert abs(pixels(data) - np.asarray(scene()).astype(int)).mean() < 3
 
 
-def test_d3_greyscale_is_three_equal_channels():
+def test_greyscale_is_three_equal_channels():
     found = pixels(coded(scene().convert("L"), "JPEG"))
     assert (found == found[..., :1]).all()
 
 
 @pytest.mark.parametrize("levels", [[0, 1, 128, 129, 257, 40000, 65535]])
-def test_d3_sixteen_bits_are_scaled_not_cut_off(levels):
+def test_sixteen_bits_are_scaled_not_cut_off(levels):
     data = coded(Image.fromarray(np.array([levels], np.uint16)), "PNG")
     assert picture_facts(data).mode.startswith("I")
     assert pixels(data)[0, :, 0].tolist() == [round(level / 257) for level in levels]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
-def test_d3_modes_of_tiff(mode):
+def test_modes_of_tiff(mode):
     data = coded(scene().convert(mode), "TIFF")
     expected = scene().convert(mode).convert("RGB")
     assert (pixels(data) == np.asarray(expected)).all()
 
 
-def test_d3_floating_point_has_no_range():
+def test_floating_point_has_no_range():
     assert "no fixed range" in refusal(coded(Image.new("F", (4, 4), 0.5), "TIFF"))
 
 
-def test_d3_palette_and_alpha(tmp_path):
+def test_palette_and_alpha(tmp_path):
     """Alpha is dropped: the colours stored under it are shown."""
     image = scene().convert("RGBA")
     image.putalpha(0)
@@ -143,7 +143,7 @@ def test_d3_palette_and_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-def test_d3_of_an_animation_the_first_frame(tmp_path, kind):
+def test_of_an_animation_the_first_frame(tmp_path, kind):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue", "green")]
     path = named(tmp_path, coded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50))
     assert abs(pixels(path) - [255, 0, 0]).max() < 4
@@ -151,7 +151,7 @@ def test_d3_of_an_animation_the_first_frame(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF"])
-def test_d4_the_content_decides_not_the_name(tmp_path, kind):
+def test_the_content_decides_not_the_name(tmp_path, kind):
     path = named(tmp_path, coded(scene(), kind, **({"lossless": True} if kind == "WEBP" else {})))
     assert picture_facts(path).format == kind
     assert abs(pixels(path) - np.asarray(scene())).mean() < (0.1 if kind != "GIF" else 8)
@@ -164,14 +164,14 @@ def with_orientation(image: Image.Image, kind: str, turn: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_d5_orientation_is_ignored_by_size_and_pixels_alike(tmp_path, kind):
+def test_orientation_is_ignored_by_size_and_pixels_alike(tmp_path, kind):
     plain, turned = with_orientation(scene(), kind, 1), with_orientation(scene(), kind, 6)
     assert picture_facts(turned)[2:] == (48, 32)
     assert read_rgb(turned).size == (48, 32)
     assert (pixels(plain) == pixels(turned)).all()
 
 
-def test_d5_a_decoder_that_turns_is_not_asked():
+def test_a_decoder_that_turns_is_not_asked():
     assert "orientation" in refusal(with_orientation(scene(), "TIFF", 6))
     assert read_rgb(with_orientation(scene(), "TIFF", 1)).size == (48, 32)
 
@@ -187,7 +187,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9500, 40_000], ids=["Pillow warns", "Pillow raises"])
-def test_d18_a_picture_of_too_many_pixels_is_refused_before_decoding(tmp_path, side):
+def test_a_picture_of_too_many_pixels_is_refused_before_decoding(tmp_path, side):
     path = named(tmp_path, png_header(side, side))
     assert refusal(path) == f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     with pytest.raises(DataError, match="more than"):
@@ -198,7 +198,7 @@ def test_d18_a_picture_of_too_many_pixels_is_refused_before_decoding(tmp_path, s
     assert "more than" in refusal(bytes(jpeg))
 
 
-def test_d18_a_large_jpeg_may_be_decoded_at_a_reduced_scale():
+def test_a_large_jpeg_may_be_decoded_at_a_reduced_scale():
     data = coded(scene(1600, 1200), "JPEG")
     assert read_rgb(data, at_least=(200, 150)).size == (200, 150)
     assert read_rgb(data, at_least=(201, 150)).size == (400, 300)

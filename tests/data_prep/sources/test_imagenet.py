@@ -131,7 +131,7 @@ def test_what_is_no_archive(tmp_path, archives, content):
     assert not (tmp_path / "root").exists()
 
 
-def test_d8_classes_must_agree(tmp_path, archives):
+def test_classes_must_agree(tmp_path, archives):
     members = train_members()
     members.pop(next(iter(members)))
     archives[0].write_bytes(tar_of(members))
@@ -175,7 +175,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int =
         "nothing",
     ],
 )
-def test_d16_hostile_members_of_a_class(tmp_path, archives, members):
+def test_hostile_members_of_a_class(tmp_path, archives, members):
     (tmp_path / "secret").write_bytes(b"s")
     hostile = train_members()
     hostile[next(iter(hostile))] = tar_of(members)
@@ -197,13 +197,13 @@ def test_d16_hostile_members_of_a_class(tmp_path, archives, members):
         (1, "ILSVRC2012_val_00000000.JPEG"),
     ],
 )
-def test_d16_hostile_names_in_the_archives_themselves(tmp_path, archives, split, name):
+def test_hostile_names_in_the_archives_themselves(tmp_path, archives, split, name):
     archives[split].write_bytes(tar_of({name: b"x"}))
     refused(archives, tmp_path / "root", "ILSVRC2012")
     assert not (tmp_path / "root").exists()
 
 
-def test_d16_a_sparse_terabyte_is_refused(tmp_path, archives):
+def test_a_sparse_terabyte_is_refused(tmp_path, archives):
     header = bytearray(tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG").tobuf(tarfile.GNU_FORMAT))
     header[156:157] = tarfile.GNUTYPE_SPARSE
     header[483:495] = b"\x80" + (2**40).to_bytes(11, "big")
@@ -217,7 +217,7 @@ def test_d16_a_sparse_terabyte_is_refused(tmp_path, archives):
     assert not (tmp_path / "root").exists()
 
 
-def test_d16_countless_members_are_refused(tmp_path, archives, monkeypatch):
+def test_countless_members_are_refused(tmp_path, archives, monkeypatch):
     monkeypatch.setattr("data_prep.sources.imagenet.MAX_IMAGES", 2)
     refused(archives, tmp_path / "root", "no image of ImageNet")
     monkeypatch.setattr("data_prep.sources.imagenet.MEMBERS", {"train": 2, "validation": 4})
@@ -232,7 +232,7 @@ def test_a_cut_archive_is_refused(tmp_path, archives, percent):
     assert not (tmp_path / "root").exists()
 
 
-def test_d1_an_image_without_a_header_is_refused(tmp_path, archives):
+def test_an_image_without_a_header_is_refused(tmp_path, archives):
     broken = train_members()
     name = next(iter(broken))
     broken[name] = tar_of({f"{name[:9]}_1.JPEG": b"<html>"})

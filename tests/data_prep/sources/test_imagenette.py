@@ -104,13 +104,13 @@ def test_a_second_call_needs_no_source_and_looks_at_the_files(tmp_path, tiny):
     refused(root, facts, "160", words=r"0\.JPEG is missing")
 
 
-def test_d9_another_number_of_images_is_refused_and_leaves_nothing(tmp_path, tiny):
+def test_another_number_of_images_is_refused_and_leaves_nothing(tmp_path, tiny):
     folder, _ = tiny
     refused(tmp_path / "root", NETTE, "160", str(folder), words=r"30 \+ 20 images, imagenette has 9,469 \+ 3,925")
     assert not (tmp_path / "root").exists()
 
 
-def test_d8_other_classes_are_refused(tmp_path, tiny):
+def test_other_classes_are_refused(tmp_path, tiny):
     folder, facts = tiny
     facts = replace(KNOWN["imagewoof"], images=facts.images)
     archive = str(folder / "imagenette2-160.tgz")

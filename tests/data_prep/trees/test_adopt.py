@@ -91,7 +91,7 @@ def test_running_again_on_an_unchanged_tree_does_nothing(root, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.name != ".lock"}
 
 
-def test_d9_d10_a_changed_tree_is_told_and_needs_again(root):
+def test_a_changed_tree_is_told_and_needs_again(root):
     old = adopt(root)
     (root / "train" / "ant" / "0.JPEG").unlink()
     (root / "train" / "bee" / "9.JPEG").write_bytes(jpeg())
@@ -103,7 +103,7 @@ def test_d9_d10_a_changed_tree_is_told_and_needs_again(root):
     assert new.sha256 != old.sha256 and adopt(root) == new
 
 
-def test_d10_another_size_of_one_file_is_another_hash(root):
+def test_another_size_of_one_file_is_another_hash(root):
     old = adopt(root)
     with open(root / "train" / "ant" / "0.JPEG", "ab") as handle:
         handle.write(b"\0")
@@ -111,14 +111,14 @@ def test_d10_another_size_of_one_file_is_another_hash(root):
     assert adopt(root, again=True).sha256 != old.sha256
 
 
-def test_d8_a_new_class_is_told(root):
+def test_a_new_class_is_told(root):
     adopt(root)
     for split in ("train", "val"):
         shutil.copytree(root / split / "ant", root / split / "dog")
     refused(root, "changed since it was indexed", "other class folders")
 
 
-def test_d1_a_file_without_a_header_is_listed_and_refused(root, capsys):
+def test_a_file_without_a_header_is_listed_and_refused(root, capsys):
     (root / "train" / "ant" / "1.JPEG").write_bytes(b"<html>")
     (root / "val" / "cow" / "0.JPEG").write_bytes(b"")
     refused(root, "2 bad files", "bad_files.tsv", "train/ant/1.JPEG: not a picture of a known format", "--skip-bad")
@@ -132,7 +132,7 @@ def test_d1_a_file_without_a_header_is_listed_and_refused(root, capsys):
     assert adopt(root) == load_manifest(root)  # left out once, left out for good
 
 
-def test_d7_a_class_of_bad_files_only(root):
+def test_a_class_of_bad_files_only(root):
     for path in (root / "train" / "ant").iterdir():
         path.write_bytes(b"")
     refused(root, "train/ant: a class without a readable image", skip_bad=True)
@@ -147,7 +147,7 @@ def test_unknown_suffixes_are_decided_by_content(root, capsys):
     assert adopt(root) == manifest
 
 
-def test_d19_names_that_are_no_text_are_indexed(root):
+def test_names_that_are_no_text_are_indexed(root):
     name = b"\xff\xfe.JPEG"
     (root / "train" / "ant" / os.fsdecode(name)).write_bytes(jpeg())
     adopt(root)
@@ -156,7 +156,7 @@ def test_d19_names_that_are_no_text_are_indexed(root):
     check_images(root, index)
 
 
-def test_d11_a_pickle_in_place_of_an_index_is_never_opened(root):
+def test_a_pickle_in_place_of_an_index_is_never_opened(root):
     adopt(root)
     np.savez(root / "train.index.npz", **{name: np.array([print], object) for name in ("paths", "labels")})
     with pytest.raises(DataError, match=r"adopt .* --again"):

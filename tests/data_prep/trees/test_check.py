@@ -64,7 +64,7 @@ def test_packed_and_generated_datasets(toy, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize("damage", ["zeros", "html", "cut in half, of the same length"])
-def test_d1_a_file_that_does_not_decode_is_named_in_a_list(root, capsys, damage):
+def test_a_file_that_does_not_decode_is_named_in_a_list(root, capsys, damage):
     path = root / "train" / "bee" / "1.JPEG"
     length = path.stat().st_size
     if damage[0] == "c":
@@ -80,7 +80,7 @@ def test_d1_a_file_that_does_not_decode_is_named_in_a_list(root, capsys, damage)
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90, 99])
-def test_d1_a_file_that_was_truncated_before_it_was_indexed(root, capsys, percent):
+def test_a_file_that_was_truncated_before_it_was_indexed(root, capsys, percent):
     shutil.rmtree(f"{root}-sz")
     path = root / "train" / "bee" / "1.JPEG"
     whole = jpeg(100, 80)
@@ -90,7 +90,7 @@ def test_d1_a_file_that_was_truncated_before_it_was_indexed(root, capsys, percen
     assert code == 1 and "1.JPEG: cannot be decoded (image file is truncated" in out
 
 
-def test_d9_missing_and_new_files_and_other_sizes(root, capsys):
+def test_missing_and_new_files_and_other_sizes(root, capsys):
     (root / "train" / "ant" / "0.JPEG").unlink()
     (root / "train" / "ant" / "7.JPEG").write_bytes(jpeg())
     (root / "val" / "cow" / "0.JPEG").write_bytes(jpeg(99, 50))
@@ -108,7 +108,7 @@ def test_another_picture_of_the_same_number_of_bytes(root, capsys):
     assert code == 1 and "train/ant/0.JPEG: 10x8 pixels, the index says 20x16" in out
 
 
-def test_d8_a_class_missing_in_a_copy(root, capsys):
+def test_a_class_missing_in_a_copy(root, capsys):
     for split in ("train", "val"):
         shutil.rmtree(f"{root}-sz/24/{split}/bee")
     adopt(f"{root}-sz/24", again=True)
@@ -116,7 +116,7 @@ def test_d8_a_class_missing_in_a_copy(root, capsys):
     assert code == 1 and f"BAD {root}-sz/24: other classes than {root} (bee)" in out
 
 
-def test_d9_a_file_missing_in_a_copy(root, capsys):
+def test_a_file_missing_in_a_copy(root, capsys):
     copy = f"{root}-sz/24"
     (root.parent / copy / "train" / "bee" / "1.JPEG").unlink()
     code, out = check(root, capsys)
@@ -126,7 +126,7 @@ def test_d9_a_file_missing_in_a_copy(root, capsys):
     assert code == 1 and f"BAD {copy}: 8 train images, {root} has 9" in out
 
 
-def test_d9_another_image_in_a_copy(root, capsys):
+def test_another_image_in_a_copy(root, capsys):
     copy = root.parent / "photos-sz" / "24"
     (copy / "train" / "bee" / "1.JPEG").rename(copy / "train" / "bee" / "1x.JPEG")
     adopt(copy, again=True)
@@ -167,7 +167,7 @@ def test_write_does_not_vouch_for_copies_of_changed_images(root, capsys):
     assert load_manifest(root).splits["train"].width == (20, 99)
 
 
-def test_d1_bad_files_leave_the_index_only_when_told_and_loudly(root, capsys):
+def test_bad_files_leave_the_index_only_when_told_and_loudly(root, capsys):
     path = root / "train" / "ant" / "1.JPEG"
     path.write_bytes(b"\xff" * path.stat().st_size)
     before = load_manifest(root)
@@ -182,7 +182,7 @@ def test_d1_bad_files_leave_the_index_only_when_told_and_loudly(root, capsys):
     assert check(root, capsys)[0] == 0 and adopt(root) == load_manifest(root)  # left out once, left out for good
 
 
-def test_d1_a_new_file_is_decoded_before_it_is_indexed(root, capsys):
+def test_a_new_file_is_decoded_before_it_is_indexed(root, capsys):
     (root / "train" / "ant" / "8.JPEG").write_bytes(jpeg())
     (root / "train" / "ant" / "9.JPEG").write_bytes(jpeg()[:-300])
     code, out = check(root, capsys)
@@ -228,7 +228,7 @@ def test_no_dataset(tmp_path):
         check_dataset(tmp_path)
 
 
-def test_d6_known_oddities_by_name_alone():
+def test_known_oddities_by_name_alone():
     assert len(KNOWN) == 24 and list(KNOWN.values()).count("CMYK") == 23
     assert known_oddity(b"train/n02105855/n02105855_2933.JPEG") == "PNG"
     assert known_oddity(b"val/n01/ILSVRC2012_val_00019877.JPEG") == "CMYK"
@@ -236,7 +236,7 @@ def test_d6_known_oddities_by_name_alone():
     assert known_oddity(b"train/n01739381/n01739381_1310.JPEG") == known_oddity(b"train/x/n01739381_1309.txt") == ""
 
 
-def test_d6_oddities_that_were_met_are_printed(root, capsys):
+def test_oddities_that_were_met_are_printed(root, capsys):
     """A file with an odd name that is an ordinary JPEG is none."""
     with Image.open(root / "train" / "ant" / "0.JPEG") as image:
         image.save(root / "train" / "ant" / "n02105855_2933.JPEG", "PNG")

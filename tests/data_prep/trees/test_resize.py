@@ -77,7 +77,7 @@ def test_short_side_and_aspect(size):
     assert abs(copy.width / copy.height * height / width - 1) < 0.5 / 160 * 1.01
 
 
-def test_d22_quality_is_that_of_pillow_with_lanczos():
+def test_quality_is_that_of_pillow_with_lanczos():
     """Within 0.5 dB of Pillow's own copy, against Pillow's LANCZOS before coding."""
     for seed in range(4):
         source = encoded(photo(500, 375, seed), quality=95)
@@ -111,7 +111,7 @@ def test_bytes_do_not_depend_on_the_other_sizes(side):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_d5_orientation_is_baked_in_and_metadata_dropped(orientation):
+def test_orientation_is_baked_in_and_metadata_dropped(orientation):
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = orientation, "a description"
     for width, height in ((90, 60), (30, 20)):  # made smaller, and coded at its own size
@@ -145,7 +145,7 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("size", [40, 200])
-def test_d3_d4_odd_files_become_baseline_rgb(kind, size):
+def test_odd_files_become_baseline_rgb(kind, size):
     source = ODD[kind]()
     copy = one(source, size)
     image = opened(copy.data)
@@ -198,7 +198,7 @@ def test_copies_hold_the_same_images_in_the_same_order(tree, capsys):
     assert "21 made smaller; 3 copied as they are" in capsys.readouterr().out
 
 
-def test_d21_small_files_are_copied_byte_for_byte(tree):
+def test_small_files_are_copied_byte_for_byte(tree):
     resize_tree(tree, [16])
     small = min(tree.glob("train/*/*.JPEG"), key=lambda path: path.stat().st_size)
     assert (Path(f"{tree}-sz/16") / small.relative_to(tree)).read_bytes() == small.read_bytes()
@@ -406,11 +406,11 @@ def kill_often(tmp_path: Path, kills: int, images: int) -> list[int]:
     return there
 
 
-def test_d20_kills_at_random_leave_the_tree_of_an_undisturbed_run(tmp_path):
+def test_kills_at_random_leave_the_tree_of_an_undisturbed_run(tmp_path):
     kill_often(tmp_path, 3, 25)
 
 
 @pytest.mark.slow
-def test_d20_twenty_kills_at_random(tmp_path):
+def test_twenty_kills_at_random(tmp_path):
     there = kill_often(tmp_path, 20, 400)
     assert len({count for count in there if 0 < count < 2 * 3 * 405}) > 4, there  # most hit it in the middle

@@ -1,4 +1,4 @@
-"""What counts as an image tree, and the faults D7, D8, D17 and D19 of names, links and folders."""
+"""What counts as an image tree, and the faults of names, links and folders."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def test_a_flat_folder_is_no_tree(root):
     refused(root, "validation: no class folders")
 
 
-def test_d7_empty_class_folder(root):
+def test_empty_class_folder(root):
     (root / "train" / "dog").mkdir()
     refused(root, "train/dog: a class without images")
     (root / "train" / "dog" / ".hidden.JPEG").write_bytes(jpeg())
@@ -78,7 +78,7 @@ def test_d7_empty_class_folder(root):
         ("both", ["1 only in train (bee)", "1 only in validation (dog)"]),
     ],
 )
-def test_d8_class_lists_must_agree(root, change, words):
+def test_class_lists_must_agree(root, change, words):
     if change in ("missing", "both"):
         shutil.rmtree(root / "validation" / "bee")
     if change in ("extra", "both"):
@@ -86,7 +86,7 @@ def test_d8_class_lists_must_agree(root, change, words):
     refused(root, "class folders differ", *words)
 
 
-def test_d8_hidden_names_are_passed_over_and_told(root):
+def test_hidden_names_are_passed_over_and_told(root):
     shutil.copytree(root / "train" / "ant", root / "train" / ".ipynb_checkpoints")
     (root / "train" / "ant" / "._0.JPEG").write_bytes(b"Mac OS X")
     (root / "train" / "readme.txt").write_text("hello")
@@ -99,27 +99,27 @@ def test_d8_hidden_names_are_passed_over_and_told(root):
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../..", "loop", "../bee"])
-def test_d17_links_inside_a_class_folder_are_never_followed(root, target):
+def test_links_inside_a_class_folder_are_never_followed(root, target):
     (root / "train" / "ant" / "loop").symlink_to(target)
     for follow in (False, True):
         refused(root, "train/ant/loop", follow_links=follow)
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../..", "loop", "ant", "nowhere"])
-def test_d17_a_class_that_is_a_link_round_in_a_loop(root, target):
+def test_a_class_that_is_a_link_round_in_a_loop(root, target):
     (root / "train" / "loop").symlink_to(target)
     for follow in (False, True):
         refused(root, "train/loop: a link", target, follow_links=follow)
 
 
-def test_d17_the_same_folder_is_not_entered_twice(tmp_path, root):
+def test_the_same_folder_is_not_entered_twice(tmp_path, root):
     shutil.move(root / "train" / "ant", tmp_path / "elsewhere")
     for name in ("ant", "dog"):
         (root / "train" / name).symlink_to(tmp_path / "elsewhere")
     refused(root, "train/dog: a link", "twice", follow_links=True)
 
 
-def test_d17_links_to_folders_and_out_of_the_root_need_the_flag(tmp_path, root):
+def test_links_to_folders_and_out_of_the_root_need_the_flag(tmp_path, root):
     shutil.move(root / "train", tmp_path / "elsewhere")
     (root / "train").symlink_to(tmp_path / "elsewhere")
     refused(root, "a link to a folder", "--follow-links")
@@ -130,7 +130,7 @@ def test_d17_links_to_folders_and_out_of_the_root_need_the_flag(tmp_path, root):
     assert walk_trees(root, follow_links=True)["train"].paths == tree.paths
 
 
-def test_d17_links_to_files(tmp_path, root):
+def test_links_to_files(tmp_path, root):
     (root / "train" / "ant" / "inside.JPEG").symlink_to(root / "train" / "ant" / "0.JPEG")
     tree = walk_tree(root, "train")
     place = tree.paths.index(b"train/ant/inside.JPEG")
@@ -153,7 +153,7 @@ def test_a_pipe_is_refused_and_not_opened(root):
     refused(root, "pipe.JPEG: neither a file")
 
 
-def test_d19_file_names_need_not_be_text(root):
+def test_file_names_need_not_be_text(root):
     name = b"\xff\xfe picture.JPEG"
     (root / "train" / "ant" / os.fsdecode(name)).write_bytes(jpeg())
     assert b"train/ant/" + name in walk_tree(root, "train").paths
@@ -169,19 +169,19 @@ def test_d19_file_names_need_not_be_text(root):
     ],
     ids=["newline", "tab", "long", "long text"],
 )
-def test_d19_names_that_are_refused(root, name, reason):
+def test_names_that_are_refused(root, name, reason):
     (root / "train" / "ant" / os.fsdecode(name)).write_bytes(jpeg())
     refused(root, reason)
 
 
 @pytest.mark.parametrize("name", [b"b\xffe", b"two\nlines", b"x" * 201], ids=repr)
-def test_d19_names_of_classes_must_be_short_text(root, name):
+def test_names_of_classes_must_be_short_text(root, name):
     for split in ("train", "validation"):
         shutil.copytree(root / split / "ant", root / split / os.fsdecode(name))
     refused(root, "name")
 
 
-def test_d19_names_that_differ_in_case_only_are_told(root):
+def test_names_that_differ_in_case_only_are_told(root):
     (root / "train" / "ant" / "A.jpg").write_bytes(jpeg())
     (root / "train" / "ant" / "a.JPG").write_bytes(jpeg())
     (note,) = walk_tree(root, "train").notes

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -31,7 +32,6 @@ SPACES = {
 }
 POLICIES = ("trivialaugment", "randaugment")
 BINS_OF = {"autoaugment": 10}
-CASES = [(policy, name) for policy, space in SPACES.items() for name in space._AUGMENTATION_SPACE]
 
 
 def row(policy, name, level=0.0, sign=1, size=SIZE):
@@ -75,18 +75,19 @@ def test_same_generator_same_rows_and_only_names_of_the_policy(policy):
     assert {NAMES[int(number)] for number in np.unique(one[..., 0])} == set(Policy(policy).names)
 
 
-@pytest.mark.parametrize(("policy", "name"), CASES)
-@pytest.mark.parametrize("size", [(32, 32), (128, 128), (224, 288), (160, 96)])
-def test_strengths_are_those_of_torchvision(policy, name, size):
-    magnitudes, signed = SPACES[policy]._AUGMENTATION_SPACE[name]
-    bins, place = BINS_OF.get(policy, BINS), NAMES.index(name)
-    theirs = magnitudes(bins, *size)
-    assert bool(SIGNED[place]) == signed
-    theirs = torch.zeros(bins) if theirs is None else theirs.float()
-    theirs = theirs.trunc() if name.startswith("Translate") else theirs * (255 if name == "Solarize" else 1)
-    for sign in (1, -1):
-        ours = strengths(Policy(policy), np.full(bins, place), np.arange(float(bins)), np.full(bins, sign), size)
-        np.testing.assert_array_equal(ours, theirs.numpy() * (sign if signed else 1))
+@pytest.mark.parametrize("policy", SPACES)
+def test_strengths_are_those_of_torchvision(policy):
+    bins = BINS_OF.get(policy, BINS)
+    for name, (magnitudes, signed) in SPACES[policy]._AUGMENTATION_SPACE.items():
+        place = NAMES.index(name)
+        assert bool(SIGNED[place]) == signed, name
+        for size, sign in itertools.product([(32, 32), (128, 128), (224, 288), (160, 96)], (1, -1)):
+            theirs = magnitudes(bins, *size)
+            theirs = torch.zeros(bins) if theirs is None else theirs.float()
+            theirs = theirs.trunc() if name.startswith("Translate") else theirs * (255 if name == "Solarize" else 1)
+            ours = strengths(Policy(policy), np.full(bins, place), np.arange(float(bins)), np.full(bins, sign), size)
+            expected = theirs.numpy() * (sign if signed else 1)
+            np.testing.assert_array_equal(ours, expected, err_msg=f"{name} at {size}, sign {sign}")
 
 
 def test_between_two_bins_lies_between_their_strengths():
@@ -97,17 +98,18 @@ def test_between_two_bins_lies_between_their_strengths():
         assert (steps >= 0).all() and len(np.unique(ours)) >= (5 if name == "Posterize" else 60), name
 
 
-@pytest.mark.parametrize(("policy", "name"), CASES)
-def test_operations_are_those_of_torchvision(policy, name):
+@pytest.mark.parametrize("policy", SPACES)
+def test_operations_are_those_of_torchvision(policy):
     image, bins = picture(), BINS_OF.get(policy, BINS)
-    magnitudes, signed = SPACES[policy]._AUGMENTATION_SPACE[name]
-    values = magnitudes(bins, *SIZE)
-    for share, sign in ((0, 1), (0.3, -1), (0.6, 1), (1, -1)):
-        bin = round(share * (bins - 1))
-        value = 0.0 if values is None else float(values[bin]) * (sign if signed else 1)
-        transform = SPACES[policy](interpolation=v2.InterpolationMode.BILINEAR)
-        theirs = transform._apply_image_or_video_transform(image, name, value, transform.interpolation, transform._fill)
-        assert torch.equal(apply_torchvision(image, row(policy, name, bin, sign)), theirs), (bin, sign)
+    transform = SPACES[policy](interpolation=v2.InterpolationMode.BILINEAR)
+    for name, (magnitudes, signed) in SPACES[policy]._AUGMENTATION_SPACE.items():
+        values = magnitudes(bins, *SIZE)
+        for share, sign in ((0, 1), (0.3, -1), (0.6, 1), (1, -1)):
+            bin = round(share * (bins - 1))
+            value = 0.0 if values is None else float(values[bin]) * (sign if signed else 1)
+            way = transform.interpolation, transform._fill
+            theirs = transform._apply_image_or_video_transform(image, name, value, *way)
+            assert torch.equal(apply_torchvision(image, row(policy, name, bin, sign)), theirs), (name, bin, sign)
 
 
 def test_operations_of_a_row_follow_each_other():
@@ -162,10 +164,9 @@ def test_the_list_of_operations_is_timms():
 
 
 @pytest.mark.parametrize("name", TIMM)
-@pytest.mark.parametrize("level", [0, 2.5, 6.0, 7.3, 10])
-def test_strengths_are_those_of_timm(name, level, monkeypatch):
+def test_strengths_are_those_of_timm(name, monkeypatch):
     level_function = auto_augment.LEVEL_TO_ARG[TIMM_NAMES.get(name, name)]
-    for sign in (1, -1):
+    for level, sign in itertools.product((0, 2.5, 6.0, 7.3, 10), (1, -1)):
         monkeypatch.setattr(auto_augment, "_randomly_negate", lambda value, sign=sign: sign * value)
         theirs = level_function(level, {})[0] if level_function else 0
         if name in REVERSED:
@@ -173,7 +174,7 @@ def test_strengths_are_those_of_timm(name, level, monkeypatch):
         elif name in ("Color", "Contrast", "Brightness", "Sharpness"):
             theirs -= 1
         ours = row("timm-randaugment", name, level, -sign if name in REVERSED else sign)[0, 1]
-        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6), (level, sign)
 
 
 @pytest.mark.parametrize("name", TIMM)

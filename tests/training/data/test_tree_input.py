@@ -49,7 +49,7 @@ def test_a_run_goes_through_copies_and_the_full_tree(data):
     ]
     rows = events(folder)
     assert [row["images"] for row in rows] == [240, 200] and all(row["validation"]["images"] == 60 for row in rows)
-    assert [e["dropped_images"] for e in events(folder, "phase")] == [0, 40]  # D12: 240 images in batches of 50
+    assert [e["dropped_images"] for e in events(folder, "phase")] == [0, 40]  # 240 images in batches of 50
     assert "leaves out 40 training images" in (folder / "verbose.log").read_text()
     assert events(folder, "start")[0]["loader"] == "torchvision"
 
@@ -73,17 +73,17 @@ def test_dry_run_names_the_missing_folder(data, capsys):
     assert "data-sz/32" in out and "python -m data_prep resize" in out
 
 
-def test_d8_a_copy_lacks_a_class(data, capsys):
+def test_a_copy_lacks_a_class(data, capsys):
     changed_copy(data, capsys, lambda copy: [shutil.rmtree(copy / split / "disc") for split in ("train", "validation")])
     refused(capsys, arguments(data), "adds disc")
 
 
-def test_d9_a_copy_lacks_an_image(data, capsys):
+def test_a_copy_lacks_an_image(data, capsys):
     changed_copy(data, capsys, lambda copy: next((copy / "train" / "disc").glob("*.jpg")).unlink())
     refused(capsys, arguments(data), "240 train images, 239", "40 and 39 of class disc")
 
 
-def test_d10_a_file_that_is_gone_or_changed(data, capsys):
+def test_a_file_that_is_gone_or_changed(data, capsys):
     path = next((data / "train" / "ring").glob("*.jpg"))
     content = path.read_bytes()
     path.write_bytes(content + b"\0")
@@ -92,7 +92,7 @@ def test_d10_a_file_that_is_gone_or_changed(data, capsys):
     refused(capsys, arguments(data), path.name, "is missing")
 
 
-def test_d10_the_dataset_changed_between_save_and_resume(data, capsys):
+def test_the_dataset_changed_between_save_and_resume(data, capsys):
     stop = json.dumps({"kind": "term", "epoch": 0, "step": 2})
     assert main(arguments(data, "--inject-fault", stop)) == 75
     changed_copy(data, capsys, swap_two_files)
@@ -104,7 +104,7 @@ def swap_two_files(copy) -> None:
     first.write_bytes(second.read_bytes())
 
 
-def test_d11_no_pickle_beside_a_dataset_is_opened(data, tmp_path):
+def test_no_pickle_beside_a_dataset_is_opened(data, tmp_path):
     """The 2018 code read sorted_idxar.p from the data folder."""
     marker = tmp_path / "opened"
     (data / "sorted_idxar.p").write_bytes(b"cposix\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR.")
