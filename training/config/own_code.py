@@ -133,10 +133,10 @@ def kind(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def own_code(config: Any) -> dict[str, dict[str, str]]:
+def own_code(config: Any, flags: tuple[str, ...] = FLAGS) -> dict[str, dict[str, str]]:
     """By flag: the name, the file and the SHA-256 of the file, of every own part of a Config. Raises: ConfigError."""
     found = {}
-    for flag in FLAGS:
+    for flag in flags:
         name = getattr(config, flag)
         if is_own(name):
             path = own_file(flag, name)
@@ -145,9 +145,9 @@ def own_code(config: Any) -> dict[str, dict[str, str]]:
     return found
 
 
-def check_same_code(saved: dict[str, str], config: Any, place: str) -> None:
+def check_same_code(saved: dict[str, str], config: Any, place: str, flags: tuple[str, ...] = FLAGS) -> None:
     """`saved`: SHA-256 by flag, of the run in `place`. Raises: ConfigError that names a file whose content changed."""
-    for flag, facts in own_code(config).items():
+    for flag, facts in own_code(config, flags).items():
         before = saved.get(flag, facts["sha256"])
         if before != facts["sha256"]:
             raise ConfigError(

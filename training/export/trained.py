@@ -69,7 +69,7 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
     state, classes = saved["state"], run.start.dataset.get("classes")
     if type(classes) is not int or classes < 1:
         raise ConfigError(f"{folder}: its log does not tell the number of classes. Restore {LOG}")
-    check_same_code(saved["identity"]["fields"].get("own_code", {}), replace(config, loader="auto"), str(folder))
+    check_same_code(saved["identity"]["fields"].get("own_code", {}), config, str(folder), ("model",))
     weights = weights or ("ema" if state["average"] is not None else "model")
     if weights == "ema" and state["average"] is None:
         raise ConfigError(f"--weights ema: {folder} kept no average of its weights. Use --weights model")
