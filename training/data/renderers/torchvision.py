@@ -3,6 +3,7 @@ operations."""
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ from training.distributed.env import worker_count
 from training.distributed.process import at_parents_death
 
 PREFETCH = 2  # batches per worker
+DEATH_SECONDS = 2.0  # at most, from the end of a worker's connections to the signal that it is gone
 START = "fork" if sys.platform == "linux" else "spawn"  # under a fork server workers outlive a killed run
 
 
@@ -83,10 +85,14 @@ class TorchvisionRenderer:
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         self.requests = iter(requests)
-        for images in self.loader:
-            if isinstance(images, DataError):
-                raise images
-            yield images.to(self.env.device, non_blocking=True)
+        try:
+            for images in self.loader:
+                if isinstance(images, DataError):
+                    raise images
+                yield images.to(self.env.device, non_blocking=True)
+        except (OSError, EOFError):  # a killed worker's connections close before its death is known:
+            time.sleep(DEATH_SECONDS)  # then torch's handler of SIGCHLD raises what says it, here
+            raise
 
     def close(self) -> None:
         loader, self.requests, self.loader = self.loader, iter(()), None
