@@ -158,7 +158,7 @@ def test_a_closed_output_does_not_end_the_run(toy, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(120) == 0, process.stderr.read()
+    assert process.wait(600) == 0, process.stderr.read()
     assert events(tmp_path / "run", "stop")[0]["outcome"] == "finished"
     process.stderr.close()
 

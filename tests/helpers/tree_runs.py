@@ -1,5 +1,6 @@
 """A small image tree with every odd kind of file, indexed and packed, for the tests of the tree loaders."""
 
+import functools
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,9 @@ def epoch_of(root: Path, name: str, epoch: int = 0, start: int = 0, **more) -> l
         return list(loader.train(epoch, start))
     finally:
         loader.close()
+
+
+once = functools.cache(epoch_of)  # made once for all tests that only look at it
 
 
 def levels(loader, images: torch.Tensor) -> np.ndarray:

@@ -17,8 +17,8 @@ from typing import Any
 
 from run_toy import LARGE, LONGER, PHASES, VARIANTS, Child, Ended, events, toy_arguments
 
-SECONDS = 60  # limit of a whole run, on a busy machine
-TIMEOUT = ["--timeout-minutes", "0.2"]  # how long a rank waits for another
+SECONDS = 300  # limit of a whole run, on a slow and busy machine
+TIMEOUT = ["--timeout-minutes", "0.5"]  # how long a rank waits for another
 
 
 def halved(phases: list[dict]) -> str:

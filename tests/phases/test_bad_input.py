@@ -203,11 +203,11 @@ NOT_PHASES = {
 
 
 @pytest.mark.parametrize("text, words", NOT_PHASES.values(), ids=NOT_PHASES.keys())
-def test_text_that_is_no_schedule_is_refused_within_a_second_and_not_executed(capsys, tmp_path, text, words):
+def test_text_that_is_no_schedule_is_refused_soon_and_not_executed(capsys, tmp_path, text, words):
     marker = tmp_path / "executed"
     began = time.process_time()  # of this process alone: the machine may be busy
     line = refused(capsys, text.format(marker=marker) if "{" in text else text)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10  # a tenth of a second here; what is not linear in the text takes minutes
     assert len(line) < 500
     assert not marker.exists()
     for word in words:

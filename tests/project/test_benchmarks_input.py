@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from benchmark_scripts import BENCHMARKS, run_script
 
 
 def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess:
@@ -26,17 +24,17 @@ def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess:
     ],
     ids=lambda arguments: " ".join(arguments[:3:2]),
 )
-def test_a_missing_dataset_is_no_traceback(tmp_path, arguments):
-    done = benchmark(*(text.format(none=tmp_path / "none", runs=tmp_path / "runs") for text in arguments))
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+def test_a_missing_dataset_is_no_traceback(tmp_path, monkeypatch, capfd, arguments):
+    given = (text.format(none=tmp_path / "none", runs=tmp_path / "runs") for text in arguments)
+    code, _, err = run_script(monkeypatch, capfd, *given)
+    assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("more", [["--steps", "0"], ["--steps", "3"], ["--pairs", "0"], ["emma"]], ids=" ".join)
-def test_what_recipes_cannot_measure(more):
-    done = benchmark("recipes.py", *more)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {' '.join(more)}: "), done.stderr
+def test_what_recipes_cannot_measure(monkeypatch, capfd, more):
+    code, _, err = run_script(monkeypatch, capfd, "recipes.py", *more)
+    assert code == 2 and err.startswith(f"error: {' '.join(more)}: "), err
 
 
 @pytest.mark.slow

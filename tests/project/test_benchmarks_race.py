@@ -4,32 +4,19 @@ import re
 import runpy
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
+from benchmark_scripts import BENCHMARKS, run_script
 from dawn_sets import HIT_SECONDS, LATE_SECONDS, WHOLE_SECONDS, seed_runs
 
 from training.config.parser import config_from
 from training.config.schedule import resolved_schedule
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """The script in this process, which has imported torch: (exit code, output, errors) of a command line."""
-
-    def ran(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["race.py", *map(str, arguments)])
-        monkeypatch.syspath_prepend(BENCHMARKS)
-        capfd.readouterr()
-        try:
-            runpy.run_path(str(BENCHMARKS / "race.py"), run_name="__main__")
-        except SystemExit as end:
-            return end.code, *capfd.readouterr()
-        return 0, *capfd.readouterr()
-
-    return ran
+    """(exit code, output, errors) of a command line."""
+    return lambda *arguments: run_script(monkeypatch, capfd, "race.py", *arguments)
 
 
 @pytest.fixture

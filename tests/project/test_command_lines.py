@@ -34,7 +34,7 @@ sys.exit(f"imported {heavy}" if heavy else code)
 def light(*arguments: str) -> subprocess.CompletedProcess:
     """A command in a fresh interpreter; its exit code is 0 only if torch stayed out."""
     command = [sys.executable, "-c", NO_TORCH, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def packed_dataset(root: Path, labels: list[int], classes: tuple[str, ...]) -> Path:
@@ -71,16 +71,14 @@ def test_recipes_and_bad_input_need_no_torch():
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize(
-    "command", ["training recipes", "training recipes --markdown", "phases list", "phases show toy"]
-)
+@pytest.mark.parametrize("command", ["training recipes --markdown", "phases list"])
 @pytest.mark.parametrize("buffered", ["", "1"])
-def test_output_that_nobody_reads_is_no_traceback(toy, command, buffered):
+def test_output_that_nobody_reads_is_no_traceback(command, buffered):
     """`python -m training recipes | head -1`"""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", *command.format(toy=toy).split()],
+        [sys.executable, "-m", *command.split()],
         cwd=ROOT,
         env=os.environ | {"PYTHONUNBUFFERED": buffered},
         stdout=writer,

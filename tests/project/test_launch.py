@@ -21,7 +21,7 @@ COMMAND = "training/train_imagenet_nv.py"
 STEP = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > arguments
 trap 'echo "{\\"event\\": \\"stop\\", \\"outcome\\": \\"preempted\\"}" >> "$RUN/run.jsonl"; exit 1' USR1
-for try in {1..1500}; do sleep 0.02; done
+for try in {1..15000}; do sleep 0.02; done
 """
 COMMANDS = {
     "srun": STEP,
@@ -45,7 +45,7 @@ def scripts() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["slurm.sh", "skypilot.yaml", "kubernetes.yaml"])
 def test_every_script_is_bash(name):
-    done = subprocess.run(["bash", "-n"], input=scripts()[name], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["bash", "-n"], input=scripts()[name], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -83,7 +83,7 @@ def job(tmp_path):
 
     def start(*flags: str, **more: str) -> subprocess.Popen:
         process = subprocess.Popen(["bash", LAUNCH / "slurm.sh", *flags], cwd=tmp_path, env=environment | more)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while not (tmp_path / "step").exists() or not (tmp_path / "step").read_text():
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -98,25 +98,25 @@ def test_a_signalled_job_saves_goes_back_into_the_queue_and_resumes(job, tmp_pat
     assert {"--nnodes=2", "--rdzv-endpoint=node7:29400", "--rdzv-id=31", "--nproc-per-node=1"} <= set(arguments)
     assert arguments[-2:] == ["--epochs", "18"] and "--resume" not in arguments
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 1
+    assert process.wait(120) == 1
     assert (tmp_path / "requeued").read_text() == "requeue 31\n"
     (tmp_path / "step").unlink()
     process = job()
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[-2:] == ["--resume", str(tmp_path / "run")]
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(120)
 
 
 def test_a_cancelled_job_stays_ended(job, tmp_path):
     process = job(STATE="COMPLETING")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 1 and "preempted" in (tmp_path / "run" / "run.jsonl").read_text()
+    assert process.wait(120) == 1 and "preempted" in (tmp_path / "run" / "run.jsonl").read_text()
     assert not (tmp_path / "requeued").exists()
 
 
 def test_a_job_that_fails_by_itself_is_not_requeued(job, tmp_path):
     process = job()
     os.kill(int((tmp_path / "step").read_text()), signal.SIGKILL)
-    assert process.wait(20) == 128 + signal.SIGKILL
+    assert process.wait(120) == 128 + signal.SIGKILL
     assert not (tmp_path / "requeued").exists()

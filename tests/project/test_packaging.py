@@ -19,7 +19,7 @@ PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "-
 def run(command: list[str | Path], folder: Path) -> str:
     """Standard output of a command that must succeed, with the repository nowhere on Python's path."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -86,5 +86,5 @@ def test_a_package_that_shadows_ours_is_named(environment, tmp_path):
     (tmp_path / "phases").mkdir()
     (tmp_path / "phases" / "__init__.py").write_text("")
     command = [environment / "bin" / "python", "-c", "import training"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and "another distribution shadows it" in done.stderr

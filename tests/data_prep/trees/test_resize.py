@@ -361,7 +361,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen:
 
 
 def no_process_left(group: int) -> bool:
-    for _ in range(500):
+    for _ in range(6000):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

@@ -98,7 +98,7 @@ def test_shards_run_at_the_same_time(tree, whole):
         subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         for command in commands
     ]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert [process.wait(600) for process in running] == [0, 0, 0]
     for process in running:
         process.stdout.close()
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]

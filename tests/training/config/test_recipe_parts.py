@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tree_runs import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
+from tree_runs import PHASE, epoch_of, levels, make_tree, once, psnr, tree_loader
 
 from training.data.dataset import has_dali
 from training.data.renderers.packed import resampled
@@ -41,7 +41,7 @@ def pictures(loader, batches):
 def both(tree, name, phase=PHASE, **settings):
     """Pictures of the loader and of the reference, labels compared."""
     loader = tree_loader(tree, name, phase, **settings)
-    ours, theirs = (epoch_of(tree, other, phase=phase, **settings) for other in (name, "torchvision"))
+    ours, theirs = (once(tree, other, phase=phase, **settings) for other in (name, "torchvision"))
     loader.close()
     assert all(torch.equal(a.targets, b.targets) for a, b in zip(ours, theirs, strict=True)) and len(ours) == 5
     return pictures(loader, ours), pictures(loader, theirs)
@@ -61,8 +61,8 @@ def test_the_same_boxes_are_erased_in_every_loader(tree, name):
     """An erased pixel is exactly 0 after normalisation, which no pixel of 8 bits is."""
     loader = tree_loader(tree, name)
     plain, ours, theirs = (
-        torch.cat([batch.images for batch in epoch_of(tree, other, random_erasing=erasing)])
-        for other, erasing in ((name, 0.0), (name, 0.5), ("torchvision", 0.5))
+        torch.cat([batch.images for batch in once(tree, other, phase=PHASE, **settings)])
+        for other, settings in ((name, {}), (name, {"random_erasing": 0.5}), ("torchvision", {"random_erasing": 0.5}))
     )
     loader.close()
     erased = (ours == 0).all(1)
@@ -78,7 +78,9 @@ def test_bicubic_pictures_agree_in_every_loader(tree, name, size):
     phase = replace(PHASE, sz=size, val_sz=size)
     filters = {"interpolation": "bicubic", "val_interpolation": "bicubic"}
     ours, theirs = both(tree, name, phase, **filters)
-    linear, _ = both(tree, name, phase)
+    loader = tree_loader(tree, name, phase)
+    linear = pictures(loader, once(tree, name, phase=phase))
+    loader.close()
     assert psnr(ours, theirs).min() > 45 and (psnr(ours, theirs) > psnr(ours, linear)).mean() > 0.95
     loader, other = (tree_loader(tree, each, phase, **filters) for each in (name, "torchvision"))
     ours, theirs = (pictures(each, each.validation()) for each in (loader, other))
@@ -88,12 +90,19 @@ def test_bicubic_pictures_agree_in_every_loader(tree, name, size):
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_training_and_validation_have_filters_of_their_own(tree, name):
+    train, validation = first_pictures(tree, name)
     for cubic in ("interpolation", "val_interpolation"):
-        one, plain = (tree_loader(tree, name, **settings) for settings in ({cubic: "bicubic"}, {}))
-        train = torch.equal(next(one.train(0)).images, next(plain.train(0)).images)
-        validation = torch.equal(next(one.validation()).images, next(plain.validation()).images)
-        one.close(), plain.close()
-        assert (train, validation) == (cubic == "val_interpolation", cubic == "interpolation")
+        one, other = first_pictures(tree, name, **{cubic: "bicubic"})
+        same = torch.equal(one, train), torch.equal(other, validation)
+        assert same == (cubic == "val_interpolation", cubic == "interpolation")
+
+
+def first_pictures(tree, name, **settings):
+    """Of training and validation."""
+    loader = tree_loader(tree, name, **settings)
+    found = next(loader.train(0)).images, next(loader.validation()).images
+    loader.close()
+    return found
 
 
 @pytest.mark.parametrize("cubic", [False, True])
@@ -142,8 +151,8 @@ def test_over_all_ranks_each_chosen_picture_comes_so_often_each_time_cut_otherwi
 def test_aug_of_a_phase_weakens_policy_and_erasing_and_nothing_else(tree):
     settings = {"policy": "randaugment", "policy_magnitude": 20.0, "random_erasing": 0.6}
     phases = [replace(PHASE, aug=aug) for aug in (1.0, 0.5, 0.0)]
-    full, half, none = (torch.cat([b.images for b in epoch_of(tree, "packed", phase=p, **settings)]) for p in phases)
-    plain = torch.cat([batch.images for batch in epoch_of(tree, "packed")])
+    full, half, none = (torch.cat([b.images for b in once(tree, "packed", phase=p, **settings)]) for p in phases)
+    plain = torch.cat([batch.images for batch in once(tree, "packed", phase=PHASE)])
     assert torch.equal(none, plain)
     erased = [((images == 0).all(1).any((1, 2))).float().mean() for images in (full, half)]
     assert abs(erased[0] - 0.6) < 0.15 and abs(erased[1] - 0.3) < 0.15

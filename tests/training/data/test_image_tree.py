@@ -1,6 +1,5 @@
 """Loaders of image trees: one sample plan, so the same pictures, labels and order whatever reads them."""
 
-import functools
 import itertools
 import shutil
 from dataclasses import replace
@@ -9,7 +8,7 @@ from multiprocessing import active_children
 import numpy as np
 import pytest
 import torch
-from tree_runs import PHASE, epoch_of, levels, make_tree, psnr, tree_loader
+from tree_runs import PHASE, epoch_of, levels, make_tree, once, psnr, tree_loader
 
 from data_prep import DataError
 from data_prep.formats.image_index import open_index
@@ -37,12 +36,6 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reference(tree):
     return once(tree, "torchvision", epoch=1)
-
-
-@functools.cache
-def once(tree, name, epoch=0, **settings):
-    """A whole epoch, made once for all tests that compare with it."""
-    return epoch_of(tree, name, epoch, **settings)
 
 
 def same(one, two) -> bool:

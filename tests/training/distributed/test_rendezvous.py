@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from training.distributed.rendezvous import name_of_start
 
-SECONDS = 20
+SECONDS = 120
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Each part of a recipe reaches the step: the weights after it are other ones than without the part."""
 
 import copy
+import functools
 import json
 from dataclasses import replace
 
@@ -69,9 +70,19 @@ PARTS = [
 @pytest.mark.parametrize(("base", "part"), PARTS, ids=lambda settings: " ".join(settings))
 def test_a_part_changes_the_weights(base, part):
     config = replace(PLAIN, **base)
-    without, with_it = (after(c).model.state_dict() for c in (config, replace(config, **part)))
-    assert fingerprint(after(config).model.state_dict()) == fingerprint(without)
-    assert fingerprint(with_it) != fingerprint(without)
+    assert weights_after(replace(config, **part)) != weights_repeated(config)
+
+
+def weights_after(config: Config) -> str:
+    return fingerprint(after(config).model.state_dict())
+
+
+@functools.cache
+def weights_repeated(config: Config) -> str:
+    """Twice the same."""
+    one, again = weights_after(config), weights_after(config)
+    assert one == again
+    return one
 
 
 def test_nothing_is_mixed_from_the_off_epoch_on():
@@ -93,7 +104,7 @@ def test_the_strength_of_a_phase_reaches_the_mixing(strength):
     assert same == (strength == 0)
 
 
-@pytest.mark.parametrize("optimizer", ["lamb", "lars", "adamw"])
+@pytest.mark.parametrize("optimizer", ["lamb", "lars"])
 @pytest.mark.parametrize("prepare", [preflight, lambda *parts: warm_up(*parts, step)], ids=["preflight", "warm-up"])
 def test_warm_up_and_preflight_take_the_same_step_and_leave_no_trace(optimizer, prepare):
     config = replace(ALL, optimizer=optimizer)

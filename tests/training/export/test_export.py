@@ -109,8 +109,10 @@ def test_both_kinds_of_weights_can_be_had_and_differ(resnet_run, tmp_path):
     assert all(value.is_contiguous() and value.dtype in (torch.float32, torch.int64) for value in model.values())
 
 
-QUICK = ["resnet18", "resnet34", "resnet50"]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101", "wide_resnet50_2", "densenet121")]
+QUICK = ["resnet18", "resnet50"]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("resnet34", "resnet101", "wide_resnet50_2", "densenet121")
+]
 
 
 @pytest.mark.parametrize("name", QUICK + SLOW)

@@ -14,9 +14,10 @@ from training.models.build import build_model, check_model
 from training.models.cifarnet import Block, CifarNet, conv3x3
 
 
-@pytest.mark.parametrize("size", [*range(9, 17), 20, 24, 31, 32, 33, 40])
-def test_cifarnet_takes_every_size_from_9_px(size):
-    assert CifarNet(7, 0.125)(torch.randn(2, 3, size, size)).shape == (2, 7)
+def test_cifarnet_takes_every_size_from_9_px():
+    model = CifarNet(7, 0.125)
+    for size in (*range(9, 17), 20, 24, 31, 32, 33, 40):
+        assert model(torch.randn(2, 3, size, size)).shape == (2, 7), size
 
 
 @pytest.mark.parametrize(("width", "channels"), [(0.01, [8, 8, 8]), (0.5, [32, 128, 128]), (1.0, [64, 256, 256])])
@@ -85,8 +86,8 @@ def test_init_bn0_makes_every_residual_block_the_identity(name, block):
     assert len(blocks) == {"resnet18": 8, "resnet50": 16}[name] and seen == [True] * len(blocks)
 
 
-LAST_NORM = {"resnet18": "bn2", "resnet34": "bn2", "resnet50": "bn3", "resnet101": "bn3", "resnet50d": "bn3"}
-BLOCKS = {"resnet18": 8, "resnet34": 16, "resnet50": 16, "resnet101": 33, "resnet50d": 16}
+LAST_NORM = {"resnet18": "bn2", "resnet50": "bn3", "resnet50d": "bn3"}
+BLOCKS = {"resnet18": 8, "resnet50": 16, "resnet50d": 16}
 OF_BOTH = [f"{library}{name}" for name in LAST_NORM for library in ("", "timm/") if name != "resnet50d" or library]
 
 
@@ -101,7 +102,7 @@ def test_init_bn0_zeroes_the_last_norm_of_each_block_and_no_other(name):
         assert zero == ({f"{block}.{LAST_NORM[bare]}" for block in blocks} if init_bn0 else set())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_a_model_is_torchvisions_of_that_name(name):
     """Its weights by name, and the logits of equal weights."""
     ours, theirs = build_model(Config(model=name), 6).eval(), models.get_model(name, num_classes=6).eval()
@@ -110,7 +111,7 @@ def test_a_model_is_torchvisions_of_that_name(name):
     assert isinstance(ours, models.ResNet) and torch.equal(ours(images), theirs(images))
 
 
-@pytest.mark.parametrize("name", ["timm/resnet18", "timm/resnet34", "timm/resnet50", "timm/resnet101", "resnet50d"])
+@pytest.mark.parametrize("name", ["timm/resnet18", "timm/resnet50", "resnet50d"])
 def test_a_model_is_timms_of_that_name(name):
     """With --init-bn0, timm's own default, and the seed also its first weights, with the classifier."""
     ours = build_model(Config(model=name, init_bn0=True, seed=3), 6).eval()
@@ -199,7 +200,7 @@ def test_check_model_accepts_what_runs():
     check_model(Config(width=0.125), 6, {9, 32})
 
 
-@pytest.mark.parametrize("name", ["cifarnet", "squeezenet1_0", "vgg11"])
+@pytest.mark.parametrize("name", ["cifarnet", "squeezenet1_0"])
 def test_init_bn0_is_refused_where_there_is_nothing_to_zero(name):
     with pytest.raises(ConfigError, match=r"--init-bn0: .*no residual blocks"):
         build_model(Config(model=name, init_bn0=True), 6)
