@@ -112,7 +112,7 @@ def differing(other: Manifest, dataset: Manifest, split: str) -> str:
 
 
 def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
-    if name == "memory":
+    if reads(name).form == "arrays":
         if any(phase.rect_val for phase in schedule.data):
             raise ConfigError("rect_val: packed images of one shape cannot be validated in rectangles. Leave it out")
         if config.policy != "none":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from phases import DataPhase, Schedule
+from training.config.loaders import reads
 from training.config.own_code import call, is_own, kind, said
 from training.data.dataset import loader_name
 from training.errors import ConfigError
@@ -50,7 +51,7 @@ def open_loader(config, schedule: Schedule, dataset, env, dtype) -> Loader:
     name = loader_name(config, schedule)
     if is_own(name):
         return own_loader(name, config, schedule, dataset, env, dtype)
-    module = "training.data.memory" if name == "memory" else "training.data.image_tree"
+    module = f"training.data.{name}" if reads(name).form == "arrays" else "training.data.image_tree"
     return import_module(module).open_loader(config, schedule, dataset, env, dtype)
 
 
