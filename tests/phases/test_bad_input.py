@@ -193,9 +193,9 @@ NOT_PHASES = {
     "nothing": ("", ["neither a phase list, a preset nor a file"]),
     "near preset": (
         "imagnet18-1",
-        ["unknown preset 'imagnet18-1'", "Did you mean 'imagenet18-1'?", "Known: imagenet18-1"],
+        ["unknown preset 'imagnet18-1'", "Did you mean 'imagenet18-1'?", "Known: alibaba-1"],
     ),
-    "unknown preset": ("zzz", ["unknown preset 'zzz'", "Known: imagenet18-1"]),
+    "unknown preset": ("zzz", ["unknown preset 'zzz'", "Known: alibaba-1"]),
     "no such file": ("/no/such/phases.json", ["/no/such/phases.json", "No such file"]),
     "folder": ("/", ["/", "Is a directory"]),
     "endless file": ("/dev/zero", ["/dev/zero", "more than 64 kB"]),
