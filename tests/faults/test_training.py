@@ -212,15 +212,10 @@ def test_every_damage_is_seen(killed):
     assert load(killed, run_toy.refuse)["state"]["counters"]["step"] == 3
 
 
-@pytest.mark.parametrize("damage", ["flipped byte", "missing"])
-def test_damaged_checkpoint_falls_back_and_ends_identically(base, killed, damage):
+def test_a_missing_checkpoint_falls_back_and_ends_identically(base, killed):
+    """Damaged ones are as this one: test_every_damage_is_seen."""
     path = newest(killed)
-    if damage == "missing":
-        path.unlink()
-    else:
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 0x40
-        path.write_bytes(data)
+    path.unlink()
     ended = run_toy.run("--resume", killed)
     assert ended.code == 3
     assert ended.err.count("\n") == 1 and ended.err.startswith(f"warning: {path}: ")
@@ -323,6 +318,7 @@ def test_disk_full_for_the_log(base, killed):
     assert result(killed) == result(undisturbed(base))
 
 
+@pytest.mark.faults
 def test_disk_full_of_a_real_disk(base, tmp_path):
     """A file system that fills up during the run; needs root."""
     disk = tmp_path / "disk"

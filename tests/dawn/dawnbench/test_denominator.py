@@ -56,8 +56,8 @@ def test_two_decimals_of_50000_images_tell_nothing():
     assert found.fits and not found.tells and "too few decimals" in found.text()
 
 
-@pytest.mark.parametrize("images", [50_000, 48_238, 49_152, 50_176, 47_616, 10_000])
-@pytest.mark.parametrize("decimals", [3, 4, 6, 15])
+@pytest.mark.parametrize("images", [50_000, 48_238, 50_176, 10_000])
+@pytest.mark.parametrize("decimals", [3, 4, 15])
 def test_the_true_number_always_fits(images, decimals):
     """Counts out of any number, printed to so many decimals, trailing zeros lost or not."""
     rng = random.Random(images + decimals)

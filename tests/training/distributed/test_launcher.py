@@ -73,11 +73,11 @@ def test_torchrun_inside_slurm_wins(environment):
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"])
-@pytest.mark.parametrize("value", ["", "-1", "1.0", "two", "0x2", " 1", "1\n", "१", "9" * 10, "1;reboot"])
-def test_what_is_no_number_is_refused_by_name(environment, name, value):
-    environment(TORCHRUN | {name: value})
-    with pytest.raises(ConfigError, match=f"^environment variable {name}=.*must be a whole number"):
-        ranks()
+def test_what_is_no_number_is_refused_by_name(environment, name):
+    for value in ("", "-1", "1.0", "two", "0x2", " 1", "1\n", "१", "9" * 10, "1;reboot"):
+        environment(TORCHRUN | {name: value})
+        with pytest.raises(ConfigError, match=f"^environment variable {name}=.*must be a whole number"):
+            print(f"{name}={value!r} is taken for", ranks())
 
 
 @pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", "SLURM_RESTART_COUNT"])
