@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import NoReturn
 
@@ -18,6 +19,28 @@ def at_parents_death(number: int) -> None:
     """Get this signal when the parent dies. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+def end_by_parent_only() -> None:
+    """For a worker process: SIGTERM ends it when its parent sends it; anybody else's, to the whole process group, is
+    ignored.
+
+    With the parent's ignored too a run hung for ever: while an error is on its way up, its traceback keeps a
+    DataLoader's iterator alive, which then tells no worker to end; multiprocessing sends them SIGTERM at its exit and
+    joins them without a limit. torch's own handler, which this replaces, ends with the parent's, but dies of others
+    (torch/csrc/DataLoader.cpp: handler_SIGTERM). Python tells a handler no sender; it tells a thread that waits.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS, where nobody can ask for the sender
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads started from here on inherit it
+    threading.Thread(target=wait_for_parents_word, daemon=True).start()
+
+
+def wait_for_parents_word() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)  # any other code, and torch's SIGCHLD handler raises in the parent
 
 
 def stop_with_launcher() -> None:

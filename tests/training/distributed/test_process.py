@@ -1,6 +1,7 @@
-"""The end of a rank."""
+"""The end of a rank, and of its workers."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -21,6 +22,29 @@ print("said", end=" ")
 leave(3)
 """
 
+WORKER = """
+import multiprocessing, subprocess, time
+from training.distributed.process import end_by_parent_only
+
+def work():
+    end_by_parent_only()
+    ready.set()
+    time.sleep(60)
+
+context = multiprocessing.get_context("fork")
+ready = context.Event()
+worker = context.Process(target=work, daemon=True)
+worker.start()
+assert ready.wait(30)
+for _ in range(2):
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+worker.join(0.3)
+print(worker.is_alive())
+worker.terminate()
+worker.join(30)
+print(worker.exitcode)
+"""
+
 
 @pytest.mark.parametrize("launcher", [{"RANK": "1", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "1"}, {}])
 def test_a_rank_ends_without_the_interpreters_finalisation(launcher):
@@ -30,3 +54,11 @@ def test_a_rank_ends_without_the_interpreters_finalisation(launcher):
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=env | launcher, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (3, "said handler\n")
     assert done.stderr == ("" if launcher else "finalised")
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="macOS does not tell who sent a signal")
+def test_a_worker_ends_by_its_parent_and_by_nobody_else():
+    """A bug: loader workers ignored every SIGTERM, multiprocessing's too, and a rank that failed joined them for
+    ever."""
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n0\n", "")

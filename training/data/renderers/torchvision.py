@@ -16,7 +16,7 @@ from data_prep.formats.image_index import ImageIndex
 from training.data.renderers.base import Request
 from training.data.renderers.picture import checked_size, cut_picture, decoded, path_of, place_of, window_of
 from training.distributed.env import worker_count
-from training.distributed.process import at_parents_death
+from training.distributed.process import at_parents_death, end_by_parent_only
 
 PREFETCH = 2  # batches per worker
 DEATH_SECONDS = 2.0  # at most, from the end of a worker's connections to the signal that it is gone
@@ -119,8 +119,8 @@ def quiet(worker: int) -> None:
     (torch's own watch takes seconds, in which they would hold the lock of the run folder)."""
     at_parents_death(signal.SIGKILL)
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_by_parent_only()
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> TorchvisionRenderer:
