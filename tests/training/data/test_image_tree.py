@@ -3,7 +3,6 @@
 import itertools
 import shutil
 from dataclasses import replace
-from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -219,19 +218,6 @@ def test_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
         path.write_bytes(data[: len(data) // 2] if damage == "cut" else other)
     with pytest.raises(DataError, match=r"0003\.JPEG.*rank 0, image 1 of train"):
         epoch_of(copy, name, phase=replace(PHASE, min_scale=1.0))
-
-
-def test_close_ends_the_workers_while_an_error_still_holds_them(tree):
-    """As at the end of a run that lost one: they do not wait for the last reference to the torchvision loader."""
-    before, loader = set(active_children()), tree_loader(tree, "torchvision", workers=2)
-    batches = loader.train(0)
-    next(batches)
-    killed, other = set(active_children()) - before
-    with pytest.raises(RuntimeError, match="DataLoader worker") as error:
-        killed.kill()
-        list(batches)
-    loader.close()
-    assert error.tb and not other.is_alive()
 
 
 def test_synthetic_has_the_shapes_and_labels_of_the_phase(tree, reference):

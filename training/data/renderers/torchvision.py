@@ -95,23 +95,7 @@ class TorchvisionRenderer:
             raise
 
     def close(self) -> None:
-        loader, self.requests, self.loader = self.loader, iter(()), None
-        end_workers(loader)
-
-
-def end_workers(loader: DataLoader | None) -> None:
-    """Now. A DataLoader has no way to say so: torch ends its workers when the last reference to their iterator is gone,
-    and after a fault the error's traceback holds one, in a cycle that nobody collects. Left to the end of the process
-    they hang it: multiprocessing sends them SIGTERM, which they ignore (see `quiet`), and waits for them without end;
-    meanwhile the other ranks wait for this one."""
-    iterator = getattr(loader, "_iterator", None)  # None: no worker was started
-    if iterator:
-        try:
-            iterator._shutdown_workers()  # asks them, and from here on their end is no fault to torch
-        finally:
-            for worker in iterator._workers:  # one that does not listen, as its torch waits only some seconds
-                worker.kill()
-                worker.join()
+        self.requests, self.loader = iter(()), None
 
 
 def quiet(worker: int) -> None:
