@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.config.config import Config
 from training.distributed.env import Env
+from training.models.build import has_whitening
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -20,7 +21,7 @@ def wrapped(config: Config, model: nn.Module, env: Env) -> Forward:
     A compiler wants to be outside of DDP, to split its graph where gradients are sent (pitfall of torch's docs); for a
     network that freezes a layer it is inside, because DDP is then made anew.
     """
-    freezes = hasattr(model, "train_whitening")
+    freezes = has_whitening(model)
     if env.world_size == 1:
         return compiled(config, model)
     if freezes:

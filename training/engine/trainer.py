@@ -22,6 +22,7 @@ from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook
 from training.logs.meters import StepMeter, write_epoch
 from training.logs.metrics import Meter, Target
+from training.models.build import has_whitening
 
 WHITENING_IMAGES = 5000  # airbench94
 
@@ -98,7 +99,7 @@ def enter_phase(job: Job, epoch: int) -> None:
         job.loader.set_phase(phase)
     dropped = job.loader.train_images - job.steps * job.global_batch
     job.book.data_phase(phase, epoch, job.state.images_seen, dropped)
-    if hasattr(job.state.model, "train_whitening"):
+    if has_whitening(job.state.model):
         enter_whitening(job, epoch)
 
 

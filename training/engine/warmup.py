@@ -19,6 +19,7 @@ from training.engine.evaluate import predict
 from training.engine.state import TrainState, fingerprint
 from training.engine.step import step
 from training.errors import ConfigError
+from training.models.build import has_whitening
 
 COMPILER_WARM_STEPS = 2  # the second step meets the optimiser's state and the gradients' buffers
 NO_MEMORY = (
@@ -94,7 +95,7 @@ def validation_shapes(phase: DataPhase) -> list[tuple[tuple[int, int], int]]:
 def warm_training(config: Config, state: TrainState, env: Env, batch: Batch, train_step: Callable) -> None:
     """With the whitening layer frozen and trained, where there is one: a compiler sees two networks there."""
     for trained in (False, True):
-        if hasattr(state.model, "train_whitening"):
+        if has_whitening(state.model):
             set_whitening(config, state, env, trained)
         for _ in range(COMPILER_WARM_STEPS):
             train_step(config, state, batch, 0.0, None)

@@ -213,3 +213,8 @@ def blur_strided_convolutions(config: Config, model: nn.Module) -> None:
         )
     for parent, name, child in found:
         setattr(parent, name, BlurredConv2d(child))
+
+
+def has_whitening(model: nn.Module) -> bool:
+    """Whether its first layer is frozen some epochs into a run (--whitening-epochs)."""
+    return isinstance(model, CifarNet)

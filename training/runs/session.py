@@ -213,17 +213,15 @@ def validate_only(config: Config, schedule: Schedule) -> Validation:
         with contextlib.closing(loader):
             loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
             model, images = state.evaluated_model(), loader.validation_images
-            counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group)
+            told = {"size": loader.phase.val_sz, "weights": "ema" if state.average is not None else "model"}
+            counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group, **told)
     if env.rank == 0:
         print(
             f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
             f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
             f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
         )
-    averaged = "ema" if state.average is not None else "model"
-    return Validation(
-        counts.correct1, counts.correct5, counts.images, loader.phase.val_sz, averaged, config.tta, counts.k5
-    )
+    return counts
 
 
 def warn_of_large_images(config: Config, schedule: Schedule) -> None:

@@ -9,10 +9,7 @@ COMPOSER_LR, COMPOSER_MOMENTUM, COMPOSER_DECAY = 2.048, 0.875, 5e-4  # of its de
 def ffcv_16() -> Config:
     """ImageNet in 16 epochs from 160 to 192 px, evaluated at 256 px with the mirror image.
 
-    Source: github.com/libffcv/ffcv-imagenet, rn50_configs/rn50_16_epochs.yaml and train_imagenet.py.
     Command: torchrun --nproc-per-node=8 -m training DATA --recipe ffcv-16
-    Hardware: 8 x A100, 1 machine
-    Expected: 73.8 % top-1, 90.8 % top-5 in 14.9 minutes (its log: 91.83 % top-5); not trained here
     Differs: reads JPEG files instead of its own (which hold smaller images); the learning rate of a step is taken at
         its end instead of its beginning; no weight decay on the four norms and the bias that its rule by name misses.
     """
@@ -22,10 +19,7 @@ def ffcv_16() -> Config:
 def ffcv_40() -> Config:
     """ImageNet in 40 epochs from 160 to 192 px, evaluated at 256 px with the mirror image.
 
-    Source: github.com/libffcv/ffcv-imagenet, rn50_configs/rn50_40_epochs.yaml and train_imagenet.py.
     Command: torchrun --nproc-per-node=8 -m training DATA --recipe ffcv-40
-    Hardware: 8 x A100, 1 machine
-    Expected: 77.2 % top-1, 93.2 % top-5 in 35.6 minutes (its log: 93.70 % top-5); not trained here
     Differs: as ffcv-16.
     """
     return ffcv(target="93", metric="top5")
@@ -48,11 +42,7 @@ def ffcv(**settings) -> Config:
 def composer_mild() -> Config:
     """ImageNet in 28 epochs from 88 to 176 px with binary cross entropy, evaluated at 224 px.
 
-    Source: github.com/mosaicml/examples, blogs/resnet: recipes/resnet50_mild.yaml and the run of its README
-        (--scale_schedule_ratio 0.32 of 90 epochs).
     Command: torchrun --nproc-per-node=8 -m training DATA --recipe composer-mild
-    Hardware: 8 x A100, 1 machine
-    Expected: 76.19 % top-1; not trained here
     Differs: its loss is summed over the classes, ours is their mean, so the learning rate is 1,000 times as large (for
         ImageNet's 1,000 classes only); its decay of 5e-4 a step, decoupled from momentum, is the coupled one that
         decays as much; sizes change from epoch to epoch instead of step to step; images are cut at their size, not

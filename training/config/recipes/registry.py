@@ -1,8 +1,8 @@
 """Settings by name: functions that return a Config. Any flag on the command line goes on top.
 
 The functions are in files by family beside this one; a function without parameters is a recipe, and its name is the
-recipe's and its preset's. Each docstring is one sentence and then facts by name (FACTS), of which docs/recipes.md is
-made.
+recipe's and its preset's. Each docstring is one sentence and then facts by name (OWN_FACTS); source, hardware
+and result stand in the preset. docs/recipes.md is made of both.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import replace
 from inspect import isfunction, signature
 from types import ModuleType
 
-from phases import Schedule
+from phases import Schedule, load_preset
 from training.config.config import Config
 from training.config.recipes import bag_of_tricks, dawnbench, ffcv_composer, small, torchvision_rsb
 
@@ -30,6 +30,7 @@ def recipes_of(family: ModuleType) -> list[Callable[[], Config]]:
 
 
 RECIPES = {recipe_name(function): function for family in FAMILIES for function in recipes_of(family)}
+OWN_FACTS = ("Command", "Differs")  # in the docstring; those of the schedule stand in its preset
 FACTS = ("Source", "Command", "Hardware", "Expected", "Differs")
 HEAD = """# Recipes
 
@@ -50,10 +51,11 @@ def recipe_config(name: str) -> Config:
 
 
 def recipe_facts(name: str) -> dict[str, str]:
-    """`Summary` and each of FACTS, of the recipe's docstring: a fact goes on until the next one begins."""
-    parts = re.split(rf"^\s*({'|'.join(FACTS)}): ", RECIPES[name].__doc__ or "", flags=re.MULTILINE)
-    texts = [" ".join(part.split()) for part in parts]
-    return {"Summary": texts[0]} | dict(zip(texts[1::2], texts[2::2], strict=True))
+    """`Summary` and each of FACTS, of the preset and the recipe's docstring (a fact goes on until the next begins)."""
+    parts = re.split(rf"^\s*({'|'.join(OWN_FACTS)}): ", RECIPES[name].__doc__ or "", flags=re.MULTILINE)
+    texts, preset = [" ".join(part.split()) for part in parts], load_preset(name)
+    told = {"Source": preset["source"], "Hardware": preset["hardware"], "Expected": preset["result"]}
+    return {"Summary": texts[0]} | dict(zip(texts[1::2], texts[2::2], strict=True)) | told
 
 
 def recipe_lines() -> list[str]:

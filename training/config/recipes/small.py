@@ -9,10 +9,7 @@ LOOKAHEAD_DECAY = 0.95**5  # airbench's, at the end of its runs
 def cifar10_demo() -> Config:
     """CIFAR-10 to 85 % top-1 on a laptop in about a minute: a half-width net, an epoch of small images, one of full.
 
-    Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule.
     Command: python -m training DATA --recipe cifar10-demo
-    Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 86.1 % top-1; 85 % after 30 s (measured here, docs/benchmarks.md)
     Differs: half the width, two epochs, images that grow, and no test-time augmentation.
     """
     return airbench_muon(500, width=0.5, shift=1, target="85", stop_at_target=True)
@@ -21,10 +18,7 @@ def cifar10_demo() -> Config:
 def cifar10_demo_fixed() -> Config:
     """cifar10-demo at 32 px throughout, tuned for itself: what progressive resizing is compared with.
 
-    Source: as cifar10-demo.
     Command: python -m training DATA --recipe cifar10-demo-fixed
-    Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 87.3 % top-1; 85 % after 41 s (measured here, docs/benchmarks.md)
     Differs: as cifar10-demo, but for the images.
     """
     return cifar10_demo()
@@ -33,10 +27,7 @@ def cifar10_demo_fixed() -> Config:
 def cifar10_94() -> Config:
     """CIFAR-10 to DAWNBench's 94 % top-1, with the mirror image at test time (stated in every report).
 
-    Source: airbench94_muon (K. Jordan, github.com/KellerJordan/cifar10-airbench) with our phase schedule.
     Command: python -m training DATA --recipe cifar10-94
-    Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 94.13 % top-1, mean of 3 seeds, after 8.2 minutes (measured here, docs/benchmarks.md)
     Differs: 14 epochs at 24, 28 and 32 px; of its six views at test time only the mirror image.
     """
     return airbench_muon(1000, shift=2, target="94", tta="flip", eval_from=13)
@@ -45,10 +36,7 @@ def cifar10_94() -> Config:
 def cifar10_95() -> Config:
     """CIFAR-10 to 95 % top-1 with SGD and a wider net.
 
-    Source: airbench95.py (K. Jordan, github.com/KellerJordan/cifar10-airbench, arXiv:2404.00498).
     Command: python -m training DATA --recipe cifar10-95
-    Hardware: the source: 1 x A100
-    Expected: the source: 95.01 % top-1, mean of 200 runs, 10.4 s. Not measured here.
     Differs: block 1 has 96 channels (there 128); the learning rate peaks at epoch 3 (3.44); its lookahead, which feeds
         the average back into the weights, is an average that is only evaluated; no weight decay of the norms' biases,
         and the whitening layer's bias learns at their rate; of its six views at test time only the mirror image.
@@ -59,11 +47,7 @@ def cifar10_95() -> Config:
 def cifar10_96() -> Config:
     """CIFAR-10 to 96 % top-1 with SGD, a still wider net, stronger shifts and cutout.
 
-    Source: airbench96.py (K. Jordan, github.com/KellerJordan/cifar10-airbench), as updated on 2024-06-13.
     Command: python -m training DATA --recipe cifar10-96
-    Hardware: the source: 1 x A100
-    Expected: the source: 96.01 % top-1, mean of 400 runs of 31 epochs (34.7 s by its README). Not measured here, and to
-        be missed by a net of six convolutions.
     Differs: cifarnet has no third convolution and no residual connection in its blocks; batch norm's momentum is 0.4
         (there 0.1); the learning rate peaks at epoch 3 (3.1); and all that cifar10-95 says.
     """
@@ -74,11 +58,7 @@ def imagenette_5() -> Config:
     """Imagenette in five epochs at 64, 96 and 128 px: a ResNet-18-D with BlurPool from scratch, on an image tree and
     its copy at 160 px.
 
-    Source: the five-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon. The
-        network is the best of four that were tried with one seed (docs/benchmarks.md).
     Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-5
-    Hardware: 2 CPU cores (AMD EPYC)
-    Expected: 86.58 % top-1, mean of 3 seeds, after 4.9 minutes from a copy at 224x224 px (docs/benchmarks.md)
     Differs: the leaderboard's entry (87.43 %) has an xresnet50 and Ranger.
     """
     return imagenette(target="75")
@@ -87,10 +67,7 @@ def imagenette_5() -> Config:
 def imagenette_20() -> Config:
     """Imagenette in 20 epochs at 64, 96 and 128 px: imagenette-5, four times as long.
 
-    Source: the 20-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon.
     Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-20
-    Hardware: none in particular
-    Expected: nothing measured here; the leaderboard's entry has 91.57 %
     Differs: the leaderboard's entry has an xresnet50 and Ranger.
     """
     return imagenette(target="87")
@@ -99,10 +76,7 @@ def imagenette_20() -> Config:
 def imagenette_80() -> Config:
     """Imagenette in 80 epochs at 64, 96 and 128 px, with mixup until the last tenth.
 
-    Source: the 80-epoch, 128 px task of fast.ai's Imagenette leaderboard, with our schedule and Muon.
     Command: python -m data_prep resize DATA --sizes 160 && python -m training DATA --recipe imagenette-80
-    Hardware: none in particular
-    Expected: nothing measured here; the leaderboard's entry has 93.55 %
     Differs: the leaderboard's entry has an xresnet50 and Ranger.
     """
     return imagenette(target="90", mixup=0.2, mix_off_epoch=72)
@@ -111,10 +85,7 @@ def imagenette_80() -> Config:
 def toy() -> Config:
     """The generated toy dataset to 90 % in seconds: for tests and for a machine without any dataset.
 
-    Source: this project.
     Command: python -m data_prep toy DATA && python -m training DATA --recipe toy
-    Hardware: any CPU
-    Expected: 90 % top-1
     Differs: nothing to differ from.
     """
     return airbench_muon(60, width=0.25, shift=2, target="90")

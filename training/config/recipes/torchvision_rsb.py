@@ -6,10 +6,7 @@ from training.config.config import Config
 def torchvision_v1() -> Config:
     """torchvision's first weights: plain SGD, the learning rate divided by ten every 30 epochs.
 
-    Source: github.com/pytorch/vision, references/classification, README.md and the defaults of train.py.
     Command: torchrun --nproc-per-node=8 -m training DATA --recipe torchvision-v1
-    Hardware: 8 x V100, 1 machine
-    Expected: 76.130 % top-1, 92.862 % top-5; not trained here
     Differs: the last partial batch of an epoch is dropped.
     """
     return Config(
@@ -24,12 +21,7 @@ def torchvision_v1() -> Config:
 def torchvision_v2() -> Config:
     """torchvision's second weights: 600 epochs at 176 px with everything that helps.
 
-    Source: github.com/pytorch/vision, references/classification; the recipe of ResNet50_Weights.IMAGENET1K_V2
-        (issue 3995, and the PyTorch blog's "How to train state-of-the-art models using TorchVision's latest
-        primitives", 2021).
     Command: torchrun --nproc-per-node=8 -m training DATA --recipe torchvision-v2
-    Hardware: 8 GPUs, 1 machine
-    Expected: 80.858 % top-1, 95.434 % top-5; not trained here
     Differs: the average of the weights is an average from the first step on (there a copy of the weights while the
         learning rate warms up), its decay worked out for 1,024 images a step and 600 epochs (for others give
         --ema-decay 1 - 2e-5 * images * 32 / epochs); no weight decay on the classifier's bias; the last partial batch
@@ -57,11 +49,7 @@ def torchvision_v2() -> Config:
 def rsb_a1() -> Config:
     """ResNet strikes back, procedure A1: 600 epochs at 224 px with LAMB and binary cross entropy.
 
-    Source: R. Wightman, H. Touvron, H. Jegou, arXiv:2110.00476, table 2, trained with timm; its values as in the
-        configurations of mmpretrain and PaddleClas.
     Command: torchrun --nproc-per-node=4 -m training DATA --recipe rsb-a1
-    Hardware: 4 x V100 32 GB, 1 machine, 4.6 days
-    Expected: 80.4 % top-1 (timm's validation of its weights: 80.382 %, 94.598 % top-5); not trained here
     Differs: timm's ten epochs of cool-down at the end are left out; the targets of mixed images stay soft (the paper
         makes each mixed class a whole one, as timm's --bce-target-thresh 0.2 and here --bce-threshold 0.2 do, which
         also undoes the smoothing); RandAugment moves pictures bilinearly (there bicubically).
@@ -72,10 +60,7 @@ def rsb_a1() -> Config:
 def rsb_a2() -> Config:
     """ResNet strikes back, procedure A2: 300 epochs at 224 px with LAMB and binary cross entropy.
 
-    Source: as rsb-a1.
     Command: torchrun --nproc-per-node=4 -m training DATA --recipe rsb-a2
-    Hardware: 4 x V100, 1 machine
-    Expected: 79.8 % top-1 (timm's validation of its weights: 79.828 %, 94.560 % top-5); not trained here
     Differs: as rsb-a1.
     """
     return rsb(weight_decay=0.02, mixup=0.1, **RSB_LONG)
@@ -84,10 +69,7 @@ def rsb_a2() -> Config:
 def rsb_a3() -> Config:
     """ResNet strikes back, procedure A3: 100 epochs at 160 px, evaluated at 224 px.
 
-    Source: as rsb-a1.
     Command: torchrun --nproc-per-node=4 -m training DATA --recipe rsb-a3
-    Hardware: 4 x V100, 1 machine
-    Expected: 78.1 % top-1 (timm's validation of its weights: 78.052 %, 93.780 % top-5); not trained here
     Differs: as rsb-a1.
     """
     return rsb(weight_decay=0.02, mixup=0.1, policy_magnitude=6.0)
