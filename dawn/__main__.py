@@ -5,36 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from dawn.commands import (
-    board as command_board,
-)
-from dawn.commands import (
-    check as command_check,
-)
-from dawn.commands import (
-    cost as command_cost,
-)
-from dawn.commands import (
-    entry as command_entry,
-)
-from dawn.commands import (
-    files as command_reports,
-)
-from dawn.commands import (
-    import_logs as command_import,
-)
-from dawn.commands import (
-    mlperf as command_mlperf,
-)
-from dawn.commands import (
-    report as command_report,
-)
-from dawn.commands import (
-    study as command_compare,
-)
-from dawn.commands import (
-    study as command_study,
-)
+from dawn.commands import board, check, cost, entry, files, import_logs, mlperf, report, study
 from dawn.commands.command import Command
 from dawn.runlog.writer import RunError
 from dawn.tables import plain
@@ -42,18 +13,18 @@ from dawn.tables import plain
 MOST_TEXT = 2000  # characters of an error
 
 COMMANDS: dict[str, Command] = {
-    "tsv": command_reports.TSV,
-    "entry": command_entry.ENTRY,
-    "summary": command_reports.SUMMARY,
-    "chart": command_reports.CHART,
-    "report": command_report.REPORT,
-    "board": command_board.BOARD,
-    "study": command_study.STUDY,
-    "compare": command_compare.COMPARE,
-    "import": command_import.IMPORT,
-    "check": command_check.CHECK,
-    "cost": command_cost.COST,
-    "mlperf": command_mlperf.MLPERF,
+    "tsv": files.TSV,
+    "entry": entry.ENTRY,
+    "summary": files.SUMMARY,
+    "chart": files.CHART,
+    "report": report.REPORT,
+    "board": board.BOARD,
+    "study": study.STUDY,
+    "compare": study.COMPARE,
+    "import": import_logs.IMPORT,
+    "check": check.CHECK,
+    "cost": cost.COST,
+    "mlperf": mlperf.MLPERF,
 }
 
 

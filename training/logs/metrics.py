@@ -44,6 +44,11 @@ class Meter(Protocol):
         """On rank 0, after the epoch's line: scalars by their tags."""
 
 
+def meters_of(config: Config, classes: int) -> tuple[Meter, ...]:
+    """What every validation counts beside top-1 and top-5. A metric is an entry here; nothing has one yet."""
+    return ()
+
+
 def parse_target(config: Config) -> Target:
     return Target(percentage(config.target), config.metric)
 

@@ -34,7 +34,7 @@ from training.engine.warmup import prepare_device
 from training.errors import ConfigError, Outcome
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook, SilentLogbook
-from training.logs.metrics import parse_target
+from training.logs.metrics import meters_of, parse_target
 from training.models.build import build_model, check_model
 from training.runs.finish import guarded_fit, report_run
 from training.runs.folder import disk_errors, open_folder
@@ -190,6 +190,7 @@ def start_job(
         faults,
         EnergyMeter(env),
         len(dataset.classes),
+        meters_of(config, len(dataset.classes)),
         saved_images=state.images_seen,
     )
 
@@ -214,7 +215,10 @@ def validate_only(config: Config, schedule: Schedule) -> Validation:
             loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
             model, images = state.evaluated_model(), loader.validation_images
             told = {"size": loader.phase.val_sz, "weights": "ema" if state.average is not None else "model"}
-            counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group, **told)
+            meters = meters_of(config, len(dataset.classes))
+            counts = evaluate(
+                model, loader.validation(), images, state.precision, config.tta, env.group, meters, **told
+            )
     if env.rank == 0:
         print(
             f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
