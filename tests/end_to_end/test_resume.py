@@ -61,11 +61,11 @@ def test_killed_before_many_steps_in_turn(base, tmp_path):
     ("variant", "epoch", "step", "minutes"),
     [
         ("muon", 2, 3, "0"),  # last step of all, checkpoints only at the ends of epochs
-        ("dropout", 1, 2, EVERY_STEP),
+        pytest.param("dropout", 1, 2, EVERY_STEP, marks=pytest.mark.slow),
         ("torchvision", 1, 3, EVERY_STEP),
-        ("threads", 1, 5, EVERY_STEP),
+        pytest.param("threads", 1, 5, EVERY_STEP, marks=pytest.mark.slow),
         ("all parts", 1, 3, EVERY_STEP),  # from packed files
-        ("drawn parts", 1, 4, EVERY_STEP),  # from arrays
+        pytest.param("drawn parts", 1, 4, EVERY_STEP, marks=pytest.mark.slow),  # from arrays
         pytest.param("dali", 1, 3, EVERY_STEP, marks=needs_dali),
     ],
 )
@@ -76,7 +76,10 @@ def test_killed_once(base, tmp_path, variant, epoch, step, minutes):
     assert result(folder) == result(undisturbed(base, variant))
 
 
-@pytest.mark.parametrize("save", [1, 7, 8])  # of 7 in epoch 0: one a step, one at its end
+SAVES = [pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(8, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("save", SAVES)  # of 7 in epoch 0: one a step, one at its end
 def test_killed_in_the_middle_of_a_save(base, tmp_path, save):
     folder = tmp_path / "run"
     killed_run(base, folder, "muon", *fault("kill_in_save", save=save), "--checkpoint-minutes", EVERY_STEP)
@@ -142,14 +145,14 @@ def drop_loss_sum(state: dict) -> None:
 DROPS = [
     (drop_momentum, {"model", "optimizers", "epochs"}),
     (drop_average, {"average"}),
-    (drop_norms, {"model", "average"}),
-    (drop_weights, {"model", "epochs"}),
+    pytest.param(drop_norms, {"model", "average"}, marks=pytest.mark.slow),
+    pytest.param(drop_weights, {"model", "epochs"}, marks=pytest.mark.slow),
     (drop_random_numbers, {"rng"}),
-    (drop_loss_sum, {"epochs"}),
+    pytest.param(drop_loss_sum, {"epochs"}, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("drop", "parts"), DROPS, ids=[drop.__name__ for drop, _ in DROPS])
+@pytest.mark.parametrize(("drop", "parts"), DROPS, ids=lambda value: getattr(value, "__name__", ""))
 def test_negative_control(base, killed, tmp_path, drop, parts):
     """Resumed without this piece of state, the run ends otherwise: the comparison of the other tests sees it."""
     folder = rewritten(killed, tmp_path / "run", drop)
@@ -173,6 +176,7 @@ def test_rewriting_a_checkpoint_alone_changes_nothing(base, killed, tmp_path):
     assert result(folder) == result(undisturbed(base, "sgd"))
 
 
+@pytest.mark.slow
 def test_negative_control_of_random_numbers_in_training(base, tmp_path):
     """Dropout draws from torch's generator: without its state the weights come out otherwise."""
     before = tmp_path / "killed"
@@ -258,6 +262,7 @@ def test_a_named_checkpoint_can_be_resumed(base, killed, tmp_path):
     assert result(folder) == result(undisturbed(base, "sgd"))
 
 
+@pytest.mark.slow
 def test_killed_from_outside_at_any_moment(base, tmp_path):
     """The command as a user starts it, and signal 9 whenever it comes."""
     folder = tmp_path / "run"

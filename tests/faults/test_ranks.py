@@ -82,8 +82,7 @@ def stop_line(folder: Path) -> dict:
 # killed
 
 
-@quick
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=quick)])
 def test_a_killed_rank_ends_all_and_the_run_goes_on_identically(base, tmp_path, rank):
     """No checkpoint is written after the fault: the last one is that of the epoch before."""
     folder = tmp_path / "run"
@@ -172,8 +171,7 @@ def test_killed_at_every_position_in_turn(base, tmp_path, variant):
 # stopped
 
 
-@quick
-@pytest.mark.parametrize("where", [{"epoch": 1, "step": 2}, {"epoch": 1, "batch": 0}])
+@pytest.mark.parametrize("where", [pytest.param({"epoch": 1, "step": 2}, marks=quick), {"epoch": 1, "batch": 0}])
 def test_sigterm_to_one_rank_stops_both(base, tmp_path, where):
     folder = tmp_path / "run"
     ended = run_ranks(*pair_arguments(base, folder, "muon", *fault("term", **where, rank=1)), seconds=SOON)
@@ -338,8 +336,7 @@ def test_the_wall_clock_set_back_by_an_hour(base, tmp_path):
 # errors of one rank
 
 
-@quick
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=quick)])
 def test_a_picture_that_one_rank_cannot_read(base, tmp_path, rank):
     folder = tmp_path / "run"
     ended = run_ranks(*pair_arguments(base, folder, "muon", *fault("data", epoch=1, step=3, rank=rank)), seconds=SOON)
@@ -383,8 +380,7 @@ def test_a_loader_worker_that_is_killed(base, tmp_path):
 # numbers and memory
 
 
-@quick
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=quick)])
 def test_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
     """Both end as diverged and name the step; the last good checkpoint stays."""
     folder = tmp_path / "run"

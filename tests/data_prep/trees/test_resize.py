@@ -406,6 +406,7 @@ def kill_often(tmp_path: Path, kills: int, images: int) -> list[int]:
     return there
 
 
+@pytest.mark.slow
 def test_kills_at_random_leave_the_tree_of_an_undisturbed_run(tmp_path):
     kill_often(tmp_path, 3, 25)
 

@@ -41,7 +41,10 @@ def test_wilson_over_all_rates(n):
     assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
 
 
-@pytest.mark.parametrize(("n", "miss"), [(6, 0.0), (10, 0.2), (25, 0.3)])
+@pytest.mark.parametrize(
+    ("n", "miss"),
+    [pytest.param(6, 0.0, marks=pytest.mark.slow), (10, 0.2), pytest.param(25, 0.3, marks=pytest.mark.slow)],
+)
 def test_median_with_misses(n, miss):
     """Distribution-free, so at least 95 %. The median of the mixture is the 0.5 / (1 - miss) quantile of the hits."""
     truth = -math.log(1 - 0.5 / (1 - miss))
@@ -63,7 +66,15 @@ def test_median_with_runs_cut_off():
     assert share_covered(draw, math.log(2), 1000) >= 0.95 - 1.5 * SLACK
 
 
-@pytest.mark.parametrize(("n", "p"), [(6, 0.9), (10, 0.8), (10, 0.5), (30, 0.95)])
+@pytest.mark.parametrize(
+    ("n", "p"),
+    [
+        (6, 0.9),
+        pytest.param(10, 0.8, marks=pytest.mark.slow),
+        pytest.param(10, 0.5, marks=pytest.mark.slow),
+        pytest.param(30, 0.95, marks=pytest.mark.slow),
+    ],
+)
 def test_restart_time_is_conservative(n, p):
     truth = 100 + (1 - p) / p * 150
 

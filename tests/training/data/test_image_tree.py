@@ -1,7 +1,9 @@
 """Loaders of image trees: one sample plan, so the same pictures, labels and order whatever reads them."""
 
 import itertools
+import multiprocessing
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from data_prep.formats.image_index import open_index
 from phases import DataPhase
 from training.config.config import Config
 from training.data.dataset import has_dali
+from training.data.renderers.picture import PILLOW
 from training.logs.metrics import correct_counts
 from training.models.build import build_model
 
@@ -218,6 +221,15 @@ def test_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
         path.write_bytes(data[: len(data) // 2] if damage == "cut" else other)
     with pytest.raises(DataError, match=r"0003\.JPEG.*rank 0, image 1 of train"):
         epoch_of(copy, name, phase=replace(PHASE, min_scale=1.0))
+
+
+def test_a_worker_that_is_forked_while_a_thread_decodes_has_a_lock_of_its_own():
+    """It waited for ever for a thread that is not in it."""
+    with PILLOW:
+        worker = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(not PILLOW.acquire(timeout=60)))
+        worker.start()
+        worker.join(120)
+    assert worker.exitcode == 0
 
 
 def test_synthetic_has_the_shapes_and_labels_of_the_phase(tree, reference):

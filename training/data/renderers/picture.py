@@ -35,6 +35,7 @@ JPEG = b"\xff\xd8"
 PIECE = 1 << 17  # bytes read at a time
 SPARED = 50_000  # pixels beside the window: from here on it is faster to leave them out
 PILLOW = threading.Lock()  # data_prep.formats.pictures changes the process's filter of warnings
+os.register_at_fork(after_in_child=PILLOW._at_fork_reinit)  # a thread may hold it while a worker is forked
 OWN = threading.local()  # a decoder for every thread
 
 
