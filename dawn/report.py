@@ -22,9 +22,10 @@ def write_reports(
     code_url: str | None = None,
     out: str | os.PathLike[str] | None = None,
     with_page: bool = True,
+    with_chart: bool = True,
 ) -> dict[str, Path]:
     """Write tsv, entry, summary, chart and page into `out` (default: beside the log); the paths under these names.
-    The page holds 5 MB of plotly, so a run does without it at its end.
+    The page holds 5 MB of plotly, so a run does without it at its end. The chart takes half a second to draw.
 
     RunError for a log that cannot be read or has no evaluation yet, and where a file cannot be written.
     """
@@ -34,8 +35,9 @@ def write_reports(
         "tsv": write_atomic(folder / TSV_NAME, tsv(run).encode()),
         "entry": write_entry(run, folder, author, author_email, cost_per_hour, code_url),
         "summary": write_atomic(folder / SUMMARY_NAME, summary_text(run).encode()),
-        "chart": write_atomic(folder / CHART_NAME, chart_png(run)),
     }
+    if with_chart:
+        files["chart"] = write_atomic(folder / CHART_NAME, chart_png(run))
     if with_page:
         files["page"] = write_atomic(folder / PAGE_NAME, page(shown_alone(run, events), cost_per_hour))
     return files

@@ -81,7 +81,9 @@ def one_rank(toy):
     return steps_with_fixed_statistics(toy)
 
 
-@pytest.mark.parametrize("accumulate", ["1", "2", "3", "24"])
+@pytest.mark.parametrize(
+    "accumulate", ["1", pytest.param("2", marks=pytest.mark.slow), pytest.param("3", marks=pytest.mark.slow), "24"]
+)
 def test_two_ranks_train_as_one_with_the_same_global_batch(two, toy, one_rank, accumulate):
     """Also when each batch is cut into parts; 24 parts of 24 images are single images."""
     weights, loss, moved = one_rank
@@ -170,7 +172,11 @@ def test_before_validation_each_rank_has_statistics_of_its_own(two, toy):
     assert {name for name in first if first[name] != second[name]} == {"evaluated statistics"}
 
 
-@pytest.mark.parametrize("average", [[], ["--ema-decay", "0.8", "--ema-every", "2"]], ids=["model", "average"])
+@pytest.mark.parametrize(
+    "average",
+    [pytest.param([], marks=pytest.mark.slow), ["--ema-decay", "0.8", "--ema-every", "2"]],
+    ids=["model", "average"],
+)
 def test_a_reloaded_checkpoint_gives_the_logged_counts(two, toy, tmp_path, average):
     """With two ranks, and with one, whose batches are other ones."""
     run = tmp_path / "run"

@@ -29,7 +29,7 @@ MEMORY = "[{'ep': 0, 'sz': 12, 'bs': 1}, {'ep': (0, 1), 'lr': 0.1}]"
 Found = dict[tuple, tuple[tuple, int]]
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def some_ranks(request):
     """One rank is this process."""
     with world(request.param) as opened:

@@ -16,7 +16,7 @@ from training.config.recipes.registry import RECIPES, recipe_config
 
 COPIES = (160, 320, 352)  # what the schedules read smaller images from
 SMALL = ["--epochs", "2", "--size-factor", "0.25", "--scale-lr", "--target", "100", "--width", "0.125"]
-QUIET = ["--no-tensorboard", "--threads", "1", "--workers", "1", "--device", "cpu", "--precision", "fp32"]
+QUIET = ["--no-tensorboard", "--no-chart", "--threads", "1", "--workers", "1", "--device", "cpu", "--precision", "fp32"]
 QUICK = ("torchvision-v2",)  # not slow: it has nearly every part
 
 
@@ -50,7 +50,7 @@ def marked(names):
     return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("loader", ["dali", "packed"])
+@pytest.mark.parametrize("loader", [pytest.param("dali", marks=pytest.mark.slow), "packed"])
 @pytest.mark.parametrize("name", marked(RECIPES))
 def test_two_short_epochs_through_the_loaders_of_image_trees(name, loader, tree, tmp_path):
     code = main([*arguments(name, tree, tmp_path / "run", loader, 20), "--short-epoch"])

@@ -62,7 +62,7 @@ def test_killed_before_many_steps_in_turn(base, tmp_path):
     [
         ("muon", 2, 3, "0"),  # last step of all, checkpoints only at the ends of epochs
         pytest.param("dropout", 1, 2, EVERY_STEP, marks=pytest.mark.slow),
-        ("torchvision", 1, 3, EVERY_STEP),
+        pytest.param("torchvision", 1, 3, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("threads", 1, 5, EVERY_STEP, marks=pytest.mark.slow),
         ("all parts", 1, 3, EVERY_STEP),  # from packed files
         pytest.param("drawn parts", 1, 4, EVERY_STEP, marks=pytest.mark.slow),  # from arrays

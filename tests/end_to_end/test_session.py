@@ -114,7 +114,7 @@ def test_rectangular_validation_of_packed_images_is_refused(toy, tmp_path, capsy
 
 
 def test_the_end_of_a_run_names_tsv_entry_log_and_picture(toy, tmp_path, capfd):
-    assert train(toy, tmp_path / "run") == 0
+    assert train(toy, tmp_path / "run", "--chart") == 0
     out = capfd.readouterr().out
     for name in ("result.tsv", "entry.draft.json", "run.jsonl", "accuracy.png"):
         assert str(tmp_path / "run" / name) in out and (tmp_path / "run" / name).exists()

@@ -34,7 +34,7 @@ PHASES = [
 STEPS = (6, 6, 4)  # of epochs 0, 1, 2 with the 240 images of the toy dataset
 SMALL = ["--recipe", "toy", "--width", "0.125", "--phases", repr(PHASES), "--target", "100"]
 AVERAGE = ["--ema-decay", "0.9", "--ema-every", "2"]
-QUIET = ["--no-tensorboard", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
+QUIET = ["--no-tensorboard", "--no-chart", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
 IMPORTED = [
     "training.__main__",
     "training.runs.session",

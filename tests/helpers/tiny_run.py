@@ -26,7 +26,7 @@ CPU = Env(torch.device("cpu"))
 
 def flags(toy: Path, folder: Path, *more: str) -> list[str]:
     """A command line; later flags win."""
-    machine = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard"]
+    machine = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard", "--no-chart"]
     return [str(toy), "--phases", PHASES, "--logdir", str(folder), "--width", "0.125", "--shift", "2", *machine, *more]
 
 

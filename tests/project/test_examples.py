@@ -15,7 +15,7 @@ from training.__main__ import main
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PYTHON = r"```python\n# file: (\S+)\n(.*?)```"
 OTHERS = r"<!-- file: (\S+) -->\n```\w+\n(.*?)```"
-MACHINE = ["--device", "cpu", "--precision", "fp32", "--threads", "1", "--no-tensorboard"]
+MACHINE = ["--device", "cpu", "--precision", "fp32", "--threads", "1", "--no-tensorboard", "--no-chart"]
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ def inside(start: list[str], program: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_interface_is_the_one_on_the_way_to_the_meeting_place(namespaces):
     for start in namespaces:
         towards = "print(*map(interface_towards, ['10.213.77.1', '10.213.77.2', '127.0.0.1', '192.0.2.1']))"

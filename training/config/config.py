@@ -202,6 +202,9 @@ class Config:
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints inside an epoch", training=False)
     print_freq: int = option(10, "steps between log lines", "-p", training=False)
     tensorboard: bool = option(True, "write TensorBoard scalars", training=False)
+    chart: bool = option(
+        True, "draw accuracy.png at the end (`python -m dawn chart RUN` does it later)", training=False
+    )
     evaluate: bool = option(False, "only validate (a checkpoint with --resume)", "-e", training=False)
     dry_run: bool = option(False, "print the resolved configuration and schedule, and stop", training=False)
     inject_fault: str = option("", argparse.SUPPRESS, training=False)  # tests only: see training/engine/faults.py

@@ -64,11 +64,11 @@ def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = N
     )
 
 
-def report_run(folder: Path, say: Callable[[str], None]) -> None:
+def report_run(folder: Path, say: Callable[[str], None], with_chart: bool = True) -> None:
     """Write TSV, entry and picture, print the summary and where they are. A run without a validation has nothing to
     report."""
     try:
-        files = write_reports(folder, with_page=False)
+        files = write_reports(folder, with_page=False, with_chart=with_chart)
     except RunError as error:
         say(f"no report: {error}")
         return

@@ -66,7 +66,7 @@ def trained(config: Config, schedule: Schedule, origin_ns: int | None = None) ->
     with opened_job(config, schedule, origin_ns) as job:
         outcome = guarded_fit(job)
         if job.env.rank == 0:
-            report_run(job.folder, job.book.say)
+            report_run(job.folder, job.book.say, config.chart)
         job.env.group.from_main(lambda: None)  # torchrun ends rank 0 with the first rank that fails to reach a target
         return outcome, job.folder
 

@@ -59,7 +59,9 @@ def background(tab) -> str:
     return tab.value("getComputedStyle(document.body).backgroundColor")
 
 
-@pytest.mark.parametrize(("count", "width", "scheme"), [(3, 1280, "light"), (1, 390, "dark")])
+@pytest.mark.parametrize(
+    ("count", "width", "scheme"), [(3, 1280, "light"), pytest.param(1, 390, "dark", marks=pytest.mark.slow)]
+)
 def test_every_chart_is_drawn_without_an_error(tab, tmp_path, folders, count, width, scheme):
     path = opened(tab, tmp_path, folders[:count], width=width, scheme=scheme)
     charts = tab.value(DRAWN)
@@ -145,6 +147,7 @@ def test_the_leaderboard_scrolls_its_tables_and_breaks_no_word(tab, tmp_path, wi
     assert max(heights) < 40 and tab.value("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_names_of_phases_that_slower_results_make_narrow_are_left_out(tab, tmp_path, folders):
     """Beside a result of hours the phases of a run of minutes are a few pixels, and their names would overlap."""
     (tmp_path / "slow.tsv").write_text("epoch\thours\ttop1Accuracy\n2\t9.0\t94.25\n")
@@ -155,6 +158,7 @@ def test_names_of_phases_that_slower_results_make_narrow_are_left_out(tab, tmp_p
     tab.wait_for(f"{words} > 0")
 
 
+@pytest.mark.slow
 def test_a_run_that_began_at_a_later_epoch_is_drawn_there(tab, tmp_path):
     script = Script(tmp_path / "late", config={"start_epoch": 2})
     for epoch in (2, 3, 4):
@@ -166,6 +170,7 @@ def test_a_run_that_began_at_a_later_epoch_is_drawn_there(tab, tmp_path):
     assert tab.errors == []
 
 
+@pytest.mark.slow
 def test_odd_runs_are_drawn(tab, tmp_path):
     """One evaluation, no target; beside a run that ended before its first epoch."""
     scripted_run(tmp_path / "short", ((0, 0),), target=None)

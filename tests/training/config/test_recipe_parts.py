@@ -73,7 +73,7 @@ def test_the_same_boxes_are_erased_in_every_loader(tree, name):
 
 
 @pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize("size", [pytest.param(16, marks=pytest.mark.slow), 64])
 def test_bicubic_pictures_agree_in_every_loader(tree, name, size):
     phase = replace(PHASE, sz=size, val_sz=size)
     filters = {"interpolation": "bicubic", "val_interpolation": "bicubic"}

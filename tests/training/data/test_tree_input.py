@@ -19,13 +19,20 @@ PHASES = [
 TREE = ("--phases", repr(PHASES), "--shift", "0", "--loader", "torchvision", "--workers", "0")
 
 
+@pytest.fixture(scope="module")
+def made(toy, tmp_path_factory):
+    """A folder with the toy dataset and its copy at 32 px. Read only."""
+    folder = tmp_path_factory.mktemp("copies")
+    shutil.copytree(toy, folder / "data")
+    resize_tree(folder / "data", [32])
+    return folder
+
+
 @pytest.fixture
-def data(toy, tmp_path):
-    """A toy dataset of one's own, and its copy at 32 px."""
-    root = tmp_path / "data"
-    shutil.copytree(toy, root)
-    resize_tree(root, [32])
-    return root
+def data(made, tmp_path):
+    """The same to change."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "data"
 
 
 def arguments(data, *more: str) -> list[str]:

@@ -21,7 +21,7 @@ from training.export.trained import load_trained, plain
 from training.models.build import build_model
 
 PHASES = "[{'ep': 0, 'sz': 32, 'bs': 60}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"
-MACHINE = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard"]
+MACHINE = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard", "--no-chart"]
 IMAGES = torch.randn(2, 3, 40, 56, generator=torch.Generator().manual_seed(3))
 
 

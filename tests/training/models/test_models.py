@@ -102,7 +102,7 @@ def test_init_bn0_zeroes_the_last_norm_of_each_block_and_no_other(name):
         assert zero == ({f"{block}.{LAST_NORM[bare]}" for block in blocks} if init_bn0 else set())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_a_model_is_torchvisions_of_that_name(name):
     """Its weights by name, and the logits of equal weights."""
     ours, theirs = build_model(Config(model=name), 6).eval(), models.get_model(name, num_classes=6).eval()
@@ -111,7 +111,7 @@ def test_a_model_is_torchvisions_of_that_name(name):
     assert isinstance(ours, models.ResNet) and torch.equal(ours(images), theirs(images))
 
 
-@pytest.mark.parametrize("name", ["timm/resnet18", "timm/resnet50", "resnet50d"])
+@pytest.mark.parametrize("name", ["timm/resnet18", pytest.param("timm/resnet50", marks=pytest.mark.slow), "resnet50d"])
 def test_a_model_is_timms_of_that_name(name):
     """With --init-bn0, timm's own default, and the seed also its first weights, with the classifier."""
     ours = build_model(Config(model=name, init_bn0=True, seed=3), 6).eval()
