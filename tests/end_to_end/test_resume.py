@@ -66,7 +66,7 @@ def test_killed_before_many_steps_in_turn(base, tmp_path):
         pytest.param("threads", 1, 5, EVERY_STEP, marks=pytest.mark.slow),
         ("all parts", 1, 3, EVERY_STEP),  # from packed files
         pytest.param("drawn parts", 1, 4, EVERY_STEP, marks=pytest.mark.slow),  # from arrays
-        pytest.param("dali", 1, 3, EVERY_STEP, marks=needs_dali),
+        pytest.param("dali", 1, 3, EVERY_STEP, marks=[needs_dali, pytest.mark.slow]),
     ],
 )
 def test_killed_once(base, tmp_path, variant, epoch, step, minutes):
@@ -219,6 +219,7 @@ def test_clock_and_reports_of_a_resumed_run(killed, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_seconds_lost_are_those_since_the_checkpoint(base, tmp_path):
     """Killed three times in epoch 1, with a checkpoint only at epochs' ends: each attempt lost its own steps, and none
     those of an earlier one."""

@@ -171,7 +171,7 @@ def test_killed_at_every_position_in_turn(base, tmp_path, variant):
 # stopped
 
 
-@pytest.mark.parametrize("where", [pytest.param({"epoch": 1, "step": 2}, marks=quick), {"epoch": 1, "batch": 0}])
+@pytest.mark.parametrize("where", [{"epoch": 1, "step": 2}, {"epoch": 1, "batch": 0}])
 def test_sigterm_to_one_rank_stops_both(base, tmp_path, where):
     folder = tmp_path / "run"
     ended = run_ranks(*pair_arguments(base, folder, "muon", *fault("term", **where, rank=1)), seconds=SOON)
@@ -259,7 +259,6 @@ def test_two_runs_in_one_folder(base, tmp_path):
 # another run
 
 
-@quick
 def test_another_number_of_ranks_is_refused(base, killed):
     ended = run_toy.run("--resume", killed)
     assert ended.code == 2
@@ -380,7 +379,7 @@ def test_a_loader_worker_that_is_killed(base, tmp_path):
 # numbers and memory
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=quick)])
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
     """Both end as diverged and name the step; the last good checkpoint stays."""
     folder = tmp_path / "run"

@@ -89,6 +89,7 @@ def test_shards_of_different_rules_are_refused(tree):
         resize_tree(tree, [8], rule=Rule(quality=50), shard=(2, 2))
 
 
+@pytest.mark.slow
 def test_shards_run_at_the_same_time(tree, whole):
     commands = [
         [sys.executable, "-m", "data_prep", "resize", str(tree), "--sizes", "8", "12", "--shard", f"{part}/3"]
@@ -120,6 +121,7 @@ def test_a_file_that_changed_after_its_record_is_made_again(tree, whole):
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
 
 
+@pytest.mark.slow
 def test_a_torn_record_is_cut_off(tree, whole):
     resize_tree(tree, [8, 12], shard=(1, 2))
     for size in (8, 12):
@@ -159,6 +161,7 @@ def test_join_elsewhere(tmp_path):
     assert source_root(Path("/data/photos-sz/160")) == Path("/data/photos")
 
 
+@pytest.mark.slow
 def test_a_relative_root(tree, whole, monkeypatch):
     monkeypatch.chdir(tree.parent)
     resize_tree("photos", [8, 12], shard=(1, 2))

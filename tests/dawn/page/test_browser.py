@@ -59,6 +59,7 @@ def background(tab) -> str:
     return tab.value("getComputedStyle(document.body).backgroundColor")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "width", "scheme"), [(3, 1280, "light"), pytest.param(1, 390, "dark", marks=pytest.mark.slow)]
 )

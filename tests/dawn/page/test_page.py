@@ -248,6 +248,7 @@ def test_logged_steps_follow_the_attempts(tmp_path):
     script.log.close()
 
 
+@pytest.mark.slow
 def test_twenty_runs_of_a_hundred_epochs_stay_small(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)  # the disk need not have 2,000 lines one by one
     folders = [long_run(tmp_path / str(seed), epochs=100, seed=seed) for seed in range(20)]

@@ -56,6 +56,7 @@ def test_median_with_misses(n, miss):
     assert share_covered(draw, truth, 1000) >= 0.95 - SLACK
 
 
+@pytest.mark.slow
 def test_median_with_runs_cut_off():
     """Kaplan and Meier's is an approximation for many runs; the log-log form is close at 25."""
 

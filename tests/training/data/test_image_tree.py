@@ -184,7 +184,7 @@ def test_packed_pixels_may_live_elsewhere(tree, where):
 
 
 @pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("policy", ["trivialaugment", "randaugment"])
+@pytest.mark.parametrize("policy", ["trivialaugment", pytest.param("randaugment", marks=pytest.mark.slow)])
 def test_policies_are_the_same_operations_in_every_loader(tree, name, policy):
     loader = tree_loader(tree, name)
     ours, theirs = once(tree, name, policy=policy), once(tree, "torchvision", policy=policy)

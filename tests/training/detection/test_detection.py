@@ -181,6 +181,7 @@ def test_equal_seeds_give_equal_new_layers_whatever_the_backbone(weights):
     assert all(torch.equal(rest[0][name], rest[1][name]) for name in rest[0])
 
 
+@pytest.mark.slow
 def test_frozen_norms_compute_their_statistics_and_are_said(weights):
     images = torch.randn(2, 3, 64, 64)
     plain = build_detector(open_backbone(str(weights), "", 0, refuse), 6, SETTINGS)
@@ -195,6 +196,7 @@ def test_frozen_norms_compute_their_statistics_and_are_said(weights):
     assert parts.all_parameters == what_is_trained(plain).all_parameters > parts.parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "timm/resnet50d"])
 def test_other_resnets_are_backbones_too(name):
     detector = build_detector(open_backbone("random", name, 0, refuse), 3, SETTINGS).eval()

@@ -115,7 +115,14 @@ def steps_without_numbers(**settings) -> tuple[torch.Tensor, int]:
 
 @pytest.mark.parametrize(
     "settings",
-    [SGD, EVERYTHING, PARTS | {"mixup": 0.2}, PARTS | {"cutmix": 1.0}, LARS, {"optimizer": "adamw"}],
+    [
+        SGD,
+        EVERYTHING,
+        PARTS | {"mixup": 0.2},
+        pytest.param(PARTS | {"cutmix": 1.0}, marks=pytest.mark.slow),
+        LARS,
+        {"optimizer": "adamw"},
+    ],
     ids=["sgd", "muon, average, parts", "lamb, mixup", "lamb, cutmix", "lars", "adamw"],
 )
 def test_a_step_runs_where_there_are_no_numbers_to_read(settings):

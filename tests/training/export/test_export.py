@@ -75,6 +75,7 @@ def test_the_cards_three_lines_load_the_evaluated_weights(resnet_run, tmp_path, 
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_has_a_free_batch_and_the_same_logits(resnet_run, tmp_path, monkeypatch):
     import onnx
 
