@@ -3,19 +3,15 @@ reports."""
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from data_prep import load_manifest
-from phases import Schedule
 from training.config.parser import Parser
-from training.config.recipes.registry import recipe_config
 from training.errors import INPUT_ERROR
 from training.runs.folder import interrupted_folder, next_folder
 
 PROMISE = (
     "CIFAR-10: a download of 140 to 170 MB the first time, 190 MB on disk; "
-    "then training: half a minute on two CPU cores with AVX512-BF16, four minutes with AVX2 alone."
+    "then training: half a minute on two CPU cores with AVX512-BF16, four to five minutes with AVX2 alone."
 )
 NO_CIFAR10 = (
     "NO SOURCE OF CIFAR-10 ANSWERED. THIS DEMO RUNS ON A SMALL GENERATED DATASET INSTEAD: "
@@ -49,31 +45,10 @@ def train(root: Path, recipe: str, runs: Path) -> int:
         if code != INPUT_ERROR:
             return code
         print(f"{interrupted} cannot be resumed: starting a new run.", flush=True)
+    from training.runs.expectation import expectation  # imports torch
+
     print(expectation(root, recipe), flush=True)
     return call("training", str(root), "--recipe", recipe, "--logdir", str(next_folder(runs, recipe)))
-
-
-def expectation(root: Path, recipe: str) -> str:
-    """How long this processor will train: a timed step of each phase times its steps. One line."""
-    import torch
-
-    from training.distributed.env import Env
-    from training.engine.precision import choose_precision, timed_step
-    from training.models.build import build_model
-
-    config = replace(recipe_config(recipe), data=str(root))
-    manifest, schedule = load_manifest(root), Schedule.parse(config.phases)
-    if torch.cuda.is_available():
-        return "Training on the GPU: less than a minute."
-    model, seconds = build_model(config, len(manifest.classes)), 0.0
-    precision = choose_precision(config, Env(torch.device("cpu")), model, schedule.data[0].sz)
-    for phase, end in zip(schedule.data, [*(p.epoch for p in schedule.data[1:]), schedule.total_epochs], strict=True):
-        images = torch.randn(phase.bs, 3, phase.sz, phase.sz).to(memory_format=torch.channels_last)
-        step = min(timed_step(model.to(memory_format=torch.channels_last), precision, images) for _ in range(3))
-        seconds += step * (manifest.splits["train"].images // phase.bs) * (end - phase.epoch)
-    return (
-        f"On this processor, in {precision.name}: about {seconds:.0f} s of training (timed steps times the schedule)."
-    )
 
 
 def call(module: str, *arguments: str) -> int:
