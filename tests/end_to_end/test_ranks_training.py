@@ -159,7 +159,9 @@ def stepped(toy, *more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "more", [["--nesterov"], SGD, MUON, PARTS], ids=["sgd", "sgd and average", "muon and average", "parts of recipes"]
+    "more",
+    [pytest.param(["--nesterov"], marks=pytest.mark.slow), pytest.param(SGD, marks=pytest.mark.slow), MUON, PARTS],
+    ids=["sgd", "sgd and average", "muon and average", "parts of recipes"],
 )
 def test_weights_optimizers_and_averages_stay_the_same_on_both_ranks(two, toy, tmp_path, more):
     first, second = two.call(fitted, toy, tmp_path / "run", *more)
@@ -276,12 +278,18 @@ def layouts(toy, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "more", [["--model", "cifarnet"], ["--model", "resnet18"], ["--model", "timm/resnet18", "--blurpool", *MIXED]]
+    "more",
+    [
+        ["--model", "cifarnet"],
+        pytest.param(["--model", "resnet18"], marks=pytest.mark.slow),
+        ["--model", "timm/resnet18", "--blurpool", *MIXED],
+    ],
 )
 def test_every_layer_is_channels_last_from_end_to_end(two, toy, more):
     assert two.call(layouts, toy, *more) == [[], []]
 
 
+@pytest.mark.slow
 def test_the_check_of_layouts_notices_the_other_one(two, toy):
     """Negative control."""
     assert all(two.call(layouts, toy, "--model", "resnet18", "--no-channels-last"))

@@ -144,7 +144,7 @@ def drop_loss_sum(state: dict) -> None:
 
 DROPS = [
     (drop_momentum, {"model", "optimizers", "epochs"}),
-    (drop_average, {"average"}),
+    pytest.param(drop_average, {"average"}, marks=pytest.mark.slow),
     pytest.param(drop_norms, {"model", "average"}, marks=pytest.mark.slow),
     pytest.param(drop_weights, {"model", "epochs"}, marks=pytest.mark.slow),
     (drop_random_numbers, {"rng"}),

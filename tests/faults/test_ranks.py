@@ -294,7 +294,6 @@ def test_elastic_runs_see_the_same_global_batches(base, killed, tmp_path, ranks)
         ], name
 
 
-@quick
 def test_another_setting_is_refused(killed):
     phases = PAIRS["muon"][1].replace("0.05", "0.1")
     ended = run_ranks("--resume", killed, "--seed", "1", "--phases", phases, seconds=SOON)

@@ -166,6 +166,7 @@ def test_clock_of_a_finished_run_is_a_partition(base):
     assert sum(sum(row.seconds.values()) for row in run.rows) <= clock["total"]
 
 
+@pytest.mark.faults
 def test_crash_and_resume(base, tmp_path):
     """Out of memory in the validation of epoch 1: exit code 1, the traceback on the terminal and in debug.log; the run
     can go on from the end of epoch 0."""

@@ -150,8 +150,12 @@ def undisturbed(tmp_path_factory):
     return tree_hash(root)
 
 
+SIGNS = (".partial/validation.index.npz", "train", "train.index.npz")
+
+
 @pytest.mark.parametrize(
-    "sign", [".partial/train/disc/00003.jpg", ".partial/validation.index.npz", "train", "validation", "train.index.npz"]
+    "sign",
+    [".partial/train/disc/00003.jpg", "validation", *(pytest.param(sign, marks=pytest.mark.slow) for sign in SIGNS)],
 )
 def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, undisturbed, sign):
     root, command = tmp_path / "root", [sys.executable, "-m", "data_prep", "toy", str(tmp_path / "root")]

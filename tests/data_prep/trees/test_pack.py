@@ -181,6 +181,7 @@ def test_command(tree, tmp_path, capsys):
     assert main(["pack"]) == 2 and main(["pack", str(tmp_path / "none")]) == 2
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_the_tree_and_a_rerun_completes(tmp_path):
     root = make_tree(tmp_path / "photos", train=60)
     adopt(root)

@@ -103,6 +103,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_with_the_same_picture():
     assert psnr(pixels(copy.data), reference) > psnr(pixels(encoded(exact, quality=90)), reference) - 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [100, 500, 2600])
 def test_bytes_do_not_depend_on_the_other_sizes(side):
     source = encoded(photo(side + 100, side))
@@ -240,6 +241,7 @@ def test_other_rules_and_other_sources_are_refused(tree):
         resize_tree(tree, [16])
 
 
+@pytest.mark.slow
 def test_a_foreign_file_between_the_copies_is_refused(tree):
     resize_tree(tree, [16])
     copy = Path(f"{tree}-sz/16")
@@ -278,6 +280,7 @@ def test_a_corrupt_image_is_named_and_nothing_looks_whole(tree, capsys):
         assert not (copy / "manifest.json").exists() and len(list(copy.glob("*/*/*.JPEG"))) == 23
 
 
+@pytest.mark.slow
 def test_a_replaced_image_completes_the_copies(tree, tmp_path):
     shutil.copytree(tree, tmp_path / "whole/photos")
     resize_tree(tmp_path / "whole/photos", [16])
@@ -309,6 +312,7 @@ def test_skip_bad_leaves_the_image_out_of_the_source_too(tree):
     assert not Path(f"{tree}-sz/16/train/bee/2.JPEG").exists()
 
 
+@pytest.mark.slow
 def test_toy_copies_and_one_line_errors(toy, tmp_path, capsys):
     root = tmp_path / "toy"
     shutil.copytree(toy, root)

@@ -137,6 +137,7 @@ def test_validation_has_every_image_once_for_any_ranks_and_batch(tree, world_siz
         loader.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_predictions_do_not_depend_on_batch_size_or_ranks(tree, name):
     model = build_model(Config(width=0.125), 3).eval()

@@ -145,6 +145,7 @@ def test_an_evaluation_that_was_stopped_is_made_first(coco, tmp_path):
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_the_scales_of_the_pyramid_do_not_depend_on_the_first_pictures(weights):
     """torchvision takes them from the first batch: small padded pictures made them wrong, a resume made them new."""
     detector = build_detector(open_backbone(str(weights), "", 0, refuse), 6, SETTINGS).eval()
@@ -165,6 +166,7 @@ def test_blurpool_is_in_an_exports_header_and_reaches_the_backbone(tmp_path):
         assert torch.equal(body(images), network(images))
 
 
+@pytest.mark.slow
 def test_pretrained_weights_reach_every_stage_of_the_detector(weights):
     backbone = open_backbone(str(weights), "", 0, refuse)
     assert backbone.origin.endswith(", resnet18") and backbone.channels == 512
@@ -174,6 +176,7 @@ def test_pretrained_weights_reach_every_stage_of_the_detector(weights):
     assert all(torch.equal(body[name], saved[name]) for name in body)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_new_layers_whatever_the_backbone(weights):
     backbones = [open_backbone(str(weights), "", 3, refuse), open_backbone("random", "resnet18", 3, refuse)]
     detectors = [build_detector(backbone, 6, SETTINGS) for backbone in backbones]
@@ -355,6 +358,7 @@ def bad_weights(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_used_are_said_in_one_line(tmp_path):
     for name, reason in bad_weights(tmp_path).items():
         with pytest.raises(ConfigError, match=reason) as caught:

@@ -104,7 +104,7 @@ def test_the_strength_of_a_phase_reaches_the_mixing(strength):
     assert same == (strength == 0)
 
 
-@pytest.mark.parametrize("optimizer", ["lamb", "lars"])
+@pytest.mark.parametrize("optimizer", ["lamb", pytest.param("lars", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("prepare", [preflight, lambda *parts: warm_up(*parts, step)], ids=["preflight", "warm-up"])
 def test_warm_up_and_preflight_take_the_same_step_and_leave_no_trace(optimizer, prepare):
     config = replace(ALL, optimizer=optimizer)

@@ -66,7 +66,10 @@ def logits(network: torch.nn.Module) -> list:
         return network(torch.randn(1, 3, 32, 32)).tolist()
 
 
-@pytest.mark.parametrize("format", ["torchvision", "timm", "safetensors"])
+@pytest.mark.parametrize(
+    "format",
+    ["torchvision", pytest.param("timm", marks=pytest.mark.slow), pytest.param("safetensors", marks=pytest.mark.slow)],
+)
 def test_the_cards_three_lines_load_the_evaluated_weights(resnet_run, tmp_path, monkeypatch, format):
     file = tmp_path / f"w.{'safetensors' if format == 'safetensors' else 'pt'}"
     assert export(resnet_run, "--format", format, "--out", file) == 0
@@ -101,6 +104,7 @@ def test_cifarnet_is_handed_over_for_this_harness(cifarnet_run, tmp_path, monkey
     assert logits(loaded_as_the_card_says(file, monkeypatch)["model"]) == expected
 
 
+@pytest.mark.slow
 def test_both_kinds_of_weights_can_be_had_and_differ(resnet_run, tmp_path):
     files = [tmp_path / f"{kind}.pt" for kind in ("model", "ema")]
     for file in files:
@@ -200,6 +204,7 @@ def test_a_file_that_holds_other_weights_or_names_is_noticed():
         check_same(network, {"weight": state["weight"]})
 
 
+@pytest.mark.slow
 def test_files_are_made_from_a_network_alone(cifarnet_run):
     network = load_trained(cifarnet_run, "model", pytest.fail).network
     assert torch_bytes(network) == torch_bytes(network)
@@ -261,6 +266,7 @@ def test_without_the_dataset_the_card_says_what_is_missing(cifarnet_run, tmp_pat
     assert "the numbers are missing" in (folder / "cifarnet.torch.pt.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_older_checkpoint_serves_when_the_newest_is_damaged(resnet_run, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(resnet_run, folder)
