@@ -25,7 +25,7 @@ demo: $(INSTALLED)
 
 # A file stays on one core, so that what its tests share is made once
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -m slow

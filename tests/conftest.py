@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in subprocesses: tiny nets gain nothing
 
@@ -12,21 +11,11 @@ import pytest
 from data_prep.sources.toy import prepare_toy
 from data_prep.trees.pack import pack_tree
 
-TESTS = Path(__file__).parent
 FAULT_SECONDS = 600  # limit of a test, on a slow and busy machine
 
 
 def pytest_addoption(parser):
     parser.addoption("--tree", help="real images, with copies of 160, 320 and 352 px, for a slow test of all recipes")
-
-
-def pytest_collection_modifyitems(items):
-    """The tests of a file share its fixtures, so they go to one process of xdist; those that start runs from a fork
-    server of their own share that too."""
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        group = "processes" if folder in ("end_to_end", "faults") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
