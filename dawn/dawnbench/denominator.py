@@ -5,6 +5,7 @@ more decimals usually one. Entries of DAWNBench turn out to be counted on all 50
 48,238 (without the 1,762 of the 2014 blacklist), with a last batch dropped, or padded by images counted twice.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,8 +25,12 @@ class Column:
     texts: tuple[str, ...]
 
     @cached_property
-    def values(self) -> tuple[Fraction, ...]:
-        return tuple(Fraction(text) for text in self.texts)
+    def scaled(self) -> tuple[tuple[int, ...], int]:
+        """The values as whole numbers, and what they are multiplied by: a fraction for each of ten thousand numbers of
+        images would take ten times as long."""
+        values = [Fraction(text) for text in self.texts]
+        scale = math.lcm(*(value.denominator for value in values))
+        return tuple(int(value * scale) for value in values), scale
 
     @cached_property
     def tolerance(self) -> Fraction:
@@ -35,8 +40,9 @@ class Column:
 
     def fits(self, images: int) -> bool:
         """Whether each value is some k of `images`."""
-        slack = self.tolerance * images
-        return all(abs(value * images - 100 * round(value * images / 100)) <= slack for value in self.values)
+        values, scale = self.scaled
+        whole, slack = 100 * scale, int(self.tolerance * scale * images)
+        return all(min(rest := value * images % whole, whole - rest) <= slack for value in values)
 
     def tells(self, images: int) -> bool:
         """Whether there are enough decimals: with fewer, every value is near to some k of `images`."""
