@@ -151,6 +151,7 @@ def one_lost(toy) -> None:
         evaluate(Brightness(), batches[: 4 if here.rank == 2 else None], 16, FP32, group=group)
 
 
+@pytest.mark.slow
 def test_a_run_of_three_ranks_validates_uneven_shares_and_freezes_its_first_layer(three, toy, tmp_path):
     """60 images in batches of 7: rank 0 has three batches, as the others, the last of 6. The freezing ended the
     warm-up that more than two ranks need."""

@@ -254,6 +254,7 @@ def test_files_of_an_unfinished_run_that_are_not_the_archives(tmp_path, archives
     assert manifest.splits["train"].images == 3 * len(classes_of()) and not (root / ".partial").exists()
 
 
+@pytest.mark.slow
 def test_kills_at_random_end_in_the_same_tree(tmp_path, archives):
     """Killed again and again while two processes unpack: no half class, no half file, and it goes on."""
     archives[0].write_bytes(tar_of(train_members(images=150)))

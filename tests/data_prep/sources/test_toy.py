@@ -29,6 +29,7 @@ def test_two_calls_give_the_same_bytes(tmp_path):
     assert tree_hash(tmp_path / "one") == tree_hash(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_more_images_keep_the_first_ones(tmp_path, toy):
     prepare_toy(tmp_path, images=48)
     for path in tmp_path.glob("train/*/*.jpg"):

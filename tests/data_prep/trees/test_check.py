@@ -44,7 +44,7 @@ def test_a_good_dataset(root, capsys):
     assert not (root / "bad_files.tsv").exists()
 
 
-@pytest.mark.parametrize("name", ["cifar10", "toy"])
+@pytest.mark.parametrize("name", [pytest.param("cifar10", marks=pytest.mark.slow), "toy"])
 def test_packed_and_generated_datasets(toy, tmp_path, capsys, name):
     place = tmp_path / name
     shutil.copytree(toy, place)
@@ -249,6 +249,7 @@ def test_oddities_that_were_met_are_printed(root, capsys):
     assert "1 PNG RGB" in out and "1 JPEG CMYK" in out
 
 
+@pytest.mark.slow
 def test_processes_find_the_same(root, capsys, monkeypatch):
     (root / "train" / "ant" / "0.JPEG").write_bytes(b"\xff" * (root / "train" / "ant" / "0.JPEG").stat().st_size)
     one = check(root, capsys, "--workers", "1")

@@ -38,7 +38,7 @@ def copy_of(root: Path, size: int = 8) -> Path:
     return Path(f"{root}-sz/{size}")
 
 
-@pytest.mark.parametrize("shards", [1, 2, 5])
+@pytest.mark.parametrize("shards", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 def test_the_last_shard_makes_the_copies_of_one_run(tree, whole, shards, capsys):
     for part in range(shards, 0, -1):
         assert not (copy_of(tree) / "manifest.json").exists()
@@ -60,6 +60,7 @@ def test_join_waits_for_every_shard(tree, whole):
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
 
 
+@pytest.mark.slow
 def test_join_of_shards_that_nobody_joined(tree, whole):
     """The last shard was killed after its last record."""
     resize_tree(tree, [8, 12], shard=(1, 2))
@@ -111,6 +112,7 @@ def test_one_shard_has_one_process(tree):
         resize_tree(tree, [8], shard=(2, 2))
 
 
+@pytest.mark.slow
 def test_a_file_that_changed_after_its_record_is_made_again(tree, whole):
     resize_tree(tree, [8, 12], shard=(1, 2))
     first, second, *_ = sorted(copy_of(tree).glob("train/*/*.JPEG"))

@@ -61,6 +61,7 @@ def test_every_scalar_of_torchs_writer_in_all_its_forms(tmp_path):
     assert found["old"][9][2] == found["new"][9][2] == struct.unpack("f", struct.pack("f", 9 / 7))[0]
 
 
+@pytest.mark.slow
 def test_no_scalar_of_a_long_file_is_dropped(tmp_path):
     events = [ef.event(number * 0.25, number, "losses/xent", number / 3) for number in range(20_000)]
     path = ef.write(tmp_path / ef.NAME, events)

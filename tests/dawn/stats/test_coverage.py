@@ -41,6 +41,7 @@ def test_wilson_over_all_rates(n):
     assert np.mean(covered) == pytest.approx(0.95, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "miss"),
     [pytest.param(6, 0.0, marks=pytest.mark.slow), (10, 0.2), pytest.param(25, 0.3, marks=pytest.mark.slow)],
@@ -67,6 +68,7 @@ def test_median_with_runs_cut_off():
     assert share_covered(draw, math.log(2), 1000) >= 0.95 - 1.5 * SLACK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "p"),
     [

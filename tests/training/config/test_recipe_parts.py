@@ -52,6 +52,7 @@ def both(tree, name, phase=PHASE, **settings):
     return pictures(loader, ours), pictures(loader, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_CPU)
 def test_autoaugment_is_the_same_operations_in_every_loader(tree, name):
     ours, theirs = both(tree, name, policy="autoaugment")

@@ -102,6 +102,7 @@ def test_dry_run_of_what_cannot_be_built_is_one_line(capsys):
         model_report(replace(config, model="inception_v3"), schedule, 1, None, 10)
 
 
+@pytest.mark.slow
 def test_the_arithmetic_costs_no_real_tensor():
     model = build_model(Config(model="resnet50"), 1000)
     costs(model, Schedule.parse("imagenet18-1"), 8, None)

@@ -114,7 +114,7 @@ def test_both_kinds_of_weights_can_be_had_and_differ(resnet_run, tmp_path):
     assert all(value.is_contiguous() and value.dtype in (torch.float32, torch.int64) for value in model.values())
 
 
-QUICK = ["resnet18", "resnet50"]
+QUICK = ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)]
 SLOW = [
     pytest.param(name, marks=pytest.mark.slow) for name in ("resnet34", "resnet101", "wide_resnet50_2", "densenet121")
 ]
@@ -136,6 +136,7 @@ def test_a_network_of_both_libraries_goes_to_either(name, library):
     assert found.library == library and difference <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_network_of_timms_alone_goes_to_timm_only(tmp_path):
     import timm
 

@@ -21,6 +21,17 @@ def test_what_are_no_seeds(text):
         parse_seeds(text)
 
 
+def test_a_seed_that_has_ended_is_left_alone_and_an_interrupted_one_goes_on(toy, tmp_path, capfd):
+    cut = '{"kind": "term", "epoch": 1, "step": 1}'
+    assert train(toy, tmp_path / "seed-3", "--seed", "3") == 0
+    assert train(toy, tmp_path / "seed-4", "--seed", "4", "--inject-fault", cut) == 75
+    assert main([*flags(toy, tmp_path), "--seeds", "3-4"]) == 0
+    out = capfd.readouterr().out
+    assert "seed 4: going on in" in out and f"dawn study {tmp_path}" in out
+    assert [len(events(tmp_path / f"seed-{seed}", "start")) for seed in (3, 4)] == [1, 2]
+
+
+@pytest.mark.slow
 def test_each_seed_is_run_once_and_an_interrupted_one_goes_on(toy, tmp_path, capfd):
     cut = '{"kind": "term", "epoch": 1, "step": 1}'
     assert train(toy, tmp_path / "seed-4", "--seed", "4", "--inject-fault", cut) == 75
