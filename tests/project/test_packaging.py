@@ -64,7 +64,9 @@ def test_the_wheel_holds_nothing_else(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == set(SOURCES[:4])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [*COMMANDS[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS[1:])]
+)
 def test_commands_answer_help_from_another_folder(environment, tmp_path, command):
     assert run([environment / "bin" / command, "--help"], tmp_path).startswith("usage: ")
 

@@ -228,6 +228,7 @@ def test_a_lost_copy_is_made_again_alone(tree, capsys):
     assert tree_hash(copy) == whole and kept.stat().st_mtime_ns == changed
 
 
+@pytest.mark.slow
 def test_other_rules_and_other_sources_are_refused(tree):
     resize_tree(tree, [16])
     with pytest.raises(DataError, match=r"quality 90; now .*quality 80"):

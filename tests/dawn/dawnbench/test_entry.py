@@ -114,7 +114,7 @@ def test_draft_says_why_and_stays_out_of_the_tasks_folders(tmp_path, capsys):
     assert submission_rules(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("command", ["entry", "report"])
+@pytest.mark.parametrize("command", ["entry", pytest.param("report", marks=pytest.mark.slow)])
 def test_reasons_are_printed_beside_the_log_too(tmp_path, capsys, command):
     scripted_run(tmp_path)
     assert main([command, str(tmp_path)]) == 0

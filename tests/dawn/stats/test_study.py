@@ -180,6 +180,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         assert "--horizon" in refused(capsys, "study", tmp_path / "set", f"--horizon={horizon}")
 
 
+@pytest.mark.slow
 def test_no_torch(tmp_path):
     seed_runs(tmp_path, "hl")
     code = "import sys; from dawn.__main__ import main; sys.exit(main(sys.argv[1:]) or 9 * ('torch' in sys.modules))"

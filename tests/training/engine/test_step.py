@@ -56,7 +56,7 @@ def reads_of_a_step(precision: str = "fp32", number: int = 2, loss_factor: float
         {"optimizer": "muon"},
         {"optimizer": "lars"},
         {"accumulate": 4},
-        {"model": "resnet18", "init_bn0": True},
+        pytest.param({"model": "resnet18", "init_bn0": True}, marks=pytest.mark.slow),
         {"clip_grad": 1.0, "loss": "bce", "label_smoothing": 0.1},
     ],
     ids=["plain", "sgd", "muon", "lars", "parts", "resnet18", "clip, bce"],

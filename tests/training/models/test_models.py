@@ -91,7 +91,7 @@ BLOCKS = {"resnet18": 8, "resnet50": 16, "resnet50d": 16}
 OF_BOTH = [f"{library}{name}" for name in LAST_NORM for library in ("", "timm/") if name != "resnet50d" or library]
 
 
-@pytest.mark.parametrize("name", OF_BOTH)
+@pytest.mark.parametrize("name", [*OF_BOTH[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in OF_BOTH[1:])])
 def test_init_bn0_zeroes_the_last_norm_of_each_block_and_no_other(name):
     bare = name.removeprefix("timm/")
     for init_bn0 in (True, False):
