@@ -118,7 +118,15 @@ def slow(train):
     return later
 
 
-@pytest.mark.parametrize(("place", "rank"), [("loader", 0), ("loader", 1), ("network", 0), ("network", 1)])
+@pytest.mark.parametrize(
+    ("place", "rank"),
+    [
+        ("loader", 0),
+        pytest.param("loader", 1, marks=pytest.mark.slow),
+        pytest.param("network", 0, marks=pytest.mark.slow),
+        ("network", 1),
+    ],
+)
 def test_data_time_is_the_wait_for_this_ranks_loader_and_nothing_else(two, toy, tmp_path, place, rank):
     """Neither the network's time nor the wait for another rank, whatever that one waits for."""
     two.call(slept, toy, tmp_path / "run", place, rank)

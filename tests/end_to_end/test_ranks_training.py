@@ -280,7 +280,7 @@ def layouts(toy, *more: str) -> list[str]:
 @pytest.mark.parametrize(
     "more",
     [
-        ["--model", "cifarnet"],
+        pytest.param(["--model", "cifarnet"], marks=pytest.mark.slow),
         pytest.param(["--model", "resnet18"], marks=pytest.mark.slow),
         ["--model", "timm/resnet18", "--blurpool", *MIXED],
     ],

@@ -64,7 +64,7 @@ def test_killed_before_many_steps_in_turn(base, tmp_path):
         pytest.param("dropout", 1, 2, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("torchvision", 1, 3, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("threads", 1, 5, EVERY_STEP, marks=pytest.mark.slow),
-        ("all parts", 1, 3, EVERY_STEP),  # from packed files
+        pytest.param("all parts", 1, 3, EVERY_STEP, marks=pytest.mark.slow),  # from packed files
         pytest.param("drawn parts", 1, 4, EVERY_STEP, marks=pytest.mark.slow),  # from arrays
         pytest.param("dali", 1, 3, EVERY_STEP, marks=[needs_dali, pytest.mark.slow]),
     ],

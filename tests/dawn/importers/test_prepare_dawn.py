@@ -173,7 +173,9 @@ def test_a_damaged_file_gets_no_table(run, capsys, script):
     refused(capsys, script)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script", ["tsv", *(pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name != "tsv")]
+)
 def test_by_path_and_as_a_module_from_any_folder(run, tmp_path, capsys, script):
     """And without what is slow to import."""
     expected = output(capsys, script, run)[0]

@@ -173,7 +173,7 @@ def test_half_is_the_normalised_picture(tree, renderer):
     torch.testing.assert_close(half.float(), (plain - mean) / std, atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", ["randaugment", "timm-randaugment"])
+@pytest.mark.parametrize("name", ["randaugment", pytest.param("timm-randaugment", marks=pytest.mark.slow)])
 def test_policies_are_those_of_the_request(tree, name):
     root, indices = tree
     kind = Policy(name)

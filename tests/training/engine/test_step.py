@@ -118,9 +118,9 @@ def steps_without_numbers(**settings) -> tuple[torch.Tensor, int]:
     [
         SGD,
         EVERYTHING,
-        PARTS | {"mixup": 0.2},
+        pytest.param(PARTS | {"mixup": 0.2}, marks=pytest.mark.slow),
         pytest.param(PARTS | {"cutmix": 1.0}, marks=pytest.mark.slow),
-        LARS,
+        pytest.param(LARS, marks=pytest.mark.slow),
         {"optimizer": "adamw"},
     ],
     ids=["sgd", "muon, average, parts", "lamb, mixup", "lamb, cutmix", "lars", "adamw"],

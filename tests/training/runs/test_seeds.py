@@ -21,6 +21,7 @@ def test_what_are_no_seeds(text):
         parse_seeds(text)
 
 
+@pytest.mark.slow
 def test_a_seed_that_has_ended_is_left_alone_and_an_interrupted_one_goes_on(toy, tmp_path, capfd):
     cut = '{"kind": "term", "epoch": 1, "step": 1}'
     assert train(toy, tmp_path / "seed-3", "--seed", "3") == 0
