@@ -208,22 +208,26 @@ def test_first_images_are_the_same_for_every_loader(tree, name):
     ours.close(), theirs.close()
 
 
+@pytest.fixture(scope="module")
+def spare_tree(tree, tmp_path_factory):
+    """A copy whose files a test may damage and puts back."""
+    return shutil.copytree(tree, tmp_path_factory.mktemp("spare") / "tree")
+
+
 @pytest.mark.parametrize("name", ["dali", "threads", "torchvision"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
-def test_a_bad_file_stops_the_epoch_with_its_path(tree, tmp_path, name, damage):
+def test_a_bad_file_stops_the_epoch_with_its_path(spare_tree, name, damage):
     if name == "dali":
         pytest.importorskip("nvidia.dali")
-    copy = tmp_path / "tree"
-    shutil.copytree(tree, copy)
-    path = copy / "train" / "disc" / "0003.JPEG"
+    path = spare_tree / "train" / "disc" / "0003.JPEG"
+    data, other = path.read_bytes(), (spare_tree / "train" / "ring" / "444.JPEG").read_bytes()
     if damage == "gone":
         path.unlink()
     else:
-        data = path.read_bytes()
-        other = (copy / "train" / "ring" / "444.JPEG").read_bytes()
         path.write_bytes(data[: len(data) // 2] if damage == "cut" else other)
     with pytest.raises(DataError, match=r"0003\.JPEG.*rank 0, image 1 of train"):
-        epoch_of(copy, name, phase=replace(PHASE, min_scale=1.0))
+        epoch_of(spare_tree, name, phase=replace(PHASE, min_scale=1.0))
+    path.write_bytes(data)
 
 
 def test_a_worker_that_is_forked_while_a_thread_decodes_has_a_lock_of_its_own():

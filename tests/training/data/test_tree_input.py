@@ -130,12 +130,12 @@ def test_no_pickle_beside_a_dataset_is_opened(data, tmp_path):
         (("--repeated-augmentation", "3", "--flip", "alternating"), ("--repeated-augmentation 3", "--flip random")),
     ],
 )
-def test_a_loader_that_the_data_or_the_flags_do_not_fit(data, capsys, more, words):
-    refused(capsys, arguments(data, *more), *words)
+def test_a_loader_that_the_data_or_the_flags_do_not_fit(made, capsys, more, words):
+    refused(capsys, arguments(made / "data", *more), *words)
 
 
-def test_a_warning_before_phases_that_read_far_larger_images(data, capsys):
+def test_a_warning_before_phases_that_read_far_larger_images(made, tmp_path, capsys):
     small = json.dumps([{"ep": 0, "sz": 12, "bs": 40}, {"ep": [0, 1], "lr": 0.1}])
-    assert main(arguments(data, "--phases", small)) == 0
+    assert main(flags(made / "data", tmp_path / "run", *TREE, "--phases", small)) == 0
     err = capsys.readouterr().err
     assert err.startswith("warning: the phase at epoch 0 trains at 12 px") and "--sizes 32" in err
