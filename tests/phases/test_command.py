@@ -94,7 +94,9 @@ def test_list_has_one_line_for_each_preset(capsys):
 # ---- picture
 
 
-@pytest.mark.parametrize("name", ["imagenet18-16", "alibaba-1"])  # without and with momentum
+@pytest.mark.parametrize(
+    "name", [pytest.param("imagenet18-16", marks=pytest.mark.slow), "alibaba-1"]
+)  # without and with momentum
 def test_png_is_written_whole(capsys, tmp_path, name):
     file = tmp_path / "schedule.png"
     assert main(["show", name, "--png", str(file)]) == 0

@@ -28,7 +28,9 @@ def lr_2018(phases: list[dict], epoch: int, step: int, steps: int) -> float:
     return first + (last - first) * ((epoch - start) * steps + step) / ((end - start) * steps)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name", [PUBLISHED[0], *(pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED[1:])]
+)
 def test_every_step_of_the_published_schedules_equals_the_2018_formula(name):
     preset, schedule = load_preset(name), Schedule.parse(name)
     for epoch in range(schedule.total_epochs):

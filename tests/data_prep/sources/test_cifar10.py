@@ -293,11 +293,11 @@ def larger(tmp_path_factory):
 @pytest.mark.parametrize(
     "sign",
     [
-        ".partial",
-        ".partial/unpacked",
-        ".partial/train.images.npy",
+        pytest.param(".partial", marks=pytest.mark.slow),
+        pytest.param(".partial/unpacked", marks=pytest.mark.slow),
+        pytest.param(".partial/train.images.npy", marks=pytest.mark.slow),
         ".partial/validation.labels.npy",
-        "train.images.npy",
+        pytest.param("train.images.npy", marks=pytest.mark.slow),
     ],
 )
 def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, larger, sign):

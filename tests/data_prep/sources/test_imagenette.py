@@ -169,7 +169,12 @@ prepare_imagenette(sys.argv[1], facts, "160", sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("sign", [".partial", ".partial/unpacked/val", "train", "train.index.npz", "manifest.json"])
+KILLS = [
+    pytest.param(name, marks=pytest.mark.slow) for name in (".partial", "train", "train.index.npz", "manifest.json")
+]
+
+
+@pytest.mark.parametrize("sign", [".partial/unpacked/val", *KILLS])
 def test_kill_leaves_no_dataset_and_a_rerun_completes(tmp_path, tiny, sign):
     folder, facts = tiny
     root = tmp_path / "root"

@@ -20,7 +20,7 @@ def share_covered(draw, truth: float, draws: int = DRAWS) -> float:
     return sum(e.low <= truth <= e.high for e in estimates) / draws
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("n", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 10))])
 def test_mean_of_normal_values(n):
     assert share_covered(lambda g: mean(g.normal(94, 0.1, n).tolist()), 94) == pytest.approx(0.95, abs=SLACK)
 

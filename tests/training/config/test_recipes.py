@@ -52,6 +52,7 @@ def test_multiply_adds_are_the_published_ones():
         assert multiply_adds(model, 448) - head == 4 * (multiply_adds(model, 224) - head)
 
 
+@pytest.mark.slow
 def test_costs_are_images_times_arithmetic_of_each_size():
     config, schedule = resolved("imagenet18-1")
     model = build_model(replace(config, model="resnet18"), 1000)

@@ -87,7 +87,7 @@ def test_two_ranks_share_the_batches_of_one(tree, name):
 
 
 @pytest.mark.parametrize("name", [*LOADERS, "synthetic"])
-@pytest.mark.parametrize("start", [6, 13])
+@pytest.mark.parametrize("start", [6, pytest.param(13, marks=pytest.mark.slow)])
 def test_an_epoch_resumed_at_any_batch_has_the_same_rest(tree, name, start):
     rest, whole = epoch_of(tree, name, 1, start), once(tree, name, epoch=1)
     assert [len(b.targets) for b in rest] == [24] * (13 - start)

@@ -41,7 +41,9 @@ def plain_counts(model: nn.Module, targets: torch.Tensor, mirrored: bool = False
     return correct1, correct5
 
 
-@pytest.mark.parametrize("size", [1, 10, 53, 100])  # 53 = 5 x 10 + 3
+@pytest.mark.parametrize(
+    "size", [pytest.param(1, marks=pytest.mark.slow), 10, pytest.param(53, marks=pytest.mark.slow), 100]
+)  # 53 = 5 x 10 + 3
 @pytest.mark.parametrize("classes", [3, 10])
 @pytest.mark.parametrize("tta", ["none", "flip"])
 def test_counts_equal_a_plain_loop(size, classes, tta):
