@@ -92,6 +92,9 @@ class Config:
     loss: str = option("ce", "cross entropy, or binary cross entropy of each class", choices=("ce", "bce"))
     label_smoothing: float = option(0.0, "label smoothing of the training loss")
     bce_threshold: float = option(0.0, "bce: soft targets above it become 1, the others 0; 0: they stay soft")
+    aux_weight: float = option(
+        0.0, "weight of each auxiliary head's loss, such as 0.3 for googlenet and inception_v3; 0: without the heads"
+    )
     accumulate: int = option(1, "parts that a device's batch is cut into, one after the other, to save memory")
     ema_decay: float = option(0.0, "evaluate an exponential moving average of the weights; 0: off")
     ema_every: int = option(5, "steps between two EMA updates")
@@ -239,11 +242,13 @@ def config_hash(training_fields: dict[str, Any]) -> str:
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """One text per training field that is not the same: 'seed: 0 in the checkpoint, 1 now'."""
+    """One text per training field that is not the same: 'seed: 0 in the checkpoint, 1 now'. A setting that the
+    checkpoint's code did not know yet was at its default, which does what was done before."""
+    before = {f.name: f.default for f in fields(Config) if f.name in current} | saved
     return [
-        f"{name}: {saved.get(name)!r} in the checkpoint, {current.get(name)!r} now"
-        for name in sorted(saved.keys() | current.keys())
-        if saved.get(name) != current.get(name)
+        f"{name}: {before.get(name)!r} in the checkpoint, {current.get(name)!r} now"
+        for name in sorted(before.keys() | current.keys())
+        if before.get(name) != current.get(name)
     ]
 
 

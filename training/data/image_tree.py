@@ -50,18 +50,20 @@ class TreeLoader:
         yield from self.batches(iter(requests[self.env.rank :: self.env.world_size]))
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
-        """Targets and boxes wait in line beside the renderer, which is some batches ahead."""
-        waiting: deque[tuple[np.ndarray, np.ndarray | None]] = deque()
+        """Requests wait in line beside the renderer, which is some batches ahead."""
+        waiting: deque[Request] = deque()
 
         def noted() -> Iterator[Request]:
             for request in requests:
-                waiting.append((request.labels, request.boxes))
+                waiting.append(request)
                 yield request
 
         for images in self.renderer.batches(noted()):
-            targets, boxes = waiting.popleft()
-            labels = torch.from_numpy(targets).to(self.env.device, non_blocking=True)
-            yield Batch(erase(self.to_input(images, self.dtype), boxes), labels)
+            request = waiting.popleft()
+            targets = torch.from_numpy(request.labels).to(self.env.device, non_blocking=True)
+            yield Batch(
+                erase(self.to_input(images, self.dtype), request.boxes), targets, torch.from_numpy(request.rows)
+            )
 
     def to_input(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """(B, H, W, 3) -> (B, 3, H, W) normalised, channels_last."""

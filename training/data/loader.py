@@ -19,6 +19,7 @@ PARTS = ("train_images", "validation_images", "set_phase", "train", "validation"
 class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W) on the device, compute dtype, normalised, channels_last
     targets: Tensor  # (B,) int64 on the device; once mixed (B, classes) float32
+    rows: Tensor | None = None  # (B,) int64 on the CPU: which images of the split; None: the loader does not tell
 
 
 class Loader(Protocol):

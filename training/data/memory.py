@@ -60,7 +60,7 @@ class MemoryLoader:
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The phase's `aug` scales the shift and the side of the hole, both rounded, and the share of erased images."""
-        (images, labels), aug, size = self.train_data, self.phase.aug, self.phase.sz
+        (stored, labels), aug, size = self.train_data, self.phase.aug, self.phase.sz
         order = replace(self.plan, shift=round(self.plan.shift * aug)).epoch(epoch)
         plan = [torch.from_numpy(part).to(self.env.device) for part in order[:4]]
         boxes = self.boxes(order.slot, self.erasing * aug, epoch) if self.erasing * aug else None
@@ -68,11 +68,12 @@ class MemoryLoader:
         for step in range(start, self.steps):
             place = self.plan.places(step, self.phase.bs, self.env.rank, self.env.world_size)
             index, shift, flip, hole = (part[place] for part in plan)
-            batch = crop_and_flip(images, index, shift, flip)
+            images = crop_and_flip(stored, index, shift, flip)
             if cutout:
-                batch = cut_out(batch, hole, cutout, self.mean.round().byte())
-            batch = self.to_input(batch, size, self.mode)
-            yield Batch(erase(batch, boxes[place] if boxes is not None else None), labels[index])
+                images = cut_out(images, hole, cutout, self.mean.round().byte())
+            images = self.to_input(images, size, self.mode)
+            images = erase(images, boxes[place] if boxes is not None else None)
+            yield Batch(images, labels[index], torch.from_numpy(order.index[place]))
 
     def boxes(self, slot: np.ndarray, probability: float, epoch: int) -> np.ndarray:
         """(N, 4) int32 by place, in the training size."""
@@ -83,7 +84,8 @@ class MemoryLoader:
         images, labels = (part[self.env.rank :: self.env.world_size] for part in self.validation_data)
         for first in range(0, len(labels), self.phase.val_bs):
             part = slice(first, first + self.phase.val_bs)
-            yield Batch(self.to_input(images[part], self.phase.val_sz, self.val_mode), labels[part])
+            rows = torch.arange(self.env.rank, self.validation_images, self.env.world_size)[part]
+            yield Batch(self.to_input(images[part], self.phase.val_sz, self.val_mode), labels[part], rows)
 
     def first_images(self, count: int) -> Tensor:
         return normalise(self.train_data[0][:count], self.mean, self.std, torch.float32)

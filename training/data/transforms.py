@@ -118,7 +118,8 @@ def mixed(config: Config, mixers: list[Mixer], batch: Batch, epoch: int, strengt
         return batch
     mixer = mixers[int(torch.randint(len(mixers), ()))]
     images, targets = mixer(batch.images, batch.targets)
-    return Batch(images.contiguous(memory_format=memory_format(batch.images)), targets)
+    images = images.contiguous(memory_format=memory_format(batch.images))
+    return batch._replace(images=images, targets=targets)
 
 
 def memory_format(images: Tensor) -> torch.memory_format:

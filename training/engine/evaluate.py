@@ -10,6 +10,7 @@ from training.data.loader import Batch
 from training.distributed.group import Group
 from training.engine.precision import Precision
 from training.logs.metrics import Meter, correct_counts
+from training.models.outputs import logits_of
 
 
 @torch.no_grad()
@@ -57,5 +58,5 @@ def evaluate(
 def predict(model: nn.Module, images: Tensor, precision: Precision, tta: str) -> Tensor:
     """Logits (B, classes) float32."""
     with precision.autocast():
-        logits = model(images).float()
-        return logits + model(images.flip(-1)).float() if tta == "flip" else logits
+        logits = logits_of(model(images)).float()
+        return logits + logits_of(model(images.flip(-1))).float() if tta == "flip" else logits

@@ -11,6 +11,7 @@ from training.data.loader import Batch
 from training.data.transforms import mixed
 from training.engine.optimizers import normalise_filters, set_hyperparameters
 from training.engine.state import TrainState
+from training.models.outputs import auxiliary_logits, logits_of
 
 
 def step(
@@ -55,8 +56,11 @@ def backward(config: Config, state: TrainState, part: Batch, share: float) -> tu
     """`share`: weight of this part's mean loss in the batch's."""
     # Never around the backward pass: pytorch#120376 shows training curves that this ruined.
     with state.precision.autocast():
-        logits = state.forward(part.images)
+        output = state.forward(part.images)
+    logits = logits_of(output)
     loss = training_loss(config, logits.float(), part.targets)
+    for head in auxiliary_logits(output) if config.aux_weight else ():
+        loss = loss + config.aux_weight * training_loss(config, head.float(), part.targets)
     if share != 1.0:
         loss = loss * share
     state.scaler.scale(loss).backward()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.config.config import Config
 from training.errors import ConfigError
-from training.models.build import MODELS, build_model, library_of, plain_options, torchvision_model
+from training.models.build import MODELS, build_model, head_options, library_of, torchvision_model
 
 LIBRARIES = ("torchvision", "timm")
 SHAPING = ("model", "width", "blurpool", "drop_path")  # settings that decide what the harness's own network is
@@ -44,7 +44,7 @@ def library_network(library: str, name: str, classes: int) -> Network | None:
 
         make = f'timm.create_model("{name}", num_classes={classes})'
         return Network(timm.create_model(name, num_classes=classes).eval(), "timm", "import timm", make)
-    more = "".join(f", {key}={value}" for key, value in plain_options(name).items())
+    more = "".join(f", {key}={value}" for key, value in head_options(name).items())
     make = f'torchvision.models.get_model("{name}", num_classes={classes}{more})'
     return Network(torchvision_model(name, classes).eval(), "torchvision", "import torchvision", make)
 

@@ -11,8 +11,9 @@ from training.config.config import Config
 from training.config.own_code import call, is_own, kind, said
 from training.errors import ConfigError
 from training.models.cifarnet import CifarNet
+from training.models.outputs import logits_of
 
-AUXILIARY = ("googlenet", "inception_v3")  # would return a tuple of logits while they train
+AUXILIARY = ("googlenet", "inception_v3")  # torchvision's with auxiliary heads
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 MIN_CHANNELS = 16  # the first layer sees the image itself
 
@@ -26,7 +27,7 @@ def check_model(config: Config, classes: int, sizes: set[int]) -> None:
     model = build_model(config, classes).eval().to(trial_device(config))
     for size in sorted(sizes):
         try:
-            logits = model(torch.zeros(1, 3, size, size, device=trial_device(config)))
+            output = model(torch.zeros(1, 3, size, size, device=trial_device(config)))
         except Exception as error:
             if not is_own(config.model) and not isinstance(error, RuntimeError | ValueError | AssertionError):
                 raise
@@ -36,7 +37,7 @@ def check_model(config: Config, classes: int, sizes: set[int]) -> None:
                 "Use another sz or val_sz in the phases, or another model"
             ) from None
         if is_own(config.model):
-            check_logits(config, logits, classes)
+            check_logits(config, output, classes)
 
 
 def trial_device(config: Config) -> str:
@@ -44,10 +45,12 @@ def trial_device(config: Config) -> str:
     return "cpu" if is_own(config.model) else "meta"
 
 
-def check_logits(config: Config, logits: Any, classes: int) -> None:
+def check_logits(config: Config, output: Any, classes: int) -> None:
     """Raises: ConfigError for what a network makes of one image, when it is not a number for each class."""
-    if not isinstance(logits, Tensor):
-        raise ConfigError(f"--model {config.model}: its outputs are {kind(logits)}, not one tensor of {classes} logits")
+    try:
+        logits = logits_of(output)
+    except TypeError as error:
+        raise ConfigError(f"--model {config.model}: its outputs are {error}. Return {classes} logits") from None
     if logits.shape != (1, classes):
         raise ConfigError(
             f"--model {config.model}: its outputs for one image are {tuple(logits.shape)}, not (1, {classes}): a logit "
@@ -67,7 +70,8 @@ def build_model(config: Config, classes: int) -> nn.Module:
     elif library == "ours":
         model = MODELS[name](config, classes)
     else:
-        model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes)
+        auxiliary = config.aux_weight > 0
+        model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes, auxiliary)
     if config.init_bn0 and not zero_init_last_norms(model, library):
         raise ConfigError(
             f"--init-bn0: {config.model} has no residual blocks that end in a norm; use --no-init-bn0 or another "
@@ -123,15 +127,16 @@ def build_cifarnet(config: Config, classes: int) -> nn.Module:
 MODELS = {"cifarnet": build_cifarnet}  # our own
 
 
-def torchvision_model(name: str, classes: int) -> nn.Module:
+def torchvision_model(name: str, classes: int, auxiliary: bool = False) -> nn.Module:
+    """`auxiliary`: with the auxiliary heads of a network that has some."""
     from torchvision import models
 
-    return models.get_model(name, weights=None, num_classes=classes, **plain_options(name))
+    return models.get_model(name, weights=None, num_classes=classes, **head_options(name, auxiliary))
 
 
-def plain_options(name: str) -> dict[str, bool]:
-    """What torchvision needs to be told for a network that returns logits alone."""
-    return {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
+def head_options(name: str, auxiliary: bool = False) -> dict[str, bool]:
+    """What torchvision needs to be told of a network that may have auxiliary heads."""
+    return {"aux_logits": auxiliary, "init_weights": True} if name in AUXILIARY else {}
 
 
 def timm_model(config: Config, name: str, classes: int) -> nn.Module:

@@ -57,6 +57,9 @@ def test_every_loader_shows_the_same_pictures_and_labels(tree, reference, name):
     loader, batches = tree_loader(tree, name), once(tree, name, epoch=1)
     assert sum(len(batch.targets) for batch in batches) == 312 == 13 * 24
     assert all(torch.equal(a.targets, b.targets) for a, b in zip(batches, reference, strict=True))
+    labels = torch.from_numpy(open_index(tree)["train"].labels)
+    assert all(torch.equal(batch.targets, labels[batch.rows]) for batch in batches)
+    assert len(torch.cat([batch.rows for batch in batches]).unique()) == 312
     quality = psnr(pictures_of(loader, batches), pictures_of(loader, reference))
     loader.close()
     assert quality.min() > 38, quality.min()

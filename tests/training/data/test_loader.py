@@ -73,6 +73,7 @@ def test_a_batch_is_what_the_plan_says(toy):
         expected = normalise(resize(crop_and_flip(images, index, shift, flip), (12, 12)), mean, std, torch.float32)
         assert torch.equal(batch.images, expected)
         assert batch.targets.tolist() == packed.labels[plan.index[part]].tolist()
+        assert batch.rows.tolist() == plan.index[part].tolist()
 
 
 def test_batches_have_the_promised_form(toy):
@@ -104,6 +105,7 @@ def test_validation_sees_every_image_exactly_once(toy, world_size):
             assert len(batch.targets) <= 25 and batch.images.shape[1:] == (3, 16, 16)
             images += [tensor.numpy().tobytes() for tensor in batch.images]
             targets += batch.targets.tolist()
+            assert batch.targets.tolist() == packed.labels[batch.rows.numpy()].tolist()
     assert len(images) == len(set(images)) == len(packed.images) == 60
     assert np.bincount(targets).tolist() == np.bincount(packed.labels).tolist()
 
