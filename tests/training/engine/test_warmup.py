@@ -12,7 +12,7 @@ from training.config.config import Config
 from training.data.loader import Batch
 from training.distributed.parallel import compiled, graphs_fixed
 from training.engine import trainer
-from training.engine.precision import choose_precision
+from training.engine.precision import choose_precision, step_seconds
 from training.engine.state import fingerprint
 from training.engine.warmup import needs_warm_up, random_batch, warm_up, without_clock
 
@@ -122,6 +122,14 @@ def test_auto_precision_chooses_without_touching_weights_or_gradients():
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
 def test_a_named_precision_is_taken(name):
     assert choose_precision(Config(precision=name), CPU, tiny_state(CONFIG).model, 12).name == name
+
+
+def test_steps_are_timed_on_a_copy_in_both_formats():
+    model = tiny_state(CONFIG).model
+    before = fingerprint(model.state_dict())
+    seconds = step_seconds(model, CONFIG, 12, batch_size=8)
+    assert seconds.keys() == {"fp32", "bf16"} and min(seconds.values()) > 0
+    assert fingerprint(model.state_dict()) == before and all(p.grad is None for p in model.parameters())
 
 
 def test_lr_and_momentum_of_every_step_are_the_schedules(toy, tmp_path, monkeypatch):
