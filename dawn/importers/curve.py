@@ -2,12 +2,14 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dawn.dawnbench.tasks import TASKS
+from dawn.importers.times import hours_notes
 from dawn.runlog.fields import Fields
 from dawn.runlog.writer import RunError
+from dawn.tables import counted
 
 FORMAT = 1  # of the JSON form, its field "curve"
 KINDS = {
@@ -58,20 +60,47 @@ class Curve:
 
 
 def checked(curve: Curve, where: str) -> Curve:
-    """The curve itself. RunError unless it has points, hours from 0 on that never go back, and percents."""
+    """The curve itself, with notes on what is odd in it. RunError unless it has points, hours that begin at 0 or above,
+    never go back and can be believed (see times.py), and percents."""
     if not curve.points:
         raise RunError(f"{where}: holds no evaluation. Give the log of a run that has been evaluated.")
     hours = 0.0
     for number, point in enumerate(curve.points, start=1):
-        fields = Fields(f"{where}: evaluation {number}", asdict(point))
-        fields.number("epoch", 0)
-        if fields.number("hours", 0) < hours:
+        check_point(point, f"{where}: evaluation {number}")
+        if point.hours < hours:
             raise RunError(f"{where}: evaluation {number}: the hours go back from {hours!r} to {point.hours!r}.")
         hours = point.hours
-        percents = [fields.number_or_none(metric, 0, 100) for metric in ("top1", "top5")]
-        if percents == [None, None]:
-            raise RunError(f"{where}: evaluation {number}: neither a top-1 nor a top-5 accuracy.")
-    return curve
+    notes = [*hours_notes(where, hours), *swapped_note(curve.points)]
+    return replace(curve, notes=(*curve.notes, *(note for note in notes if note not in curve.notes)))
+
+
+def check_point(point: Point, where: str) -> None:
+    fields = Fields(where, asdict(point))
+    fields.number("epoch", 0)
+    if point.hours < 0:
+        raise RunError(f"{where}: stands at {point.hours!r} hours, before the start of its clock. Is a line lost, or a "
+                       "clock set back?")  # fmt: skip
+    fields.number("hours")
+    if [fields.number_or_none(metric, 0, 100) for metric in ("top1", "top5")] == [None, None]:
+        raise RunError(f"{where}: neither a top-1 nor a top-5 accuracy.")
+
+
+def swapped_note(points: tuple[Point, ...]) -> list[str]:
+    """Whoever is right in first place is right among the first five."""
+    wrong = [p for p in points if p.top1 is not None and p.top5 is not None and p.top5 < p.top1]
+    if not wrong:
+        return []
+    first = wrong[0]
+    return [
+        f"{counted(len(wrong), 'evaluation')} with a top-5 accuracy below top-1, first in epoch {first.epoch:g} "
+        f"({first.top5:g} % and {first.top1:g} %). See whether the two are swapped."
+    ]
+
+
+def again_note(epoch: float, hours: float, *percents: float | None) -> str:
+    """Of an evaluation that does not count because its epoch has been evaluated before."""
+    values = " and ".join(f"{percent:.10g} %" for percent in percents if percent is not None)
+    return f"epoch {epoch:g} was evaluated again at {hours:.6g} h ({values}), the first evaluation counts"
 
 
 def curve_json(curve: Curve) -> str:

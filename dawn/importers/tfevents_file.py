@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dawn.runlog.writer import MAX_FILE_BYTES, RunError
+from filekind import wrong_kind
 
 MAX_RECORD_BYTES = 64 * 2**20  # checked before memory is taken; a record of scalars has about 50 bytes
+HEAD_BYTES = 64  # a length has zeros among its first eight bytes
 FRAME_BYTES = 16  # around the data of a record: length (8), checksum of it (4), checksum of the data (4)
 RESTORE = "Restore the file from a copy, or make the reports from run.jsonl."
 
@@ -52,6 +54,8 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
     size = checked_size(path)
+    if kind := no_event_file(path):
+        raise RunError(f"{path}: {kind}.")
     reader = PyRecordReader_New(str(path.resolve()))  # absolute, so that no name looks like an address
     offset, number = 0, 1
     with open(path, "rb") as file:
@@ -101,6 +105,21 @@ def verdict(where: str, number: int, size: int, reason: str) -> RunError:
         return Truncated(f"{where} is cut off: the file ends at byte {size} in its {part}; {whole}. {RESTORE}")
     part = "length" if "header" in reason else "data"
     return RunError(f"{where} is corrupt: the checksum of its {part} is wrong. {RESTORE}")
+
+
+def no_event_file(path: Path) -> str:
+    """What the file is where it is known not to be an event file, with what to do; "" for one, and for one whose first
+    bytes are damaged."""
+    if is_event_file(path):
+        return ""
+    if kind := wrong_kind(path):
+        return kind
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return ""
+    return "" if b"\0" in head or len(head) < 12 else "this is text, not a TensorBoard event file. Give an event file"
 
 
 def is_event_file(path: Path) -> bool:

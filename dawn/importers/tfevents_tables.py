@@ -8,8 +8,10 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dawn.importers.curve import again_note
 from dawn.importers.tfevents_file import Scalar
 from dawn.importers.tfevents_scalars import EventLog
+from dawn.importers.times import hours_notes
 from dawn.runlog.writer import RunError
 
 TEST_TAGS = {"top1": "losses/test_1", "top5": "losses/test_5"}
@@ -32,12 +34,13 @@ class Evaluation(NamedTuple):
 
 
 def evaluations(log: EventLog) -> list[Evaluation]:
-    """At least one, in order. Where an epoch was evaluated again after a resume, the last one counts.
+    """At least one, in order. Of several evaluations of an epoch the first counts, as nobody may look twice; what an
+    attempt wrote before a resume hides it is none. `log.notes` tells what does not count.
 
     Epochs are the numbers under the tag `epoch` plus 1; where there are none, the evaluations are counted.
     """
     start = start_time(log)
-    top1, top5 = (by_step(log, tag) for tag in TEST_TAGS.values())
+    top1, top5 = (first_by_step(log, tag) for tag in TEST_TAGS.values())
     if top1.keys() != top5.keys():
         step = min(top1.keys() ^ top5.keys())
         raise RunError(f"{log.path}: at step {step} only one of {' and '.join(TEST_TAGS.values())} is there.")
@@ -51,13 +54,41 @@ def evaluations(log: EventLog) -> list[Evaluation]:
         wall_time, seconds = top5[step].wall_time, spent.get(step)
         eval_hours = None if seconds is None else seconds / 3600
         rows.append(Evaluation(epoch, (wall_time - start) / 3600, eval_hours, *percents, wall_time))
+    rows = first_of_each_epoch(log, rows)
     check_order(log, rows)
+    log.notes += hours_notes(f"{log.path}", rows[-1].hours)
     return rows
 
 
+def first_of_each_epoch(log: EventLog, rows: list[Evaluation]) -> list[Evaluation]:
+    kept: list[Evaluation] = []
+    for row in rows:
+        if kept and row.epoch == kept[-1].epoch:
+            log.notes.append(again_note(row.epoch, row.hours, row.top1, row.top5))
+        else:
+            kept.append(row)
+    return kept
+
+
+def first_by_step(log: EventLog, tag: str) -> dict[int, Scalar]:
+    """The first one of each step; further ones are told."""
+    found: dict[int, list[Scalar]] = {}
+    for scalar in log.of(tag):
+        found.setdefault(scalar.step, []).append(scalar)
+    for step, scalars in found.items():
+        if len(scalars) > 1:
+            values = ", ".join(f"{scalar.value:.10g}" for scalar in scalars[1:4])
+            more = ", ..." if len(scalars) > 4 else ""
+            log.notes.append(
+                f"{tag} has {len(scalars)} values at step {step}. The first counts ({scalars[0].value:.10g}), the others "
+                f"do not ({values}{more}). Evaluations of different epochs need different steps."
+            )
+    return {step: scalars[0] for step, scalars in found.items()}
+
+
 def by_step(log: EventLog, tag: str) -> dict[int, Scalar]:
-    """The last one of each step."""
-    return {scalar.step: scalar for scalar in log.of(tag)}
+    """The first one of each step."""
+    return {scalar.step: scalar for scalar in reversed(log.of(tag))}
 
 
 def eval_seconds(log: EventLog, steps: list[int]) -> dict[int, float]:
@@ -88,7 +119,10 @@ def check_order(log: EventLog, rows: list[Evaluation]) -> None:
     hours, epoch = 0.0, 0
     for row in rows:
         if not (math.isfinite(row.hours) and row.hours >= hours):
-            raise RunError(f"{log.path}: the time goes back at epoch {row.epoch} ({hours!r} h to {row.hours!r} h).")
+            raise RunError(
+                f"{log.path}: the time goes back at epoch {row.epoch} ({hours!r} h to {row.hours!r} h). Was the clock set "
+                "back? Make the reports from run.jsonl."
+            )
         if row.epoch <= epoch:
             raise RunError(f"{log.path}: epoch {row.epoch} after epoch {epoch}. The events are of more than one run.")
         hours, epoch = row.hours, row.epoch

@@ -13,6 +13,9 @@ EPOCH_IMAGES = 1_281_167
 EPOCHS = ((100.5, 4.0, 40.0, 66.5), (201.25, 4.5, 70.25, 90.0), (333.125, 5.0, 75.5, 93.0), (444.0, 5.0, 76.0, 93.5))
 
 
+VERSION_RECORD = b"\x18\0\0\0\0\0\0\0\xa3\x7fK\x22\t\0\0\x40\x6d\xdf\xe3\xd6A\x1a\rbrain.Event:2\0\0\0\0"
+
+
 def value(tag: str, number: float) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, simple_value=number)])
 
@@ -51,9 +54,10 @@ def run_2018(epochs=EPOCHS, world: int = 8, numbered: bool = True) -> list[Event
     return events
 
 
-def resumed_2018(folder: Path, cut: int = 0) -> Path:
+def resumed_2018(folder: Path, cut: int = 0, second_begins: float = 0.0) -> Path:
     """Killed after the second epoch at step S + 40 (`cut` bytes of its last record are lost), resumed from step S
-    500 s later; ours write their session start, `first` and sizes again."""
+    500 s later; ours write their session start, `first` and sizes again. second_begins: seconds added to the clock of
+    the second attempt."""
     at = 2 * EPOCH_IMAGES
     lost = [event(EPOCHS[1][0] + t, at + step, "losses/xent", 2.5) for t, step in ((5, 10), (9, 40))]
     killed = write(folder / f"{NAME}.1.0", run_2018(EPOCHS[:2]) + lost)
@@ -63,5 +67,7 @@ def resumed_2018(folder: Path, cut: int = 0) -> Path:
     again = [session_start(begin, at + 1), event(begin + 1, 0, "first", BEGIN), event(begin + 1, 0, "sizes/world", 16)]
     again += [event(begin + 2, at, "sizes/batch", 112), event(begin + 2, at, "sizes/image", 128)]
     again += [item for item in run_2018(later)[5:] if item.step > at]
-    write(folder / "events.out.tfevents.1536151773.host.2.0", again)
+    for item in again:
+        item.wall_time += second_begins
+    write(folder / f"events.out.tfevents.{1536151773 + int(second_begins)}.host.2.0", again)
     return folder

@@ -1,5 +1,6 @@
 """Event files: every scalar that TensorBoard's own accumulator finds, or a verdict; never a shorter list."""
 
+import gzip
 import math
 import os
 import struct
@@ -18,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dawn.importers.tfevents_file import MAX_RECORD_BYTES, Truncated, is_event_file, read_records
 from dawn.importers.tfevents_scalars import EventLog, read_event_log
+from dawn.importers.tfevents_tables import evaluations
 from dawn.runlog.writer import RunError
 from training.logs.tensorboard import Scalars
 
@@ -166,7 +168,7 @@ def test_a_record_that_is_no_event(whole):
 def test_content_that_is_no_event_file(tmp_path, data):
     path = tmp_path / "events.out.tfevents.1.x"
     path.write_bytes(data)
-    with pytest.raises(RunError, match=r"empty|corrupt|cut off") as caught:
+    with pytest.raises(RunError, match=r"empty|corrupt|this is text|zero bytes|a picture") as caught:
         read_event_log(path)
     assert "\n" not in str(caught.value) and not is_event_file(path)
 
@@ -228,3 +230,89 @@ def test_a_file_that_only_goes_on_where_the_other_ended(tmp_path):
 def test_not_a_number_is_read_as_it_stands(tmp_path):
     path = ef.write(tmp_path / "x", [ef.event(1, 1, "losses/xent", math.nan)])
     assert math.isnan(read_event_log(path).scalars[0].value)
+
+
+BESIDE = {
+    "events.out.tfevents.1536151999.host": (b"", "the file is empty"),
+    "._events.out.tfevents.1536151072.host": (b"\0\x05\x16\x07\0\2\0\0Mac OS X" + bytes(99), "macOS"),
+    "tfevents notes.txt": (b"run 3, better lr\n", "this is text"),
+    "events.out.tfevents.1536151000.gz": (gzip.compress(b"x"), "gunzip"),
+    "events.out.tfevents.1536151001.host": (ef.VERSION_RECORD[:-3], "ends in its first record"),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_holds_no_event_is_passed_over_beside_a_whole_run(tmp_path, name):
+    """A writer that was killed at its start, a file of macOS, a note: told, and no reason to refuse the folder."""
+    data, words = BESIDE[name]
+    path = ef.write(tmp_path / "run" / ef.NAME, ef.run_2018())
+    (tmp_path / "run" / name).write_bytes(data)
+    log = read_event_log(tmp_path / "run")
+    assert log.scalars == read_event_log(path).scalars and read_event_log(path).notes == []
+    assert len(log.notes) == 1 and log.notes[0].startswith(f"{name} was passed over: ") and words in log.notes[0]
+    path.unlink()
+    with pytest.raises(RunError, match="No other event file is in this folder"):
+        read_event_log(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (b"<!DOCTYPE html>\n<html><body>404</body></html>", "an HTML or XML page"),
+    (gzip.compress(b"x"), "gunzip"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "lfs pull"),
+])  # fmt: skip
+def test_an_event_file_that_is_something_else_is_called_so(tmp_path, data, words):
+    path = tmp_path / ef.NAME
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=words) as caught:
+        read_event_log(path)
+    assert "corrupt" not in str(caught.value)
+
+
+def test_the_clock_was_set_back_before_the_resume(tmp_path):
+    """The attempts are in the order of their session starts; no time is counted between them."""
+    log = read_event_log(ef.resumed_2018(tmp_path / "run", second_begins=-5000.0))
+    undisturbed = read_event_log(ef.resumed_2018(tmp_path / "other"))
+    assert [(s.tag, s.step, s.value) for s in log.scalars] == [(s.tag, s.step, s.value) for s in undisturbed.scalars]
+    assert log.sessions[0].gap_seconds == 0 and len(log.notes) == 1 and "the clock was set back" in log.notes[0]
+    rows, expected = evaluations(log), evaluations(undisturbed)
+    gap = undisturbed.sessions[0].gap_seconds / 3600
+    assert [row.hours for row in rows] == pytest.approx([row.hours - gap * (row.epoch > 2) for row in expected])
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e6, "in microseconds"), (1e3, "in milliseconds")])
+def test_wall_times_in_another_unit_are_read_so_and_told(tmp_path, factor, words):
+    events = ef.run_2018()
+    for item in events:
+        item.wall_time *= factor
+    log = read_event_log(ef.write(tmp_path / "x", events))
+    assert [row.hours for row in evaluations(log)] == pytest.approx([row[0] / 3600 for row in ef.EPOCHS], rel=1e-5)
+    assert len(log.notes) == 1 and words in log.notes[0]
+
+
+def test_a_run_of_no_time_and_one_of_centuries_are_refused(tmp_path):
+    for seconds, words in ((0.0, "stands at 0.0 hours"), (4e8, "more than 100000")):
+        log = read_event_log(ef.write(tmp_path / "x", ef.run_2018([(seconds, 1.0, 40.0, 60.0)])[:-1]))
+        with pytest.raises(RunError, match=words):
+            evaluations(log)
+    log = read_event_log(ef.write(tmp_path / "x", ef.run_2018([(5e6, 1.0, 40.0, 60.0)])))
+    assert evaluations(log) and "58 days" in log.notes[0]
+
+
+def test_scalars_that_all_stand_at_step_0(tmp_path):
+    events = [ef.event(0, 0, "first", ef.BEGIN)]
+    for seconds, top1, top5 in ((100, 20.0, 50.0), (200, 75.0, 93.5), (300, 40.0, 60.0)):
+        events += [ef.event(seconds, 0, "losses/test_1", top1), ef.event(seconds, 0, "losses/test_5", top5)]
+    log = read_event_log(ef.write(tmp_path / "x", events))
+    (row,) = evaluations(log)
+    assert (row.top5, row.hours) == (50.0, 100 / 3600)
+    assert len(log.notes) == 2 and "losses/test_5 has 3 values at step 0" in log.notes[1]
+    assert "(93.5, 60)" in log.notes[1]
+
+
+def test_of_two_evaluations_of_an_epoch_the_first_counts(tmp_path):
+    events = ef.run_2018(ef.EPOCHS[:3])
+    step = 3 * ef.EPOCH_IMAGES + 1
+    again = [("losses/test_1", 99.0), ("losses/test_5", 99.5), ("epoch", 2)]
+    log = read_event_log(ef.write(tmp_path / "x", events + [ef.event(400, step, tag, value) for tag, value in again]))
+    assert [(row.epoch, row.top5) for row in evaluations(log)] == [(1, 66.5), (2, 90.0), (3, 93.0)]
+    assert len(log.notes) == 1 and "epoch 3 was evaluated again" in log.notes[0] and "99.5 %" in log.notes[0]
