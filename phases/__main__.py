@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phases.catalog import PRESETS, load_preset
 from phases.phase import PhaseError, shown_path
+from phases.quotes import split_schedule
 from phases.schedule import Schedule, batch_warning
 from phases.table import schedule_table
 
@@ -16,7 +17,7 @@ PHASES_HELP = "preset name, JSON file, or text such as \"[{'ep': 0, 'sz': 128, '
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """One line as for every other bad input, instead of the usage text."""
-        raise PhaseError(f"{' '.join(message.split())}. See {self.prog} --help.")
+        raise PhaseError(f"{' '.join(message.split())}. {split_schedule(message) or f'See {self.prog} --help.'}")
 
 
 def parser() -> Parser:

@@ -8,13 +8,13 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from phases.arithmetic import plain_value, unique_keys
 from phases.catalog import PRESETS, load_preset
 from phases.phase import PhaseError, shown, shown_path
+from phases.quotes import STRINGS, quoting_fault
 
 MAX_BYTES = 64 * 1024  # the longest published schedule has 1 kB
 MAX_DEPTH = 8  # a schedule needs 3: list, dict, pair
-STRINGS = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
-PLAIN_NODES = (ast.Expression, ast.List, ast.Tuple, ast.Dict, ast.Constant, ast.UnaryOp, ast.USub, ast.UAdd, ast.Load)
 GIVE = "Give a preset name, a JSON file, or a list of dicts such as [{'ep': 0, 'sz': 128, 'bs': 512}, ...]."
 
 
@@ -51,6 +51,8 @@ def read_string(text: str) -> Source:
         return read_file(Path(text))
     if re.fullmatch(r"[\w.-]+", text):
         load_preset(text)  # raises: unknown name, with the near match
+    if fault := quoting_fault(text):
+        raise PhaseError(f"phases: {fault}")
     raise PhaseError(f"phases: {shown(text, 60)} is neither a phase list, a preset nor a file. {GIVE}")
 
 
@@ -87,7 +89,7 @@ def unwrap(value: object, place: str) -> Source:
 
 
 def parse_text(text: str, place: str) -> object:
-    """JSON, else a Python literal. Size and depth are bounded first: deep nesting can crash a parser."""
+    """JSON, else a Python literal and arithmetic. Size and depth are bounded first: deep nesting can crash a parser."""
     if nesting(text) > MAX_DEPTH:
         raise PhaseError(f"{place}: brackets are nested deeper than {MAX_DEPTH}. {GIVE}")
     try:
@@ -95,7 +97,13 @@ def parse_text(text: str, place: str) -> object:
     except PhaseError as error:
         raise PhaseError(f"{place}: {error}") from None
     except (ValueError, RecursionError):  # not JSON, or a number of more than 4300 digits
+        pass
+    try:
         return parse_literal(text, place)
+    except PhaseError:
+        if fault := quoting_fault(text):
+            raise PhaseError(f"{place}: {fault}") from None
+        raise
 
 
 def nesting(text: str) -> int:
@@ -115,9 +123,8 @@ def parse_literal(text: str, place: str) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a wrong escape in a string is a mistake, not a second line on the screen
             tree = ast.parse(text, mode="eval")
-        check_plain(tree, text)
         # 2018 evaluated the text as Python: a schedule could run any code.
-        return ast.literal_eval(tree)
+        return plain_value(tree.body, text)
     except PhaseError as error:
         raise PhaseError(f"{place}: {error}") from None
     except SyntaxError as error:
@@ -125,22 +132,3 @@ def parse_literal(text: str, place: str) -> object:
         raise PhaseError(f"{place}: neither JSON nor a Python list ({where}{error.msg}). {GIVE}") from None
     except (ValueError, TypeError, MemoryError, RecursionError, Warning):
         raise PhaseError(f"{place}: neither JSON nor a Python list of plain values. {GIVE}") from None
-
-
-def check_plain(tree: ast.Expression, text: str) -> None:
-    for node in ast.walk(tree):
-        if not isinstance(node, PLAIN_NODES):
-            part = ast.get_source_segment(text, node) or type(node).__name__
-            raise PhaseError(f"{shown(part, 50)} is not a plain value; nothing is executed. Write the result itself.")
-        if isinstance(node, ast.Dict):
-            unique_keys([(key.value, None) for key in node.keys if isinstance(key, ast.Constant)])
-
-
-def unique_keys(pairs: list[tuple]) -> dict:
-    """A dict of the pairs; a key given twice is an error (Python and JSON silently keep the last one)."""
-    result = {}
-    for key, value in pairs:
-        if key in result:
-            raise PhaseError(f"key {shown(key, 30)} is given twice in one phase. Keep one of them.")
-        result[key] = value
-    return result

@@ -170,7 +170,16 @@ NOT_PHASES = {
     "comprehension": ("[open('{marker}', 'w') for x in (1, 2)]", ["nothing is executed"]),
     "f-string": ("[f\"{{open('{marker}', 'w')}}\"]", ["nothing is executed"]),
     "name": ("[{{'ep': 0, 'sz': size, 'bs': 5}}]", ["'size'", "nothing is executed"]),
-    "arithmetic": ("[{{'ep': (0, 5), 'lr': 0.5*4}}]", ["0.5*4", "Write the result itself"]),
+    "power": ("[{{'ep': 0, 'bs': 2**8}}]", ["'2**8' is not a plain value", "Write the result itself"]),
+    "remainder": ("[{{'ep': 0, 'bs': 7%4}}]", ["'7%4' is not a plain value"]),
+    "division by zero": ("[{{'ep': (0, 5), 'lr': 1/(2-2)}}]", ["'1/(2-2)' divides by zero"]),
+    "huge result": ("[{{'ep': 0, 'bs': 999999*999999*9}}]", ["'999999*999999*9' is more than 1e+12"]),
+    "huge operand": ("[{{'ep': 0, 'bs': 1e308*10}}]", ["'1e308' is more than 1e+12"]),
+    "difference of infinities": ("[{{'ep': 0, 'bs': 1e999-1e999}}]", ["'1e999' is more than 1e+12"]),
+    "text times number": ("[{{'ep': 0, 'bs': 'ab'*99}}]", ["'ab'", "is not a number"]),
+    "truth times number": ("[{{'ep': 0, 'bs': True*99}}]", ["'True' is not a number"]),
+    "sum of lists": ("[{{'ep': 0}}] + [{{'ep': 1}}]", ["is not a number"]),
+    "100 operations inside each other": ("[" + "1*" * 100 + "1]", ["more than 50 operations inside each other"]),
     "set": ("[{{'ep', 'sz'}}]", ["nothing is executed"]),
     "10,000 brackets": ("[" * 10_000 + "]" * 10_000, ["nested deeper"]),
     "10,000 open brackets": ("[" * 10_000, ["nested deeper"]),
@@ -200,6 +209,36 @@ NOT_PHASES = {
     "folder": ("/", ["/", "Is a directory"]),
     "endless file": ("/dev/zero", ["/dev/zero", "more than 64 kB"]),
 }
+
+
+IN_A_SHELL = (
+    "double quotes outside and single ones inside, or write the schedule to a file and give that: --phases FILE"
+)
+QUOTES = {
+    "typographic": ("[{‘ep’: 0, ‘sz’: 32}]", ["typographic quotes (‘)", "word processors", "--phases FILE"]),
+    "typographic around": ("“[{'ep': 0, 'sz': 32}]”", ["typographic quotes (“)"]),
+    "of HTML": ("[{&quot;ep&quot;: 0}]", ["quotes of HTML (&quot;)"]),
+    "doubled by YAML": ("[{''ep'': 0, ''sz'': 32}]", ["doubled quotes (''ep'')", "YAML", ">-"]),
+    "doubled double quotes": ('[{""ep"": 0}]', ['doubled quotes (""ep"")', "CSV"]),
+    "escaped double quotes": ('[{\\"ep\\": 0}]', ["escaped quotes", "cmd", "PowerShell up to 7.2", IN_A_SHELL]),
+    "escaped single quotes": ("[{\\'ep\\': 0}]", ["escaped quotes", IN_A_SHELL]),
+    "PowerShell's escape in bash": ('[{`"ep`": 0}]', ["escaped quotes", IN_A_SHELL]),
+    "lost": ("[{ep: 0, sz: 32, trndir: -sz/160}]", ["quotes around the names are lost", "PowerShell", IN_A_SHELL]),
+    "lost in cmd": ("'[{ep:0,sz:32}]'", ["quotes around the whole list", "cmd does not know '...'", IN_A_SHELL]),
+    "twice around": ("\"[{'ep': 0}]\"", ["quotes around the whole list", IN_A_SHELL]),
+}
+
+
+@pytest.mark.parametrize("text, words", QUOTES.values(), ids=QUOTES.keys())
+def test_quotes_that_a_shell_or_a_page_has_changed_are_told(capsys, text, words):
+    line = refused(capsys, text)
+    for word in words:
+        assert word in line
+
+
+def test_a_schedule_that_the_shell_has_split_is_told(capsys):
+    for argv in (["[{ep:", "0,", "sz:", "32}]"], ["'[{ep:", "0}]'"]):
+        assert "pieces of a schedule" in refused(capsys, *argv)
 
 
 @pytest.mark.parametrize("text, words", NOT_PHASES.values(), ids=NOT_PHASES.keys())

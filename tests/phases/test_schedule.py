@@ -78,6 +78,18 @@ def test_python_text_json_text_file_and_list_give_the_same_schedule(tmp_path):
         assert Schedule.parse(source) == expected
 
 
+def test_arithmetic_of_numbers_is_computed(tmp_path):
+    text = "[{'ep': 0, 'sz': 4*(3+5), 'bs': 1024/4}, {'ep': (0, 2*5), 'lr': (1.0/8*256/512, 0.1 - -0.1)}]"
+    schedule = Schedule.parse(text)
+    assert (schedule.data[0].sz, schedule.data[0].bs, schedule.total_epochs) == (32, 256, 10)
+    assert (schedule.lr_at(0), schedule.lr_at(10)) == (0.0625, 0.2)
+    file = tmp_path / "phases.json"
+    file.write_text('[{"ep": 0, "sz": 32, "bs": 256*2, "rect_val": true}, {"ep": [0, 9], "lr": +1.5e0/2}]')
+    schedule = Schedule.parse(file)
+    assert schedule.data[0] == DataPhase(0, 32, 512, rect_val=True, val_sz=32, val_bs=512)
+    assert schedule.lr_at(9) == 0.75
+
+
 def test_a_copied_preset_file_can_be_edited_and_used(tmp_path):
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(load_preset("titan-rtx")), encoding="utf-8")

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from phases.quotes import split_schedule
 from training.config.config import Config, with_values
 from training.config.own_code import FLAGS, absolute, call, is_own, kind, own_function
 from training.config.recipes.registry import RECIPES, recipe_config, recipe_name
@@ -19,7 +20,8 @@ class Parser(argparse.ArgumentParser):
     """Raises ConfigError, so that every input error ends in the same single line."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{' '.join(message.split())}. See {self.prog} --help")
+        remedy = split_schedule(message) or f"See {self.prog} --help"
+        raise ConfigError(f"{' '.join(message.split())}. {remedy}")
 
 
 def build_parser(

@@ -191,3 +191,9 @@ def test_another_world_size_warns():
     warnings = []
     resolved_schedule(config_from(TOY), 8, warnings.append)
     assert len(warnings) == 1 and "8 devices" in warnings[0] and "--scale-lr" in warnings[0]
+
+
+def test_a_schedule_without_quotes_around_it_is_told():
+    split = ["data", "--phases", "[{ep:", "0,", "sz:", "32}]"]
+    with pytest.raises(ConfigError, match=r"pieces of a schedule.*double quotes outside and single ones inside"):
+        config_from(split)
