@@ -1,4 +1,4 @@
-"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, export and
+"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, evaluate, export and
 detect."""
 
 import os
@@ -62,6 +62,10 @@ def dispatch(arguments: list[str]) -> int:
         from training.export.command import export
 
         return export(arguments[1:])
+    if arguments[:1] == ["evaluate"]:
+        from training.evaluation.command import evaluate
+
+        return evaluate(arguments[1:])
     if arguments[:1] == ["detect"]:
         from training.detection.command import detect
 

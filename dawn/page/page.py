@@ -13,7 +13,7 @@ from typing import Any
 
 from dawn.importers.curve import Curve
 from dawn.leaderboard.read import historical
-from dawn.page import result, sections, setup, stats
+from dawn.page import evaluations, result, sections, setup, stats
 from dawn.page.data import MOST_STEPS, Shown, curve_data, named, page_data
 from dawn.page.html import script_json, text
 from dawn.runlog.run import Run, read_run_and_events
@@ -70,6 +70,7 @@ def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve]
         result.header(shown), "<main>\n", result.result_section(shown, price),
         stats.statistics_section(shown), controls(data),
         sections.time_section(shown, old), sections.epochs_section(shown, curves),
+        evaluations.evaluations_section(shown),
         sections.ledger_section(shown), sections.speed_section(shown), sections.schedule_section(shown),
         sections.steps_section(shown, most), setup.checks_section(shown),
         setup.setup_section(shown), "</main>\n",

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from rank_processes import trained, world
-from tiny_run import events, flags
+from tiny_run import events, flags, train
 from torch import nn
 from tree_runs import PHASE, make_tree, tree_loader
 
 from data_prep import load_manifest
+from dawn.runlog.evaluations import read_evaluations
 from dawn.runlog.records import Validation
 from phases import DataPhase, Schedule
+from training.__main__ import main
 from training.config.config import Config
 from training.data.loader import open_loader
 from training.distributed.env import Env
@@ -168,3 +170,24 @@ def test_a_run_whose_last_rank_has_nothing_to_validate(three, toy, tmp_path, tre
     more = ("--phases", phases, "--shift", "0", "--loader", "packed", "--workers", "1")
     assert [ended.code for ended in three.call(trained, flags(tree, tmp_path / "run", *more))] == [0, 0, 0]
     assert events(tmp_path / "run")[0]["validation"]["images"] == 26
+
+
+def test_a_finished_run_is_evaluated_by_ranks_as_by_one_process(some_ranks, toy, tmp_path, capsys):
+    """And kept once, by rank 0."""
+    assert train(toy, tmp_path / "run", "--epochs", "1") == 0
+    ways = ["--sizes", "16", "24", "--val-batch", "7", "--csv"]
+    arguments = ["evaluate", str(tmp_path / "run"), *ways]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    alone = without_seconds(capsys.readouterr().out)
+    ended = some_ranks.call(trained, arguments)
+    assert [one.code for one in ended] == [0] * len(ended), ended[0].err
+    assert without_seconds(ended[0].out) == alone and len(alone) == 5
+    assert not any(one.out for one in ended[1:])
+    assert [item.world_size for item in read_evaluations(tmp_path / "run")] == [len(ended)] * 4
+
+
+def without_seconds(table: str) -> list[list[str]]:
+    rows = [line.split(",") for line in table.splitlines()]
+    place = rows[0].index("seconds")
+    return [row[:place] + row[place + 1 :] for row in rows]

@@ -17,6 +17,7 @@ from training.config.parser import build_parser
 from training.config.recipes.registry import RECIPES
 from training.detection.settings import detect_parser
 from training.errors import EXIT_CODES
+from training.evaluation.settings import evaluate_parser
 from training.export.command import export_parser
 from training.train_imagenet_nv import legacy_parser
 
@@ -41,7 +42,7 @@ def prepare_parser() -> argparse.ArgumentParser:
 
 
 PARSERS = [build_parser, legacy_parser, data_prep_parser, dawn_parser, phases_parser, prepare_parser]
-PARSERS += [export_parser, detect_parser]
+PARSERS += [export_parser, detect_parser, evaluate_parser]
 
 
 @pytest.mark.parametrize("parser", PARSERS)

@@ -1,6 +1,6 @@
 """Image trees behind the loader contract: the sample plan says what a batch shall be, a renderer makes its pictures."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -48,6 +48,14 @@ class TreeLoader:
         folder = self.root + self.phase.valdir
         requests = self.plan.validation(folder, self.indices[folder]["validation"], self.phase)
         yield from self.batches(iter(requests[self.env.rank :: self.env.world_size]))
+
+    def validation_shapes(self, phase: DataPhase) -> Counter[tuple[int, int]]:
+        """How many images of all ranks a validation in `phase` shows at each height and width."""
+        folder = self.root + phase.valdir
+        counts: Counter[tuple[int, int]] = Counter()
+        for request in self.plan.validation(folder, self.indices[folder]["validation"], phase):
+            counts[request.size] += len(request.rows)
+        return counts
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
         """Requests wait in line beside the renderer, which is some batches ahead."""

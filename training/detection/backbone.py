@@ -1,10 +1,9 @@
 """Where the backbone of a detector comes from: a run of ours, a file of weights, torchvision, or chance."""
 
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,9 @@ from training.config.config import Config
 from training.data.transforms import MEAN, STD
 from training.engine.state import fingerprint
 from training.errors import ConfigError
-from training.export.formats import need
+from training.evaluation.trained import load_trained
+from training.evaluation.weight_files import input_of, read_weights
 from training.export.networks import library_network
-from training.export.trained import load_trained
 from training.models.build import blur_strided_convolutions, library_of
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")  # of every ResNet, of torchvision and of timm
@@ -90,7 +89,7 @@ def published(weights: str) -> nn.Module:
 
 def from_file(path: Path, model: str) -> tuple[nn.Module, tuple, tuple, str]:
     """The network that a file of weights fits, with them, and the mean and deviation that its header tells."""
-    state, metadata = read_weights(path)
+    state, metadata = read_weights(path, "--weights")
     last = state.get("fc.weight")
     classes = int(last.shape[0]) if last is not None and last.ndim == 2 else 0
     name = model or metadata.get("model") or matching_name(state, classes)
@@ -107,30 +106,6 @@ def from_file(path: Path, model: str) -> tuple[nn.Module, tuple, tuple, str]:
     return network, *input_of(metadata), name
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name and the header's texts; tensors and plain values only are read."""
-    try:
-        if path.suffix == ".safetensors":
-            need(f"--weights {path}", "safetensors")
-            from safetensors import safe_open
-
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except ConfigError:
-        raise
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        is_other = isinstance(error, pickle.UnpicklingError)  # whose text is advice for programmers
-        reason = "not written by torch.save, or not tensors alone" if is_other else str(error).splitlines()[0][:100]
-        advice = "Give an export (.pt or .safetensors), or a run"
-        raise ConfigError(f"--weights {path}: not a file of weights ({reason}). {advice}") from None
-    except Exception as error:  # safetensors has an error of its own that is no subclass of these
-        raise ConfigError(f"--weights {path}: cannot be read ({str(error)[:100]}). Give an export, or a run") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"--weights {path}: not a state dict. Of a checkpoint, give the folder of its run")
-    return state, {}
-
-
 def matching_name(state: dict[str, Tensor], classes: int) -> str:
     """torchvision's ResNet whose tensors have just these names and shapes; ''."""
     from torchvision import models
@@ -142,12 +117,3 @@ def matching_name(state: dict[str, Tensor], classes: int) -> str:
         if {key: value.shape for key, value in network.state_dict().items()} == shapes:
             return name
     return ""
-
-
-def input_of(metadata: dict[str, str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation (3,) in 0..255 as an export wrote them; ImageNet's for a file that does not tell."""
-    try:
-        mean, std = (tuple(map(float, metadata[f"{name}_0_to_255"].split())) for name in ("mean", "std"))
-    except (KeyError, ValueError):
-        return MEAN, STD
-    return (mean, std) if len(mean) == len(std) == 3 and min(std) > 0 else (MEAN, STD)

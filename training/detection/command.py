@@ -22,7 +22,7 @@ from training.distributed.launcher import warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import INDEX, Saver, load
 from training.errors import ConfigError, Outcome, error_code
-from training.export.formats import need
+from training.evaluation.weight_files import need
 from training.logs.environment import hardware, package_version, source_commit, versions
 from training.runs.finish import crash_line, how_it_ends
 from training.runs.folder import RESUMABLE, disk_errors, ending, locked, next_folder

@@ -1,3 +1,14 @@
 """The training loop and what it holds: step, state, precision, optimisers, validation, checkpoints, warm-up."""
 
-__all__ = ["checkpoint", "evaluate", "faults", "optimizers", "precision", "state", "step", "trainer", "warmup"]
+__all__ = [
+    "checkpoint",
+    "evaluate",
+    "faults",
+    "near_ties",
+    "optimizers",
+    "precision",
+    "state",
+    "step",
+    "trainer",
+    "warmup",
+]

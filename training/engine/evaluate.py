@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dawn.runlog.records import Validation
 from training.data.loader import Batch
 from training.distributed.group import Group
+from training.engine.near_ties import Referee
 from training.engine.precision import Precision
 from training.logs.metrics import Meter, correct_counts
 from training.models.outputs import logits_of
@@ -24,12 +25,13 @@ def evaluate(
     meters: Sequence[Meter] = (),
     size: int = 0,
     weights: str = "model",
+    referee: Referee | None = None,
 ) -> Validation:
     """Count correct predictions over the `batches` of all ranks, in eager mode; the model's mode is put back.
 
     `tta` flip: the logits of each image and of its mirror image are added. `images`: of all ranks together. All ranks
     evaluate rank 0's batch norm statistics, those that are saved. `size` (pixels) and `weights` (model | ema) are only
-    passed on, to say what was counted.
+    passed on, to say what was counted. `referee` decides the images near a tie; without one rounding does.
     """
     group, k5 = group or Group(), 5
     # Validation goes past DDP's wrapper and its broadcast. In 2018 each rank counted with statistics of its own, so
@@ -42,6 +44,8 @@ def evaluate(
         for batch in batches:
             logits = predict(model, batch.images, precision, tta)
             k5 = min(5, logits.shape[1])
+            if referee:
+                logits = referee.logits(logits, batch.images, batch.targets, k5, tta)
             sums = sums.to(logits.device) + correct_counts(logits, batch.targets, k5)
             seen += len(batch.targets)
             for meter in meters:

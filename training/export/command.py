@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,13 +11,14 @@ from data_prep.files import write_atomically
 from dawn.runlog.writer import utc_now
 from training.config.own_code import short_name
 from training.config.parser import Parser
+from training.distributed.env import open_env
 from training.distributed.launcher import warn
 from training.errors import ConfigError
-from training.export.evaluate import measured
+from training.evaluation.measure import SHAPES, Subject, Way, measured, open_pictures
+from training.evaluation.trained import Trained, check_classes, load_trained
 from training.export.formats import SUFFIXES, check_packages, onnx_bytes, safetensors_bytes, torch_bytes
-from training.export.model_card import MARK, Handover, card
+from training.export.model_card import MARK, Handover, Remeasured, card
 from training.export.networks import receiver
-from training.export.trained import Trained, load_trained
 
 TRIAL_IMAGES = 4
 FILE_NAME = str.maketrans("/:", "--")
@@ -45,7 +47,7 @@ def export(arguments: list[str]) -> int:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(TRIAL_IMAGES, 3, trained.phase.val_sz, trained.phase.val_sz, generator=generator)
     network, difference = receiver(options.format, trained.config, trained.network, trained.classes, images)
-    rows = measured(trained, network.module, options.evaluate, warn) if options.evaluate else []
+    rows = remeasured(trained, network.module, options.evaluate) if options.evaluate else []
     data, more = contents(options.format, trained, network.module, images)
     digest = hashlib.sha256(data).hexdigest()
     handover = Handover(path.name, options.format, network, digest, len(data), difference, more, utc_now())
@@ -78,6 +80,24 @@ def check_place(path: Path, card_path: Path) -> None:
         raise ConfigError(f"--out {path}: has no model card, so it is no export, and would be lost. Choose another")
     if card_path.exists() and not card_path.read_text(errors="replace").startswith(MARK):
         raise ConfigError(f"{card_path}: is no model card and would be lost. Choose another --out")
+
+
+def remeasured(trained: Trained, network: torch.nn.Module, data: str) -> list[Remeasured]:
+    """Square and rectangular (image trees only), alone and with mirror images, at the last phase's size.
+
+    `data`: prepared like the run's own dataset. Raises: ConfigError, DataError.
+    """
+    pictures = open_pictures(replace(trained.config, data=data.rstrip("/")), trained.phase)
+    dataset = pictures.dataset
+    check_classes(trained, dataset, f"--evaluate {data}")
+    if dataset.sha256 != trained.run.start.dataset.get("sha256"):
+        warn(f"--evaluate {data}: not the dataset that the run was trained on; the card says so")
+    shapes = SHAPES if pictures.has_rectangles else SHAPES[:1]
+    ways = [Way(trained.phase.val_sz, shape, tta) for shape in shapes for tta in ("none", "flip")]
+    subject = Subject(network, trained.config, trained.weights, trained.mean, trained.std)
+    with open_env(replace(trained.config, device="cpu" if trained.config.device == "cpu" else "auto")) as env:
+        where = f"{dataset.name} {dataset.sha256[:12]}, {env.device.type}"
+        return [Remeasured(item.way.shape, item.seen, where) for item in measured([subject], pictures, ways, env, warn)]
 
 
 def contents(format: str, trained: Trained, network: torch.nn.Module, images: torch.Tensor) -> tuple[bytes, str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import ConfigError
+from training.evaluation.weight_files import need
 from training.export.networks import TOLERANCE
 
 SUFFIXES = {"torchvision": ".pt", "timm": ".pt", "torch": ".pt", "safetensors": ".safetensors", "onnx": ".onnx"}
@@ -18,16 +19,6 @@ OPSET = 18  # the lowest that torch's exporter writes without converting
 def check_packages(format: str) -> None:
     """Raises: ConfigError for a format whose packages are not installed."""
     need(f"--format {format}", *NEEDED.get(format, ()))
-
-
-def need(what: str, *packages: str) -> None:
-    """Raises: ConfigError when one of the packages that `what` needs is not installed."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"{what}: {' and '.join(missing)} not installed. Install the extra: pip install '.[handover]' in "
-            f"dawn-harness's folder, or pip install {' '.join(missing)}"
-        )
 
 
 def torch_bytes(network: nn.Module) -> bytes:

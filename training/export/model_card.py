@@ -5,10 +5,9 @@ from typing import NamedTuple
 from data_prep.formats.file_names import printable
 from dawn.runlog.records import CLOCKS, Row, Validation
 from training.data.crops import short_side
-from training.export.evaluate import Measured
+from training.evaluation.trained import Trained
 from training.export.formats import OPSET
 from training.export.networks import Network
-from training.export.trained import Trained
 
 MARK = "# Model card: "
 
@@ -32,7 +31,15 @@ class Handover(NamedTuple):
         )
 
 
-def card(trained: Trained, handover: Handover, rows: list[Measured]) -> str:
+class Remeasured(NamedTuple):
+    """Measured for the card."""
+
+    shape: str  # square | rectangular
+    seen: Validation
+    where: str  # dataset, device
+
+
+def card(trained: Trained, handover: Handover, rows: list[Remeasured]) -> str:
     """Markdown. Times in seconds, accuracies in percent."""
     title = f"{MARK}{line(trained.config.model)}, {trained.classes} classes, {line(dataset_name(trained))}"
     parts = [title, about(trained, handover), loading(handover), network_input(trained, handover)]
@@ -106,7 +113,7 @@ def cut(trained: Trained) -> str:
     return f": the short side resized to {short} px ({how}), the centre cut out"
 
 
-def accuracy(trained: Trained, rows: list[Measured]) -> str:
+def accuracy(trained: Trained, rows: list[Remeasured]) -> str:
     """By every way of validation: as the run logged it, and as measured now."""
     entries = [logged_row(trained, row) for row in last_of_each_mode(trained)]
     for row in rows:

@@ -54,6 +54,8 @@ def parse_target(config: Config) -> Target:
 
 
 def correct_counts(logits: Tensor, targets: Tensor, k5: int) -> Tensor:
-    """(2,) int64: how many targets are the largest, and among the k5 largest, logits."""
-    hits = logits.topk(k5, dim=1).indices == targets[:, None]
-    return torch.stack([hits[:, 0].sum(), hits.sum()])
+    """(2,) int64: how many targets are the largest, and among the k5 largest, logits. Of equal logits the lower class
+    comes first, on every device (topk leaves it open); a NaN is larger than all, so that its image is never correct."""
+    own, classes = logits.gather(1, targets[:, None]), torch.arange(logits.shape[1], device=logits.device)
+    ahead = (~(logits <= own) | ((logits == own) & (classes < targets[:, None]))).sum(1)
+    return torch.stack([(ahead < 1).sum(), (ahead < k5).sum()])

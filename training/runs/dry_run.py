@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep import DataError, load_manifest
 from phases import Schedule, load_preset
@@ -18,8 +17,8 @@ from training.data.loader import check_loader
 from training.distributed.env import Env
 from training.engine.optimizers import build_optimizers, check_optimizer
 from training.models.build import build_model, check_model, trial_device
+from training.models.flops import FLOPS_PER_MULTIPLY_ADD, multiply_adds
 
-FLOPS_PER_MULTIPLY_ADD = 2
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights: as much arithmetic each
 GROUP_COLUMNS = ("group", "optimizer", "tensors", "parameters", "lr factor", "weight decay")
 COST_COLUMNS = ("epochs", "size", "images", "G multiply-adds", "PFLOP to train")
@@ -83,15 +82,6 @@ def costs(
         else:
             result.append(Cost(item.start, item.end, item.data.sz, item.images, forward[item.data.sz]))
     return result
-
-
-@torch.no_grad()
-def multiply_adds(model: nn.Module, size: int, device: str = "meta") -> int:
-    """Of one image of `size` pixels forward through a model on `device`: convolutions and matrix products, as
-    torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, size, size, device=device))
-    return counter.get_total_flops() // FLOPS_PER_MULTIPLY_ADD
 
 
 def cost_row(cost: Cost) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from training.config.config import Config
 from training.config.recipes.registry import FACTS, RECIPES, recipe_config, recipe_facts, recipes_markdown
 from training.errors import ConfigError
 from training.models.build import build_model
-from training.runs.dry_run import costs, group_rows, model_report, multiply_adds
+from training.models.flops import multiply_adds
+from training.runs.dry_run import costs, group_rows, model_report
 
 ROOT = Path(__file__).resolve().parents[3]
 

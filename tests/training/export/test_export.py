@@ -15,9 +15,9 @@ from training.__main__ import main
 from training.config.config import Config
 from training.data.transforms import MEAN, STD
 from training.engine.checkpoint import Saver
+from training.evaluation.trained import load_trained, plain
 from training.export.formats import check_same, onnx_bytes, safetensors_bytes, torch_bytes
 from training.export.networks import loaded_difference, receiver
-from training.export.trained import load_trained, plain
 from training.models.build import build_model
 
 PHASES = "[{'ep': 0, 'sz': 32, 'bs': 60}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"

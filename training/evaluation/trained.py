@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_prep import DataError, load_manifest, open_packed
+from data_prep import DataError, Manifest, load_manifest, open_packed
 from dawn import Run, read_events, read_run
 from dawn.runlog.records import Row
 from phases import DataPhase, Schedule
@@ -84,6 +84,21 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
     mean, std, names = input_facts(config, schedule, run, loader)
     facts = weights, state["counters"], saved["identity"], classes, names, mean, std, loader
     return Trained(folder, config, schedule, run, network.eval(), *facts)
+
+
+def check_classes(trained: Trained, dataset: Manifest, where: str) -> None:
+    """Raises: ConfigError for a dataset whose classes are not those that the run learned, in their order. Names are
+    compared where the run's own dataset is still there, else only their number."""
+    if len(dataset.classes) != trained.classes:
+        raise ConfigError(
+            f"{where}: {len(dataset.classes)} classes, the run learned {trained.classes}. Give a dataset of its classes"
+        )
+    if trained.names and dataset.classes != trained.names:
+        label = next(n for n, pair in enumerate(zip(dataset.classes, trained.names, strict=True)) if len(set(pair)) > 1)
+        raise ConfigError(
+            f"{where}: class {label} is {dataset.classes[label]!r:.40}, the run learned {trained.names[label]!r:.40}. "
+            "Give a dataset of its classes"
+        )
 
 
 def plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
