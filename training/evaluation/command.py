@@ -83,7 +83,7 @@ def task_of_run(options: argparse.Namespace) -> Task:
     if not (options.data or options.loader or is_own(config.loader)):
         config = replace(config, loader=first.loader)  # what `auto` was when the run trained
     pictures = open_pictures(config, phase)
-    check_classes(first, pictures.dataset, pictures.folder)
+    check_classes(first, pictures.dataset, pictures.folder, warn)
     check_input(options, pictures)
     subjects = [Subject(one.network, one.config, one.weights, one.mean, one.std) for one in trained.values()]
     ways = ways_of(options, subjects[0], pictures, first.phase.val_sz)

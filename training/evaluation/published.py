@@ -64,7 +64,7 @@ def parts_of(name: str) -> tuple[str, str, str]:
     if name.startswith("torchvision/") and library != "torchvision":
         raise ConfigError(f"--model {name}: torchvision has no network {base}. Write timm/{base}")
     if library == "torchvision" and base in AUXILIARY:
-        raise ConfigError(f"--model {name}: torchvision's weights of it scale the image anew. Write timm/inception_v3")
+        raise ConfigError(f"--model {name}: torchvision's weights of it scale images on their own. Use another network")
     return library, base, tag
 
 

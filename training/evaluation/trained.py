@@ -86,14 +86,18 @@ def load_trained(folder: Path, weights: str, warn: Callable[[str], None]) -> Tra
     return Trained(folder, config, schedule, run, network.eval(), *facts)
 
 
-def check_classes(trained: Trained, dataset: Manifest, where: str) -> None:
+def check_classes(trained: Trained, dataset: Manifest, where: str, warn: Callable[[str], None]) -> None:
     """Raises: ConfigError for a dataset whose classes are not those that the run learned, in their order. Names are
     compared where the run's own dataset is still there, else only their number."""
+    if dataset.sha256 == trained.run.start.dataset.get("sha256"):
+        return
     if len(dataset.classes) != trained.classes:
         raise ConfigError(
             f"{where}: {len(dataset.classes)} classes, the run learned {trained.classes}. Give a dataset of its classes"
         )
-    if trained.names and dataset.classes != trained.names:
+    if not trained.names:
+        warn(f"{where}: the run's own dataset is gone, so the order of the classes cannot be compared")
+    elif dataset.classes != trained.names:
         label = next(n for n, pair in enumerate(zip(dataset.classes, trained.names, strict=True)) if len(set(pair)) > 1)
         raise ConfigError(
             f"{where}: class {label} is {dataset.classes[label]!r:.40}, the run learned {trained.names[label]!r:.40}. "

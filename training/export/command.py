@@ -89,7 +89,7 @@ def remeasured(trained: Trained, network: torch.nn.Module, data: str) -> list[Re
     """
     pictures = open_pictures(replace(trained.config, data=data.rstrip("/")), trained.phase)
     dataset = pictures.dataset
-    check_classes(trained, dataset, f"--evaluate {data}")
+    check_classes(trained, dataset, f"--evaluate {data}", warn)
     if dataset.sha256 != trained.run.start.dataset.get("sha256"):
         warn(f"--evaluate {data}: not the dataset that the run was trained on; the card says so")
     shapes = SHAPES if pictures.has_rectangles else SHAPES[:1]
