@@ -148,6 +148,11 @@ def check_batch(config: Config, phase: DataPhase, images: int, world_size: int) 
             f"{config.data}: batch {phase.bs} of the phase at epoch {phase.epoch} exceeds the {images} "
             f"training images. Use a smaller bs or --batch-size"
         )
+    if phase.bs % config.accumulate:
+        raise ConfigError(
+            f"--accumulate {config.accumulate}: the phase at epoch {phase.epoch} has batches of {phase.bs}, "
+            "which do not divide by it. Use another bs or --accumulate"
+        )
     if config.ema_decay and config.ema_every > steps:
         raise ConfigError(
             f"--ema-every {config.ema_every}: the phase at epoch {phase.epoch} has {steps} steps an epoch, so its "

@@ -2,11 +2,13 @@
 (arXiv:1904.11486) in any of them."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from phases import DataPhase
 from training.config.config import Config
 from training.config.own_code import call, is_own, kind, said
 from training.errors import ConfigError
@@ -19,25 +21,51 @@ MIN_CHANNELS = 16  # the first layer sees the image itself
 
 
 @torch.no_grad()
-def check_model(config: Config, classes: int, sizes: set[int]) -> None:
-    """Raises: ConfigError for an unknown name or a size (pixels) that the network cannot take.
+def check_model(config: Config, classes: int, sizes: set[int], phases: Sequence[DataPhase] = ()) -> None:
+    """Raises: ConfigError for an unknown name, a size (pixels) that the network cannot take, or a phase whose training
+    batches it cannot take.
 
     Only shapes are computed: a real image of 1,000 pixels and more would take seconds.
     """
     model = build_model(config, classes).eval().to(trial_device(config))
     for size in sorted(sizes):
-        try:
-            output = model(torch.zeros(1, 3, size, size, device=trial_device(config)))
-        except Exception as error:
-            if not is_own(config.model) and not isinstance(error, RuntimeError | ValueError | AssertionError):
-                raise
-            reason = said(error) if is_own(config.model) else " ".join(str(error).split())[:120]
+        reason, output = tried(config, model, 1, size)
+        if reason:
             raise ConfigError(
                 f"--model {config.model}: cannot take images of {size} px ({reason}). "
                 "Use another sz or val_sz in the phases, or another model"
-            ) from None
+            )
         if is_own(config.model):
             check_logits(config, output, classes)
+    model.train()
+    for phase in {(phase.sz, phase.bs): phase for phase in reversed(phases)}.values():
+        check_training_batch(config, model, phase)
+
+
+def check_training_batch(config: Config, model: nn.Module, phase: DataPhase) -> None:
+    """Raises: ConfigError where the network in training mode cannot take a step's images, or an --accumulate part of
+    them: a batch norm has no variance of one image on a map of 1 x 1."""
+    images = max(1, phase.bs // config.accumulate)
+    reason, _ = tried(config, model, min(images, 2) if is_own(config.model) else images, phase.sz)
+    if not reason:
+        return
+    part = f"a part of --accumulate {config.accumulate}" if config.accumulate > 1 else "a step"
+    least = 2 * config.accumulate
+    remedy = f"Use 'bs' of {least} or more, or a larger 'sz'" if images == 1 else "Use another 'sz' or 'bs'"
+    raise ConfigError(
+        f"--model {config.model}: cannot train the phase at epoch {phase.epoch} with 'bs': {phase.bs}, 'sz': "
+        f"{phase.sz}, which is {images:,} image{'s' if images > 1 else ''} in {part} ({reason}). {remedy}"
+    )
+
+
+def tried(config: Config, model: nn.Module, images: int, size: int) -> tuple[str, Any]:
+    """Why `model` fails on so many square images, "" where it does not; and its output."""
+    try:
+        return "", model(torch.zeros(images, 3, size, size, device=trial_device(config)))
+    except Exception as error:
+        if not is_own(config.model) and not isinstance(error, RuntimeError | ValueError | AssertionError):
+            raise
+        return said(error) if is_own(config.model) else " ".join(str(error).split())[:120], None
 
 
 def trial_device(config: Config) -> str:

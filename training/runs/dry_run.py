@@ -43,7 +43,7 @@ class Cost(NamedTuple):
 def model_report(config: Config, schedule: Schedule, world_size: int, images: int | None, classes: int) -> str:
     """Tables of the parameter groups and of the arithmetic, ready to print. Raises: ConfigError for an unknown model or
     sizes that it cannot take."""
-    check_model(config, classes, {phase.sz for phase in schedule.data})
+    check_model(config, classes, {size for p in schedule.data for size in (p.sz, p.val_sz)}, schedule.data)
     check_optimizer(config, schedule, classes)
     model = build_model(config, classes)
     found = costs(model, schedule, world_size, images, trial_device(config))

@@ -92,19 +92,14 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
 def checked_input(config: Config, schedule: Schedule, env: Env) -> Manifest:
     """The dataset, after every check that needs no run folder."""
     dataset = checked_dataset(config, schedule, env.world_size)
-    check_model(config, len(dataset.classes), {size for p in schedule.data for size in (p.sz, p.val_sz)})
+    sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
+    check_model(config, len(dataset.classes), sizes, schedule.data)
     check_optimizer(config, schedule, len(dataset.classes))
     check_loader(config, schedule, dataset, env)
     if config.start_epoch >= schedule.total_epochs:
         raise ConfigError(
             f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
         )
-    for phase in schedule.data:
-        if phase.bs % config.accumulate:
-            raise ConfigError(
-                f"--accumulate {config.accumulate}: the phase at epoch {phase.epoch} has batches of {phase.bs}, "
-                "which do not divide by it"
-            )
     return dataset
 
 

@@ -3,11 +3,15 @@
 import pytest
 import timm
 import torch
+from refusals import training_refused
+from tiny_run import flags
 from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from phases import DataPhase, Schedule
 from training.config.config import Config
+from training.config.schedule import with_world_size
 from training.engine.state import fingerprint
 from training.errors import ConfigError
 from training.models.build import build_model, check_model
@@ -194,6 +198,36 @@ def test_large_images_are_checked_without_a_forward_pass():
     check_model(Config(model="resnet18"), 6, {100_000})
     with pytest.raises(ConfigError, match="--model alexnet: cannot take images of 32 px"):
         check_model(Config(model="alexnet"), 6, {32, 100_000})
+
+
+LAST_ONE = "[{'ep': 0, 'sz': 64, 'bs': 4}, {'ep': 1, 'sz': 32, 'bs': 1}, {'ep': (0, 2), 'lr': 0.1}]"
+
+
+def test_one_image_a_step_with_batch_norm_at_one_pixel(toy, tmp_path, capsys):
+    """One line before a run folder is made; a dry run and the probe say the same."""
+    command = flags(toy, tmp_path / "run", "--model", "resnet18", "--phases", LAST_ONE)
+    words = ["the phase at epoch 1", "'bs': 1, 'sz': 32, which is 1 image in a step (Expected more than 1 value"]
+    for arguments in (command, ["probe", *command], [*command, "--dry-run"]):
+        training_refused(capsys, arguments, *words, "'bs' of 2 or more, or a larger 'sz'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_accumulated_part_of_one_image_with_batch_norm_at_one_pixel():
+    with pytest.raises(ConfigError, match=r"1 image in a part of --accumulate 4 .* 'bs' of 8 or more"):
+        check_model(Config(model="resnet18", accumulate=4), 6, {24}, [DataPhase(0, 24, 4)])
+
+
+@pytest.mark.parametrize(("sz", "bs", "accumulate"), [(33, 1, 1), (32, 2, 1), (32, 8, 4)])
+def test_few_images_that_batch_norm_can_take(sz, bs, accumulate):
+    phase = DataPhase(0, sz, bs)
+    check_model(Config(model="resnet18", accumulate=accumulate), 6, {sz}, [phase])
+
+
+def test_ranks_that_are_left_one_image_each():
+    """The global batch stays when a run goes on with more devices."""
+    schedule = with_world_size(Schedule.parse("[{'ep': 0, 'sz': 32, 'bs': 4}, {'ep': (0, 1), 'lr': 0.1}]"), 1, 4)
+    with pytest.raises(ConfigError, match="'bs': 1, 'sz': 32"):
+        check_model(Config(model="resnet18"), 6, {32}, schedule.data)
 
 
 def test_check_model_accepts_what_runs():

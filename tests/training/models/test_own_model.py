@@ -11,6 +11,7 @@ def number(classes): return 3
 def fails(classes): raise KeyError("no weights")
 def seven(classes): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
 def one_size(classes): return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
+def norm(classes): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, classes))
 LIST = []
 """
 
@@ -30,4 +31,12 @@ def test_a_model_that_is_none(toy, tmp_path, capsys, function, message):
     own = ["--model", f"{tmp_path / 'mine.py'}:{function}"]
     for more in ([], ["--dry-run"]):
         training_refused(capsys, flags(toy, tmp_path / "run", *own, *more), "--model ", message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_image_a_step_in_a_model_with_batch_norm(toy, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(MINE)
+    own = ["--model", f"{tmp_path / 'mine.py'}:norm", "--accumulate", "60"]
+    phases = ["--phases", "[{'ep': 0, 'sz': 16, 'bs': 60}, {'ep': (0, 1), 'lr': 0.1}]"]
+    training_refused(capsys, flags(toy, tmp_path / "run", *own, *phases), "1 image in a part", "'bs' of 120 or more")
     assert not (tmp_path / "run").exists()
