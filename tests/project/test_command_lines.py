@@ -243,6 +243,6 @@ def test_logdir_without_permission(toy, tmp_path, capsys):
 
 def test_logdir_of_another_run(toy, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.jsonl").write_text("")
+    (tmp_path / "run" / "run.jsonl").write_text("{}\n")
     refused(capsys, flags(toy, tmp_path / "run"), "holds another run", "--resume")
-    assert (tmp_path / "run" / "run.jsonl").read_text() == ""
+    assert (tmp_path / "run" / "run.jsonl").read_text() == "{}\n"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.files import MANIFEST
+from data_prep.formats.file_names import printable
 from dawn import read_events
 from dawn.runlog.run import LOG_NAME as LOG
 from training.config.config import Config
@@ -21,16 +22,19 @@ RESUMABLE = ("preempted", "crashed")
 def open_folder(config: Config) -> Iterator[Path]:
     """The run folder, made if new, locked against a second run. Raises: ConfigError."""
     folder = Path(config.logdir) if config.logdir else next_folder(Path("runs"), config.recipe or "run")
-    with locked(folder):
+    if config.tensorboard:
+        check_name(folder)
+    with locked(folder, config.data):
         check_contents(folder, bool(config.resume))
         yield folder
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """`folder`, made if new, is this process's alone inside. Raises: ConfigError."""
-    if (folder / MANIFEST).exists():
-        raise ConfigError(f"--logdir {folder}: is a dataset. Name another folder")
+def locked(folder: Path, data: str, log: str = LOG) -> Iterator[None]:
+    """`folder`, made if new, is this process's alone inside. A start that fails before its first line in `log` leaves
+    nothing behind. Raises: ConfigError, also for a folder inside the dataset `data` or any other."""
+    check_place(folder, data)
+    before = set(os.listdir(folder)) if folder.is_dir() else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -38,9 +42,57 @@ def locked(folder: Path) -> Iterator[None]:
         raise ConfigError(f"--logdir {folder}: cannot write there ({error.strerror}). Name another folder") from None
     try:
         take_lock(lock, folder)
-        yield
+        with left_as_it_was(folder, before, log):
+            yield
     finally:
         os.close(lock)
+
+
+def check_place(folder: Path, data: str) -> None:
+    """Raises: ConfigError for a folder that is a dataset or lies inside one: its files would count as images."""
+    place, dataset = folder.resolve(), Path(data).resolve()
+    found = next((p for p in (place, *place.parents) if p == dataset or (p / MANIFEST).exists()), None)
+    if found:
+        what = "is a dataset" if found == place else f"lies inside the dataset {found}"
+        raise ConfigError(f"--logdir {folder}: {what}. Name another folder")
+
+
+def check_name(folder: Path) -> None:
+    """Raises: ConfigError for a name that TensorBoard cannot write to: it opens its files by the name in UTF-8."""
+    try:
+        fits = str(folder).encode() == os.fsencode(folder)
+    except UnicodeEncodeError:  # bytes that are no text
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"--logdir {printable(folder)}: TensorBoard cannot write to a name that is not UTF-8. Name another folder, "
+            "or leave TensorBoard out with --no-tensorboard"
+        )
+
+
+@contextmanager
+def left_as_it_was(folder: Path, before: set[str] | None, log: str) -> Iterator[None]:
+    """Removes what a start has made in `folder` that fails before its first line in `log`. `before`: the names that
+    were there; None: there was no folder."""
+    try:
+        yield
+    except BaseException:
+        if not begun(folder, log):
+            for path in folder.iterdir():
+                if path.name not in (before or ()):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if before is None:
+                folder.rmdir()
+        raise
+
+
+def begun(folder: Path, log: str = LOG) -> bool:
+    """Whether a run has written its first line there."""
+    try:
+        with open(folder / log, "rb") as file:
+            return file.readline().endswith(b"\n")
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -51,9 +103,10 @@ def disk_errors(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
+        go_on = f"The checkpoint before is whole: free some space and go on with --resume {folder}"
         raise ConfigError(
-            f"{error.filename or folder}: cannot write there ({error.strerror}). The checkpoint before is whole: "
-            f"free some space and go on with --resume {folder}"
+            f"{error.filename or folder}: cannot write there ({error.strerror}). "
+            + (go_on if Path(folder, "checkpoints").exists() else "Free some space, or name another folder")
         ) from error
 
 
@@ -69,7 +122,7 @@ def take_lock(lock: int, folder: Path) -> None:
 
 
 def check_contents(folder: Path, resume: bool) -> None:
-    if (folder / LOG).exists() and not resume:
+    if begun(folder) and not resume:
         raise ConfigError(
             f"--logdir {folder}: holds another run. Go on with it: --resume {folder}; or name another folder"
         )
@@ -104,5 +157,5 @@ def next_folder(parent: Path, name: str) -> Path:
 def interrupted_folder(parent: Path, name: str) -> Path | None:
     """The newest run of this name, if it was interrupted and has a checkpoint to go on from."""
     folders = sorted(parent.glob(f"{name}-[0-9][0-9][0-9]"))
-    unfinished = bool(folders) and (folders[-1] / LOG).exists() and ending(folders[-1]) in ("", *RESUMABLE)
+    unfinished = bool(folders) and begun(folders[-1]) and ending(folders[-1]) in ("", *RESUMABLE)
     return folders[-1] if unfinished and (folders[-1] / "checkpoints" / "checkpoints.json").exists() else None

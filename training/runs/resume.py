@@ -18,7 +18,7 @@ from training.engine.checkpoint import INDEX, load
 from training.engine.state import TrainState
 from training.errors import ConfigError, Ended, Outcome
 from training.logs.environment import device_name
-from training.runs.folder import LOG, RESUMABLE, ending, interrupted_folder
+from training.runs.folder import LOG, RESUMABLE, begun, ending, interrupted_folder
 
 
 def identity_of(config: Config, env: Env, run_id: str, precision: str) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def gone_on(config: Config, restarts: int) -> Config:
 
 def folder_before(config: Config) -> Path | None:
     folder = Path(config.logdir) if config.logdir else interrupted_folder(Path("runs"), config.recipe or "run")
-    return folder if folder and (folder / LOG).exists() else None
+    return folder if folder and begun(folder) else None
 
 
 def final_outcome(folder: Path) -> Outcome | None:

@@ -10,7 +10,7 @@ from training.config.parser import Parser, config_from
 from training.config.saved import check_settings
 from training.distributed.launcher import ranks
 from training.errors import EXIT_CODES, ConfigError, Outcome
-from training.runs.folder import LOG, RESUMABLE, ending
+from training.runs.folder import RESUMABLE, begun, ending
 
 LAST_SEED = 2**63 - 1
 MOST_RUNS = 10_000
@@ -49,12 +49,12 @@ def check_earlier_runs(base: Path, seeds: list[int], arguments: list[str]) -> No
 def train_seed(base: Path, seed: int, arguments: list[str]) -> int:
     """Exit code of the run base/seed-N: started, resumed, or already there."""
     folder = base / f"seed-{seed}"
-    begun = (folder / LOG).exists()
-    if begun and (outcome := ending(folder)) not in ("", *RESUMABLE):
+    has_begun = begun(folder)
+    if has_begun and (outcome := ending(folder)) not in ("", *RESUMABLE):
         print(f"seed {seed}: {outcome} ({folder})", flush=True)
         return Outcome(outcome).exit_code
-    print(f"seed {seed}: {'going on' if begun else 'training'} in {folder}", flush=True)
-    more = ["--resume", str(folder)] if begun else [*arguments, "--seed", str(seed), "--logdir", str(folder)]
+    print(f"seed {seed}: {'going on' if has_begun else 'training'} in {folder}", flush=True)
+    more = ["--resume", str(folder)] if has_begun else [*arguments, "--seed", str(seed), "--logdir", str(folder)]
     process = subprocess.Popen([sys.executable, "-m", "training", *more])
     while True:
         try:
