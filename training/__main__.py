@@ -66,6 +66,10 @@ def dispatch(arguments: list[str]) -> int:
         from training.evaluation.command import evaluate
 
         return evaluate(arguments[1:])
+    if arguments[:1] == ["suspects"]:
+        from training.inspect.suspects import show_suspects
+
+        return show_suspects(arguments[1:])
     if arguments[:1] == ["detect"]:
         from training.detection.command import detect
 

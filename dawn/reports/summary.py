@@ -1,7 +1,7 @@
 """The result of a run in a few tables: rich ones on a terminal, plain text elsewhere and in summary.txt."""
 
 from dawn.dawnbench.tasks import METRIC_NAMES, target_text
-from dawn.runlog.clock import RUN_LABELS
+from dawn.runlog.clock import NEWER_LABELS, RUN_LABELS
 from dawn.runlog.records import CLOCKS, METRICS, Row, Start
 from dawn.runlog.run import Run, executed_phases
 from dawn.tables import Table, plain, plain_table, print_tables
@@ -89,6 +89,7 @@ def _ledger_table(run: Run) -> Table:
     """Shares of T_total; the whole run where it has stopped, else up to the last epoch line."""
     ledger = run.stop.seconds if run.stop else {n: sum(row.seconds[n] for row in run.rows) for n in RUN_LABELS}
     total = sum(ledger[name] for name in RUN_LABELS)
-    rows = [(name, f"{ledger[name]:.3f}", f"{ledger[name] / total:.2%}" if total else "-") for name in RUN_LABELS]
+    shown = [name for name in RUN_LABELS if ledger[name] or name not in NEWER_LABELS]
+    rows = [(name, f"{ledger[name]:.3f}", f"{ledger[name] / total:.2%}" if total else "-") for name in shown]
     rows += [(name, f"{run.start.setup_seconds[name]:.3f}", "before") for name in run.start.setup_seconds]
     return Table("where the time of the whole run went", ("label", "seconds", "of the run"), tuple(rows))

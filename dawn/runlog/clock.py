@@ -14,7 +14,8 @@ from pathlib import Path
 # Compiling takes 20 to 300 s, which MLPerf leaves out, AlgoPerf counts, and DAWNBench leaves to the submitter:
 # a ledger can answer all three.
 SETUP_LABELS = ("init", "warm")  # before start(): imports and building, then warm-up on random data
-RUN_LABELS = ("data", "train", "eval", "checkpoint", "switch", "other")  # after start(): together T_total
+RUN_LABELS = ("data", "train", "eval", "checkpoint", "switch", "inspect", "other")  # after start(): together T_total
+NEWER_LABELS = {"inspect"}  # logs and checkpoints of older code do not have them: 0 s
 LABELS = SETUP_LABELS + RUN_LABELS
 DEFINITION = (
     "T_total = all time from the first read of training data on; T_dawn = T_total - evaluation - checkpoints; "
@@ -168,6 +169,8 @@ def _seconds(ledger: dict[str, int]) -> dict[str, float]:
 
 def _checked(state: dict[str, dict[str, int]], name: str, labels: tuple[str, ...]) -> dict[str, int]:
     counts = state.get(name) if isinstance(state, dict) else None
+    if isinstance(counts, dict):
+        counts = dict.fromkeys(NEWER_LABELS, 0) | counts
     if not isinstance(counts, dict) or set(counts) != set(labels):
         raise ValueError(f"clock state: {name!r} must hold exactly {', '.join(labels)}. Use what state_dict() gave.")
     for label, ns in counts.items():

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,8 @@ class Fields:
     def inside_or_none(self, name: str) -> "Fields | None":
         return None if name in self.values and self.values[name] is None else self.inside(name)
 
-    def seconds(self, name: str, labels: Iterable[str]) -> dict[str, float]:
+    def seconds(self, name: str, labels: Iterable[str], newer: Container[str] = ()) -> dict[str, float]:
+        """`newer`: labels that older logs do not have, which is 0."""
         inside = self.inside(name)
-        return {label: inside.number(label, 0) for label in labels}
+        there = (label for label in labels if label not in newer or label in inside.values)
+        return dict.fromkeys(labels, 0.0) | {label: inside.number(label, 0) for label in there}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from dawn.runlog.clock import RUN_LABELS, SETUP_LABELS
+from dawn.runlog.clock import NEWER_LABELS, RUN_LABELS, SETUP_LABELS
 from dawn.runlog.fields import MOST, Fields
 
 CLOCKS = {  # and what each counts, as every report words it
@@ -186,7 +186,7 @@ def row_record(fields: Fields) -> Row:
         momentum=fields.pair("momentum"),
         train_loss=fields.number_or_none("train_loss"),
         validation=_validation(fields.inside_or_none("validation")),
-        seconds=fields.seconds("seconds", RUN_LABELS),
+        seconds=fields.seconds("seconds", RUN_LABELS, NEWER_LABELS),
         clock=fields.seconds("clock", CLOCKS),
         peak_memory_bytes=fields.count_or_none("peak_memory_bytes"),
         energy_joules=fields.optional_number("energy_joules", 0),
@@ -210,5 +210,5 @@ def stop_record(fields: Fields) -> Stop:
         exit_code=fields.count("exit_code", -MOST),
         detail=fields.text("detail"),
         clock=fields.seconds("clock", CLOCKS),
-        seconds=fields.seconds("seconds", SETUP_LABELS + RUN_LABELS),
+        seconds=fields.seconds("seconds", SETUP_LABELS + RUN_LABELS, NEWER_LABELS),
     )

@@ -208,6 +208,16 @@ class Config:
     chart: bool = option(
         True, "draw accuracy.png at the end (`python -m dawn chart RUN` does it later)", training=False
     )
+    inspect: str = option(
+        "off",
+        "look inside the run: what it confuses, its worst images; full: gradients, pictures and curves, too",
+        choices=("off", "light", "full"),
+        training=False,
+    )
+    inspect_every: int = option(50, "steps between two looks at the gradients, with --inspect full", training=False)
+    detect_anomaly: bool = option(
+        False, "torch's anomaly mode: a non-finite gradient ends the run with the operation's name", training=False
+    )
     evaluate: bool = option(False, "only validate (a checkpoint with --resume)", "-e", training=False)
     dry_run: bool = option(False, "print the resolved configuration and schedule, and stop", training=False)
     inject_fault: str = option("", argparse.SUPPRESS, training=False)  # tests only: see training/engine/faults.py

@@ -25,6 +25,7 @@ RANGES = (
     ("trust_coefficient", 1e-9, 1e3),
     ("clip_grad", 0, 1e9),
     ("aux_weight", 0, 10),
+    ("inspect_every", 1, 1_000_000),
     ("bce_threshold", 0, 0.99),
     ("drop_path", 0, 0.99),
     ("mixup", 0, 100),

@@ -105,10 +105,12 @@ class ImagePlan:
         short = short_side(phase.val_resize or self.val_resize, phase.val_sz)
         return [self.centred(folder, "validation", index, rows, short, shapes[rows[0]]) for rows in batches]
 
-    def first_images(self, folder: str, index: ImageIndex, phase: DataPhase, rows: np.ndarray) -> Request:
-        """Training pictures as validation would show them."""
-        short = short_side(phase.val_resize or self.val_resize, phase.sz)
-        return self.centred(folder, "train", index, rows, short, np.array([phase.sz, phase.sz]))
+    def still(
+        self, folder: str, split: str, index: ImageIndex, phase: DataPhase, rows: np.ndarray, size: int
+    ) -> Request:
+        """Pictures of either split as a square validation of `size` pixels would show them."""
+        short = short_side(phase.val_resize or self.val_resize, size)
+        return self.centred(folder, split, index, rows, short, np.array([size, size]))
 
     def centred(
         self, folder: str, split: str, index: ImageIndex, rows: np.ndarray, short: int, shape: np.ndarray

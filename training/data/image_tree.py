@@ -85,7 +85,14 @@ class TreeLoader:
         rows = np.arange(min(count, len(index.labels)))
         batch = self.phase.val_bs
         parts = [rows[first : first + batch] for first in range(0, len(rows), batch)]
-        requests = (self.plan.first_images(folder, index, self.phase, part) for part in parts)
+        requests = (self.plan.still(folder, "train", index, self.phase, part, self.phase.sz) for part in parts)
+        return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
+
+    def pictures(self, split: str, rows: Tensor) -> Tensor:
+        folder = self.root + (self.phase.trndir if split == "train" else self.phase.valdir)
+        index, size, numbers = self.indices[folder][split], self.phase.val_sz, rows.numpy()
+        parts = [numbers[first : first + self.phase.val_bs] for first in range(0, len(numbers), self.phase.val_bs)]
+        requests = (self.plan.still(folder, split, index, self.phase, part, size) for part in parts)
         return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
 
     def close(self) -> None:

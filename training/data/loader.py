@@ -43,6 +43,11 @@ class Loader(Protocol):
         """The first `count` training images as stored, unaugmented: (count, 3, H, W) float32, normalised, on the
         device."""
 
+    def pictures(self, split: str, rows: Tensor) -> Tensor:
+        """For --inspect: any images ("train" | "validation") as a square validation of this phase shows them: (N, 3,
+        val_sz, val_sz) float32, normalised with `self.mean` and `self.std` ((3,) in 0..255), on the device. A loader of
+        one's own may leave it out: then no pictures are shown."""
+
     def close(self) -> None: ...
 
 

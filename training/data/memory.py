@@ -90,6 +90,12 @@ class MemoryLoader:
     def first_images(self, count: int) -> Tensor:
         return normalise(self.train_data[0][:count], self.mean, self.std, torch.float32)
 
+    def pictures(self, split: str, rows: Tensor) -> Tensor:
+        stored = (self.train_data if split == "train" else self.validation_data)[0]
+        size = (self.phase.val_sz, self.phase.val_sz)
+        images = resize(stored[rows.to(stored.device)], size, self.val_mode)
+        return normalise(images, self.mean, self.std, torch.float32)
+
     def to_input(self, images: Tensor, size: int, mode: str) -> Tensor:
         return normalise(resize(images, (size, size), mode), self.mean, self.std, self.dtype)
 

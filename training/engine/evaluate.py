@@ -49,13 +49,11 @@ def evaluate(
             sums = sums.to(logits.device) + correct_counts(logits, batch.targets, k5)
             seen += len(batch.targets)
             for meter in meters:
-                meter.update(logits, batch.targets)
+                meter.update(batch, logits)
     finally:
         model.train(was_training)
     correct1, correct5, seen = group.sum(torch.tensor([*sums.tolist(), seen])).tolist()
     assert seen == images, f"validation saw {seen} images of {images}"
-    for meter in meters:
-        meter.sums(group)
     return Validation(correct1, correct5, seen, size, weights, tta, k5)
 
 

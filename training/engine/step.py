@@ -1,6 +1,7 @@
 """One update of the weights, and the loss behind it. Nothing here waits for the device."""
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from training.data.loader import Batch
 from training.data.transforms import mixed
 from training.engine.optimizers import normalise_filters, set_hyperparameters
 from training.engine.state import TrainState
+from training.logs.metrics import Watch
 from training.models.outputs import auxiliary_logits, logits_of
 
 
@@ -22,16 +24,23 @@ def step(
     momentum: float | None,
     loss_factor: float = 1.0,
     mix_strength: float = 1.0,
+    watches: Sequence[Watch] = (),
 ) -> tuple[Tensor, Tensor]:
     """(logits, loss) of this rank's batch stay on the device; the gradients are the mean over all ranks.
 
     `mix_strength`: from 0 to 1, the share of --mix-prob that this phase uses. The logits are those of the mixed images.
+    `watches`: those that are due.
     """
     set_hyperparameters(state.optimizers, lr, momentum)
     batch = mixed(config, state.mixers, batch, state.epoch, mix_strength)
     logits, loss = gradients(config, state, batch, loss_factor)
     normalise_filters(state.optimizers)
-    update_weights(config, state)
+    prepare_gradients(config, state)
+    for watch in watches:
+        watch.gradients(state.images_seen)
+    update_weights(state)
+    for watch in watches:
+        watch.updated()
     if state.average is not None and (state.step + 1) % config.ema_every == 0:
         state.average.update_parameters(state.model)
     record(state, loss)
@@ -72,13 +81,16 @@ def unsynchronised(state: TrainState) -> contextlib.AbstractContextManager:
     return state.forward.no_sync() if hasattr(state.forward, "no_sync") else contextlib.nullcontext()
 
 
-def update_weights(config: Config, state: TrainState) -> None:
-    """With fp16, a step in which any gradient overflowed is left out as a whole, on all ranks alike: their gradients
-    are already the same."""
-    scaler = state.scaler
-    if scaler.is_enabled():
-        state.skipped += overflowed(scaler, state.optimizers)  # and the gradients have their true size from here on
+def prepare_gradients(config: Config, state: TrainState) -> None:
+    """Their true size, and --clip-grad's. With fp16, a step in which any gradient overflowed is left out as a whole, on
+    all ranks alike: their gradients are already the same."""
+    if state.scaler.is_enabled():
+        state.skipped += overflowed(state.scaler, state.optimizers)  # and undoes the scale
     clip_gradients(config, state)
+
+
+def update_weights(state: TrainState) -> None:
+    scaler = state.scaler
     for optimizer in state.optimizers:
         scaler.step(optimizer)
         # Safe under DDP, although there the gradients are views of its buckets.

@@ -1,9 +1,12 @@
 """The run: fit -> train_epoch -> step, and what happens between epochs."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from dawn.runlog.records import Validation
 from phases import Schedule
@@ -21,7 +24,7 @@ from training.errors import Diverged, Outcome
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook
 from training.logs.meters import StepMeter, write_epoch
-from training.logs.metrics import Meter, Target
+from training.logs.metrics import Meter, Target, Watch
 from training.models.build import has_whitening
 
 WHITENING_IMAGES = 5000  # airbench94
@@ -45,7 +48,8 @@ class Job:
     faults: Faults
     energy: EnergyMeter
     classes: int
-    meters: tuple[Meter, ...] = ()  # of one's own, beside top-1 and top-5
+    meters: tuple[Meter, ...] = ()  # beside top-1 and top-5
+    watches: tuple[Watch, ...] = ()  # of the training steps
     history: list[tuple[int, float]] = field(
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
@@ -64,8 +68,14 @@ class Job:
 def fit(job: Job) -> Outcome:
     """Train from where the state stands to the target or the end of the schedule. Raises: Diverged, Preempted,
     ConfigError (disk)."""
+    job.state.clock.start()
+    with anomalies_found(job):
+        train_epochs(job)
+    return job.target.outcome(job.state.hit_epoch)
+
+
+def train_epochs(job: Job) -> None:
     state, schedule = job.state, job.schedule
-    state.clock.start()
     for epoch in range(state.epoch, schedule.total_epochs):
         if job.config.stop_at_target and state.hit_epoch >= 0:  # also when resumed after the hit
             break
@@ -75,13 +85,29 @@ def fit(job: Job) -> Outcome:
             train_epoch(job, epoch)
         with state.clock.during("eval"):
             seen = validate(job, epoch) if is_evaluated(job.config, schedule, epoch) else None
+        if job.watches or (seen and job.meters):
+            with state.clock.during("inspect"):
+                look_inside(job, epoch, validated=seen is not None)
         write_epoch(job, epoch, seen)
-        if seen:  # on the clock's label "other": "eval" is the counting alone, which DAWNBench leaves out
-            job.book.meters(state.images_seen, job.meters)
         finish_epoch(state, epoch, hit=seen is not None and seen.reaches(job.target.metric, job.target.percent))
         with state.clock.during("checkpoint"):
             save(job)
-    return job.target.outcome(state.hit_epoch)
+
+
+@contextlib.contextmanager
+def anomalies_found(job: Job) -> Iterator[None]:
+    """--detect-anomaly: torch names the operation whose gradient was not finite. Raises: Diverged."""
+    if not job.config.detect_anomaly:
+        yield
+        return
+    try:
+        with torch.autograd.detect_anomaly():
+            yield
+    except RuntimeError as error:
+        if "returned nan values" not in str(error):
+            raise
+        place = f"epoch {job.state.epoch + 1}, step {job.state.step + 1}"
+        raise Diverged(f"{' '.join(str(error).split())}, at {place}. verbose.log has the forward call") from error
 
 
 def finish_epoch(state: TrainState, epoch: int, hit: bool) -> None:
@@ -90,6 +116,13 @@ def finish_epoch(state: TrainState, epoch: int, hit: bool) -> None:
     state.skipped.zero_()
     if hit and state.hit_epoch < 0:
         state.hit_epoch = epoch
+
+
+def look_inside(job: Job, epoch: int, validated: bool) -> None:
+    """What meters and watches found in the epoch. All ranks call it."""
+    view = job.book.view(epoch, job.state.images_seen)
+    for part in (*job.watches, *(job.meters if validated else ())):
+        part.finish(job.env.group, view)
 
 
 def enter_phase(job: Job, epoch: int) -> None:
@@ -133,7 +166,10 @@ def train_epoch(job: Job, epoch: int) -> None:
         position = epoch + (number + 1) / job.loader.steps
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
         strength = job.loader.phase.aug
-        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength)
+        due = [watch for watch in job.watches if watch.is_due(number)]
+        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength, due)
+        for watch in job.watches:
+            watch.batch(number, batch, logits, loss)
         state.step, state.images_seen = number + 1, state.images_seen + job.global_batch
         if meter.is_due(number):
             check_finite(job)

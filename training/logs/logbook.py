@@ -4,7 +4,6 @@ console)."""
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from dawn.runlog.run import LOG_NAME as LOG
 from phases import DataPhase
 from training.distributed.env import Env
 from training.logs.console import EpochTable, images_per_second
-from training.logs.metrics import Meter
+from training.logs.metrics import View
 from training.logs.tensorboard import Scalars, memory
 
 FILES = {"event.log": logging.WARNING, "verbose.log": logging.INFO, "debug.log": logging.DEBUG}
@@ -25,7 +24,7 @@ class Logbook:
     """Rank 0's; `attempt` counts the starts of the run from 0."""
 
     def __init__(self, folder: Path, attempt: int, data: str, env: Env, tensorboard: bool, images_seen: int) -> None:
-        self.attempt, self.data, self.env = attempt, data, env
+        self.folder, self.attempt, self.data, self.env = folder, attempt, data, env
         self.log = RunLog(folder / LOG)
         self.text = TextLogs(folder, resume=attempt > 0)
         self.scalars = Scalars(folder, tensorboard, attempt, images_seen)
@@ -107,10 +106,9 @@ class Logbook:
             self.text.epoch(row["epoch"], clock["total"] / 3600, top1, top5)
         self.scalars.flush()
 
-    def meters(self, images_seen: int, meters: Sequence[Meter]) -> None:
-        """What the meters of the last validation found."""
-        for meter in meters:
-            meter.write(partial(self.scalars.write, images_seen))
+    def view(self, epoch: int, images_seen: int) -> View:
+        """Where meters and watches show what they found."""
+        return View(self.folder / "inspect", epoch, partial(self.scalars.write, images_seen), self.say)
 
     def fault(self, fault: dict[str, Any]) -> None:
         """A test's fault, before it fires."""
@@ -148,7 +146,7 @@ class SilentLogbook:
     def ignore(self, *values: object, **fields: object) -> None:
         pass
 
-    say = start = learning_rate = step = progress = epoch = meters = stop = crash = ignore
+    say = start = learning_rate = step = progress = epoch = view = stop = crash = ignore
 
 
 def fields_of(phase: DataPhase) -> dict[str, Any]:

@@ -4,12 +4,14 @@ Whether the target is met is dawn's rule (Validation.reaches), so a run ends whe
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from training.config.config import Config, percentage
+from training.data.loader import Batch
 from training.distributed.group import Group
 from training.errors import Outcome
 
@@ -28,25 +30,47 @@ class Target:
         return Outcome.TARGET_REACHED if hit_epoch >= 0 else Outcome.FINISHED_WITHOUT_TARGET
 
 
+class View(NamedTuple):
+    """Where rank 0 shows what its meters found."""
+
+    folder: Path  # RUN/inspect
+    epoch: int
+    scalars: Callable[[dict[str, float]], None]  # to TensorBoard, by tag
+    say: Callable[[str], None]  # a line on the console
+
+
 class Meter(Protocol):
-    """A metric beside top-1 and top-5, such as a confusion matrix: trainer.Job has a tuple of them.
+    """A metric beside top-1 and top-5: trainer.Job has a tuple of them.
 
     The state of a meter is that of one validation: it is in no checkpoint, and a validation that a signal interrupts
     is repeated as a whole."""
 
-    def update(self, logits: Tensor, targets: Tensor) -> None:
+    def update(self, batch: Batch, logits: Tensor) -> None:
         """A batch of this rank. Counts stay on the device: a value read here would make the GPU wait."""
 
-    def sums(self, group: Group) -> None:
-        """The validation is over. All ranks call it: add up their counts, and start again from none."""
-
-    def write(self, tensorboard: Callable[[dict[str, float]], None]) -> None:
-        """On rank 0, after the epoch's line: scalars by their tags."""
+    def finish(self, group: Group, view: View | None) -> None:
+        """The validation is over. All ranks call it: add up their counts, show them where there is a `view` (rank 0),
+        and start again from none. Counts on the label `inspect` of the clock."""
 
 
-def meters_of(config: Config, classes: int) -> tuple[Meter, ...]:
-    """What every validation counts beside top-1 and top-5. A metric is an entry here; nothing has one yet."""
-    return ()
+class Watch(Protocol):
+    """Looks at training steps: trainer.Job has a tuple of them. It changes nothing, and reads the device only in
+    `finish`."""
+
+    def batch(self, number: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
+        """After step `number` (0-based) of the epoch, on every rank; `logits` are those of the mixed images."""
+
+    def is_due(self, number: int) -> bool:
+        """Whether `gradients` and `updated` are wanted for this step."""
+
+    def gradients(self, images_seen: int) -> None:
+        """Before the update, when the gradients are those that the optimiser gets."""
+
+    def updated(self) -> None:
+        """After the update."""
+
+    def finish(self, group: Group, view: View | None) -> None:
+        """The epoch is over. As in Meter."""
 
 
 def parse_target(config: Config) -> Target:

@@ -32,9 +32,11 @@ from training.engine.state import TrainState, new_state, part_of_rank
 from training.engine.trainer import Job
 from training.engine.warmup import prepare_device
 from training.errors import ConfigError, Outcome
+from training.inspect.build import meters_of, watches_of
+from training.inspect.views import write_views
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook, SilentLogbook
-from training.logs.metrics import meters_of, parse_target
+from training.logs.metrics import parse_target
 from training.models.build import build_model, check_model
 from training.runs.finish import guarded_fit, report_run
 from training.runs.folder import disk_errors, open_folder
@@ -66,9 +68,19 @@ def trained(config: Config, schedule: Schedule, origin_ns: int | None = None) ->
     with opened_job(config, schedule, origin_ns) as job:
         outcome = guarded_fit(job)
         if job.env.rank == 0:
+            if config.inspect != "off":
+                show_inspection(job)
             report_run(job.folder, job.book.say, config.chart)
         job.env.group.from_main(lambda: None)  # torchrun ends rank 0 with the first rank that fails to reach a target
         return outcome, job.folder
+
+
+def show_inspection(job: Job) -> None:
+    """The tables and pictures of --inspect. They are views: the run's outcome stands already."""
+    try:
+        write_views(job.folder, job.config, job.book)
+    except (ConfigError, OSError) as error:
+        job.book.say(f"no inspection: {error}")
 
 
 @contextlib.contextmanager
@@ -170,11 +182,12 @@ def start_job(
     if env.rank == 0:
         write_start(config, schedule, dataset, env, state, identity, resumed, book, folder)
     faults = Faults(config.inject_fault, book.fault, env.rank, book.attempt)
+    loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
     return Job(
         config,
         schedule,
         env,
-        open_loader(config, schedule, dataset, env, state.precision.dtype),
+        loader,
         state,
         book,
         folder,
@@ -185,7 +198,8 @@ def start_job(
         faults,
         EnergyMeter(env),
         len(dataset.classes),
-        meters_of(config, len(dataset.classes)),
+        meters_of(config, dataset, loader, state),
+        watches_of(config, dataset, loader, state, folder),
         saved_images=state.images_seen,
     )
 
@@ -210,10 +224,7 @@ def validate_only(config: Config, schedule: Schedule) -> Validation:
             loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
             model, images = state.evaluated_model(), loader.validation_images
             told = {"size": loader.phase.val_sz, "weights": "ema" if state.average is not None else "model"}
-            meters = meters_of(config, len(dataset.classes))
-            counts = evaluate(
-                model, loader.validation(), images, state.precision, config.tta, env.group, meters, **told
-            )
+            counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group, **told)
     if env.rank == 0:
         print(
             f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "

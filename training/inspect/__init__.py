@@ -1,0 +1,3 @@
+"""Looking inside a run (--inspect): what it confuses, its worst images, gradients of its layers, pictures."""
+
+__all__ = ["build", "suspects", "views"]

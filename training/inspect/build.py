@@ -1,0 +1,36 @@
+"""What a run is inspected with, by --inspect."""
+
+from pathlib import Path
+
+from data_prep import Manifest
+from training.config.config import Config
+from training.data.loader import Loader
+from training.engine.state import TrainState
+from training.inspect.gradients import Gradients
+from training.inspect.predictions import Predictions
+from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
+from training.inspect.stored import FOLDER
+from training.logs.metrics import Meter, Watch
+
+VIEWS = {"none": 1, "flip": 2}  # whose logits --tta adds up
+
+
+def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState) -> tuple[Meter, ...]:
+    """What every validation of the run counts beside top-1 and top-5. A metric is an entry here."""
+    if config.inspect == "off":
+        return ()
+    views, names = VIEWS[config.tta], list(dataset.classes)
+    meters: list[Meter] = [Predictions(len(names), views)]
+    if config.inspect == "full" and hasattr(loader, "pictures"):
+        meters += [ValidationBatches(loader, names, views), Looks(loader, state.evaluated_model, names)]
+    return tuple(meters)
+
+
+def watches_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState, folder: Path) -> tuple[Watch, ...]:
+    """What looks at the training steps."""
+    if config.inspect != "full":
+        return ()
+    watches: list[Watch] = [Gradients(state.model, config.inspect_every, folder / FOLDER)]
+    if hasattr(loader, "pictures"):
+        watches.append(TrainingBatches(loader, list(dataset.classes)))
+    return tuple(watches)

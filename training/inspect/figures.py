@@ -1,0 +1,117 @@
+"""Pictures of an inspected run, drawn after it."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from training.inspect.counts import Counts, calibration_error, curve
+from training.inspect.names import short
+from training.inspect.tables import confused_pairs
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6670"  # Okabe and Ito: told apart with every common colour blindness
+MOST_CLASSES = 30  # in one map
+MOST_CURVES = 10  # worst and best classes each
+
+
+@contextmanager
+def figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A matplotlib figure and its axes that need no display and heed no user settings."""
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style.context(["default", {"font.size": 9, "text.parse_math": False}]):
+        made = Figure(figsize=(width, height), dpi=110, layout="constrained")
+        FigureCanvasAgg(made)
+        yield made, made.add_subplot()
+
+
+def png(made: Any) -> bytes:
+    stream = io.BytesIO()
+    made.canvas.print_png(stream, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def confusion_figure(counts: Counts, names: list[str]) -> bytes:
+    """The whole matrix of up to 30 classes, as shares of each label; of more the most confused pairs."""
+    if len(names) > MOST_CLASSES:
+        return pairs_figure(counts, names)
+    matrix = counts.confusion.numpy()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = 3 + 0.32 * len(names)
+    with figure(side + 1, side) as (made, axes):
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        places = range(len(names))
+        axes.set_xticks(places, [short(name) for name in names], rotation=90)
+        axes.set_yticks(places, [short(name) for name in names])
+        axes.set_xlabel("prediction"), axes.set_ylabel("label")
+        for i, j in zip(*matrix.nonzero(), strict=True):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=7, color=colour)
+        axes.set_title(f"{int(matrix.sum())} validation images: label and prediction")
+        return png(made)
+
+
+def pairs_figure(counts: Counts, names: list[str]) -> bytes:
+    pairs = confused_pairs(counts)
+    with figure(8, 1.2 + 0.2 * max(len(pairs), 4)) as (made, axes):
+        axes.barh(range(len(pairs)), [images for *_, images in pairs], color=BLUE)
+        axes.set_yticks(range(len(pairs)), [f"{short(names[i])} as {short(names[j])}" for i, j, _ in pairs])
+        axes.invert_yaxis()
+        axes.set_xlabel("validation images")
+        axes.set_title("most confused pairs: label as prediction")
+        return png(made)
+
+
+def calibration_figure(counts: Counts) -> bytes:
+    """Accuracy over confidence, and how the highest probabilities of right and wrong images are distributed."""
+    wrong, right = counts.confidence.numpy()
+    images, bins = wrong + right, len(wrong)
+    middle = (np.arange(bins) + 0.5) / bins
+    there = images > 0
+    with figure(6, 4) as (made, axes):
+        axes.bar(middle, right, 0.9 / bins, color=BLUE, alpha=0.5, label="right images")
+        axes.bar(middle, wrong, 0.9 / bins, bottom=right, color=ORANGE, alpha=0.5, label="wrong images")
+        axes.set_xlabel("highest probability"), axes.set_ylabel("validation images")
+        shares = axes.twinx()
+        shares.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfectly calibrated")
+        means = counts.confidence_sum.numpy()[there] / images[there]
+        shares.plot(means, right[there] / images[there], color="black", marker="o", markersize=3, label="accuracy")
+        shares.set_ylim(0, 1), shares.set_ylabel("accuracy")
+        (bars, words), (lines, more) = (part.get_legend_handles_labels() for part in (axes, shares))
+        axes.legend(bars + lines, words + more, loc="upper left", fontsize=8)
+        axes.set_title(f"calibration: expected error {100 * calibration_error(counts):.2f} %")
+        return png(made)
+
+
+def predicted_figure(counts: Counts, names: list[str]) -> bytes:
+    """How often each class was named against how often it is there; of many classes those that are furthest off."""
+    images, predicted = counts.confusion.sum(1).numpy(), counts.confusion.sum(0).numpy()
+    order = np.argsort(-np.abs(predicted - images), kind="stable")[:MOST_CLASSES]
+    with figure(6, 1.4 + 0.2 * len(order)) as (made, axes):
+        places = np.arange(len(order))
+        axes.barh(places - 0.2, images[order], 0.38, color=GREY, label="images")
+        axes.barh(places + 0.2, predicted[order], 0.38, color=BLUE, label="predictions")
+        axes.set_yticks(places, [short(names[i]) for i in order])
+        axes.invert_yaxis(), axes.legend(fontsize=8)
+        axes.set_title("images and predictions of each class")
+        return png(made)
+
+
+def curves_figure(counts: Counts, names: list[str], order: list[int]) -> bytes:
+    """Precision over recall; `order`: classes from the worst average precision to the best."""
+    chosen = order if len(order) <= 2 * MOST_CURVES else [*order[:MOST_CURVES], *order[-MOST_CURVES:]]
+    others, own = counts.scores
+    with figure(7, 5) as (made, axes):
+        for place, number in enumerate(chosen):
+            points = curve(own[number], others[number])
+            colour = f"C{place % 10}"
+            style = "-" if place < 10 else "--"
+            axes.step(points.recall, points.precision, color=colour, linestyle=style, label=short(names[number]))
+        axes.set_xlabel("recall"), axes.set_ylabel("precision"), axes.set_ylim(0, 1.02)
+        axes.legend(fontsize=7, loc="lower left")
+        axes.set_title("precision and recall of each class, one against all others")
+        return png(made)

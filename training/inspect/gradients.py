@@ -1,0 +1,106 @@
+"""Gradients, weights and updates of every layer, every --inspect-every steps. See training.logs.metrics.Watch."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_prep.files import write_atomically
+from training.data.loader import Batch
+from training.distributed.group import Group
+from training.inspect.predictions import npz
+from training.logs.metrics import View
+
+FILE = "gradients.npz"
+FACTS = ("min", "mean", "max", "norm", "zeros", "not_finite", "weight_norm", "update_ratio")
+NORM, NOT_FINITE = FACTS.index("norm"), FACTS.index("not_finite")
+VANISHED = 1e-7  # of the largest norm
+EXPLODED = 1e3  # times a layer's median norm in the epoch
+
+
+class Gradients:
+    """`facts`: an (L, F) float32 tensor per inspected step, in the order of the network's parameters. They stay on the
+    device until the epoch is over. The gradients are those that the optimiser gets: of all ranks, unscaled, clipped."""
+
+    def __init__(self, model: nn.Module, every: int, folder: Path) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.dim() > 1]  # weights, not norms and biases
+        self.names, self.parameters = [name for name, _ in named], [p for _, p in named]
+        self.every, self.folder = every, folder
+        self.facts: list[Tensor] = []
+        self.steps: list[int] = []  # images seen
+        self.before: list[Tensor] = []
+
+    def batch(self, number: int, batch: Batch, logits: Tensor, loss: Tensor) -> None: ...
+
+    def is_due(self, step: int) -> bool:
+        return step % self.every == 0
+
+    @torch.no_grad()
+    def gradients(self, images_seen: int) -> None:
+        """Before the update."""
+        self.steps.append(images_seen)
+        self.facts.append(torch.stack([self.of_layer(p) for p in self.parameters]))
+        self.before = [p.detach().clone() for p in self.parameters]
+
+    def of_layer(self, parameter: Tensor) -> Tensor:
+        """(F - 1,) float32."""
+        gradient, weight_norm = parameter.grad, parameter.float().norm()
+        if gradient is None:  # frozen
+            return torch.stack([*torch.zeros(len(FACTS) - 2, device=parameter.device), weight_norm])
+        gradient = gradient.float()
+        least, most = gradient.aminmax()
+        zeros, odd = (gradient == 0).float().mean(), (~gradient.isfinite()).float().mean()
+        return torch.stack([least, gradient.mean(), most, gradient.norm(), zeros, odd, weight_norm])
+
+    @torch.no_grad()
+    def updated(self) -> None:
+        """After the update: its size relative to the weights'."""
+        changes = torch._foreach_sub([p.detach() for p in self.parameters], self.before)
+        ratios = torch.stack(torch._foreach_norm(changes)) / self.facts[-1][:, -1].clamp_min(1e-12)
+        self.facts[-1] = torch.cat([self.facts[-1], ratios[:, None]], 1)
+        self.before = []
+
+    def finish(self, group: Group, view: View | None) -> None:
+        if view and self.facts:
+            facts = torch.stack(self.facts).cpu().numpy()
+            self.save(facts)
+            view.scalars(self.scalars(facts[-1]))
+            for line in strange_layers(self.names, facts, view.epoch):
+                view.say(line)
+        self.facts, self.steps = [], []
+
+    def save(self, facts: np.ndarray) -> None:
+        """Append (S, L, F) to what earlier epochs stored."""
+        path, steps = self.folder / FILE, np.array(self.steps)
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as old:
+                kept = old["images_seen"] < steps[0]  # a resumed run repeats some steps
+                steps = np.concatenate([old["images_seen"][kept], steps])
+                facts = np.concatenate([old["facts"][kept], facts])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, npz({"names": np.array(self.names), "images_seen": steps, "facts": facts}))
+
+    def scalars(self, facts: np.ndarray) -> dict[str, float]:
+        """Of the epoch's last inspected step; a number before each layer keeps the network's order."""
+        return {
+            f"gradients/{place:03d} {name}/{fact}": float(value)
+            for place, (name, row) in enumerate(zip(self.names, facts, strict=True))
+            for fact, value in zip(FACTS, row, strict=True)
+        }
+
+
+def strange_layers(names: list[str], facts: np.ndarray, epoch: int) -> list[str]:
+    """A line for layers whose gradients vanish all epoch long, and one for those that explode. `facts` (S, L, F)."""
+    norms = facts[:, :, NORM]
+    finite = np.where(np.isfinite(norms), norms, 0)
+    vanished = (finite <= VANISHED * finite.max(1, keepdims=True)).all(0) & (finite.max() > 0)
+    median = np.median(finite, 0)
+    exploded = (facts[:, :, NOT_FINITE] > 0).any(0) | ((finite > EXPLODED * median) & (median > 0)).any(0)
+    words = (("vanish: below 1e-7 of the largest", vanished), ("explode", exploded))
+    return [
+        f"epoch {epoch + 1}: gradients {what} in {', '.join(np.array(names)[which][:5])}"
+        + (f" and {which.sum() - 5} more layers" if which.sum() > 5 else "")
+        for what, which in words
+        if which.any()
+    ]

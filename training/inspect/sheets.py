@@ -1,0 +1,142 @@
+"""Sheets of pictures: the batches of an epoch with the largest and the smallest loss, and where the network looks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data_prep.files import write_atomically
+from training.data.loader import Batch, Loader
+from training.distributed.group import Group
+from training.inspect.pictures import caption, looks, sheet, to_levels
+from training.logs.metrics import View
+
+FOLDER = "sheets"
+MOST = 12  # pictures on a sheet
+
+
+class TrainingBatches:
+    """See training.logs.metrics.Watch. Losses, predictions and probabilities of all images stay on the device; the two
+    batches are rendered again at the end of the epoch, as the sample plan can, and shown before they were mixed."""
+
+    def __init__(self, loader: Loader, names: list[str]) -> None:
+        self.loader, self.names = loader, names
+        self.seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # by step: loss, prediction, probability of each image
+
+    def batch(self, number: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
+        self.seen[number] = facts_of(logits, batch.targets)
+
+    def is_due(self, number: int) -> bool:
+        return False
+
+    def gradients(self, images_seen: int) -> None: ...
+
+    def updated(self) -> None: ...
+
+    def finish(self, group: Group, view: View | None) -> None:
+        """All ranks render their part of the two batches of largest and smallest mean loss."""
+        seen, self.seen = self.seen, {}
+        if not seen:
+            return
+        numbers = sorted(seen)
+        means = group.sum(torch.stack([seen[number][0].mean() for number in numbers]).double()).tolist()
+        epoch = group.gather(view.epoch if view else None)[0]
+        for kind, choose in (("largest", max), ("smallest", min)):
+            number = numbers[means.index(choose(means))]
+            with closing(self.loader.train(epoch, number)) as batches:
+                parts = group.gather(self.part(next(batches), seen[number]))
+            if view:
+                save(view, f"training-{kind}-loss", *chosen(parts, kind))
+
+    def part(self, batch: Batch, facts: tuple[Tensor, Tensor, Tensor]) -> list[tuple[float, np.ndarray, str]]:
+        """Loss, picture and caption of this rank's images."""
+        pictures = to_levels(batch.images, self.loader.mean, self.loader.std)
+        return list(captioned(pictures, batch.targets, facts, self.names))
+
+
+class ValidationBatches:
+    """See training.logs.metrics.Meter: the validation batches of the largest and the smallest mean loss. With two or
+    more ranks the batches of all are compared."""
+
+    def __init__(self, loader: Loader, names: list[str], views: int) -> None:
+        self.loader, self.names, self.views = loader, names, views
+        self.seen: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
+
+    def update(self, batch: Batch, logits: Tensor) -> None:
+        if batch.rows is not None:
+            self.seen.append((batch.rows, batch.targets, *facts_of(logits / self.views, batch.targets)))
+
+    def finish(self, group: Group, view: View | None) -> None:
+        seen, self.seen = self.seen, []
+        mine = [(float(loss.mean()), *(part.cpu() for part in parts)) for parts in seen for loss in [parts[2]]]
+        ends = [min(mine, key=lambda one: one[0]), max(mine, key=lambda one: one[0])] if mine else []
+        every = [one for rank in group.gather(ends) for one in rank]
+        if view and every:
+            for kind, choose in (("largest", max), ("smallest", min)):
+                _, rows, targets, *facts = choose(every, key=lambda one: (one[0], -int(one[1][0])))
+                pictures = still_levels(self.loader, rows)
+                save(
+                    view,
+                    f"validation-{kind}-loss",
+                    *chosen([list(captioned(pictures, targets, facts, self.names))], kind),
+                )
+
+
+class Looks:
+    """See training.logs.metrics.Meter: Grad-CAM of the same validation images in every epoch, so that one sees where
+    the network looks as the size grows. Rank 0 alone works."""
+
+    def __init__(self, loader: Loader, model: Callable[[], nn.Module], names: list[str]) -> None:
+        self.loader, self.model, self.names = loader, model, names
+        self.rows = torch.from_numpy(np.linspace(0, loader.validation_images - 1, MOST).round().astype(np.int64))
+
+    def update(self, batch: Batch, logits: Tensor) -> None: ...
+
+    def finish(self, group: Group, view: View | None) -> None:
+        if view:
+            still = self.loader.pictures("validation", self.rows.unique())
+            shown, logits = looks(
+                self.model(), still, lambda images: to_levels(images, self.loader.mean, self.loader.std)
+            )
+            probability, predicted = logits.softmax(1).max(1)
+            words = [f"{self.names[p]} {x:.2f}" for p, x in zip(predicted.tolist(), probability.tolist(), strict=True)]
+            save(view, "grad-cam", shown, words)
+
+
+def facts_of(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B,) each: cross entropy, prediction, its probability. Stay on the device."""
+    logits = logits.float()
+    probability, predicted = logits.softmax(1).max(1)
+    return F.cross_entropy(logits, targets, reduction="none"), predicted, probability
+
+
+def captioned(
+    pictures: np.ndarray, targets: Tensor, facts, names: list[str]
+) -> Iterator[tuple[float, np.ndarray, str]]:
+    columns = (part.tolist() for part in (targets, *facts))
+    for picture, label, loss, predicted, probability in zip(pictures, *columns, strict=True):
+        yield loss, picture, caption(names[label], names[predicted], probability, loss)
+
+
+def chosen(parts: list[list[tuple[float, np.ndarray, str]]], kind: str) -> tuple[list[np.ndarray], list[str]]:
+    """The most telling pictures of a batch, whatever rank they were on."""
+    every = sorted((one for part in parts for one in part), key=lambda one: one[0], reverse=kind == "largest")[:MOST]
+    return [picture for _, picture, _ in every], [words for *_, words in every]
+
+
+def still_levels(loader: Loader, rows: Tensor) -> np.ndarray:
+    return to_levels(loader.pictures("validation", rows), loader.mean, loader.std)
+
+
+def save(view: View, name: str, pictures: list[np.ndarray], captions: list[str]) -> None:
+    path = sheet_file(view.folder, name, view.epoch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, sheet(pictures, captions))
+
+
+def sheet_file(folder: Path, name: str, epoch: int) -> Path:
+    return folder / FOLDER / f"{name}-{epoch:04d}.png"

@@ -1,0 +1,47 @@
+"""Tables and pictures of an inspected run, made after it from what was stored."""
+
+from pathlib import Path
+
+import torch
+
+from data_prep.files import write_atomically
+from training.config.config import Config
+from training.inspect.counts import average_precision
+from training.inspect.figures import calibration_figure, confusion_figure, curves_figure, predicted_figure
+from training.inspect.history import worst_images
+from training.inspect.names import Names, names_of
+from training.inspect.stored import Stored, read_stored
+from training.inspect.tables import calibration_csv, classes_csv, confusion_csv, worst_csv
+from training.logs.logbook import Logbook
+
+MOST_WORST = 200  # images in worst.csv
+
+
+def write_views(run: Path, config: Config, book: Logbook) -> None:
+    """Everything under RUN/inspect that people look at, and the same in TensorBoard. Raises: ConfigError for what was
+    stored and is damaged."""
+    stored = read_stored(run)
+    names = names_of(run, config, stored)
+    for name, content in views(stored, names, config.inspect == "full").items():
+        write_atomically(stored.folder / name, content)
+    book.say(f"{stored.folder}: confusion.csv, classes.csv, worst.csv and pictures of the inspection")
+
+
+def views(stored: Stored, names: Names, full: bool) -> dict[str, bytes]:
+    """By file name."""
+    counts, classes = stored.counts, names.classes
+    worst = worst_images(stored.images, MOST_WORST)
+    found = {
+        "confusion.csv": confusion_csv(counts, classes).encode(),
+        "classes.csv": classes_csv(counts, classes).encode(),
+        "calibration.csv": calibration_csv(counts).encode(),
+        "worst.csv": worst_csv(worst, classes, names.files, sorted(stored.images)).encode(),
+        "confusion.png": confusion_figure(counts, classes),
+        "calibration.png": calibration_figure(counts),
+        "predicted.png": predicted_figure(counts, classes),
+    }
+    if full:
+        others, own = counts.scores
+        order = torch.argsort(average_precision(own, others).nan_to_num(2.0), stable=True).tolist()
+        found["curves.png"] = curves_figure(counts, classes, [i for i in order if own[i].any()])
+    return found
