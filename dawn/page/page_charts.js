@@ -6,7 +6,7 @@ const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "triangl
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const LEDGER = [
   ["data", "data wait", "/"], ["train", "compute", ""], ["eval", "evaluation", "."], ["checkpoint", "checkpoint", "x"],
-  ["switch", "switch", "\\"], ["other", "other", "+"],
+  ["switch", "switch", "\\"], ["inspect", "inspection", "-"], ["other", "other", "+"],
 ];
 const VERDICT_GAP = 0.2; // of the height, room for what limits each phase
 const METRIC_NAMES = { top1: "top-1", top5: "top-5" };
@@ -209,7 +209,8 @@ function ledgerChart(view, data, state) {
   const sums = bars.map((bar) => LEDGER.reduce((sum, [label]) => sum + bar.seconds[label], 0)), most = view.narrow ? 17 : 40;
   const shorter = (name) => (name.length > most ? `${name.slice(0, most / 2)}…${name.slice(-most / 2)}` : name); // the seed is at the end
   const short = bars.map(({ name }) => plainText(shorter(name))), { name: unit, seconds: scale } = data.unit;
-  const traces = LEDGER.map(([label, name, shape]) => ({
+  const named = LEDGER.filter(([label]) => label !== "inspect" || bars.some((bar) => bar.seconds[label]));
+  const traces = named.map(([label, name, shape]) => ({
     type: "bar", orientation: "h", name, x: bars.map((bar) => bar.seconds[label] / scale), y: bars.map((_, i) => i),
     text: bars.map((bar, i) => (!shape && bar.seconds[label] > 0.07 * Math.max(...sums) ? `${((100 * bar.seconds[label]) / sums[i]).toFixed(0)} %` : "")),
     textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none", width: 0.72, textfont: { color: "#ffffff" },

@@ -18,14 +18,14 @@ from dawn.page.html import (
     table,
     text,
 )
-from dawn.runlog.clock import RUN_LABELS
+from dawn.runlog.clock import NEWER_LABELS, RUN_LABELS
 from dawn.runlog.records import CLOCKS, METRICS
 from dawn.runlog.run import executed_phases
 
 MOST_OPEN = 12  # rows of a table that is shown without being asked for
 LEDGER_NAMES = {
     "data": "data wait", "train": "compute", "eval": "evaluation", "checkpoint": "checkpoint", "switch": "switch",
-    "other": "other",
+    "inspect": "inspection", "other": "other",
 }  # fmt: skip
 Group = tuple[str, list[list[Cell]]]
 
@@ -122,7 +122,8 @@ def ledger_section(shown: list[Shown]) -> str:
     words = "Where the time went"
     shares = "; ".join(f"{item.name}: {_largest(ledger(item.run))}" for item in shown[:5])
     alternative = f"Stacked bars of seconds by kind of work, one bar per phase. {shares}."
-    header = ("epochs", "phase", *(f"{name} (s)" for name in LEDGER_NAMES.values()), "sum (s)")
+    labels = labels_of(shown)
+    header = ("epochs", "phase", *(f"{LEDGER_NAMES[label]} (s)" for label in labels), "sum (s)")
     inside = note(
         "Every nanosecond of T_total has exactly one label; compute is the training steps without waiting for images."
     )
@@ -130,16 +131,26 @@ def ledger_section(shown: list[Shown]) -> str:
     if len(shown) > 1:
         options = "".join(f"<option value={i}>{text(item.name)}" for i, item in enumerate(shown))
         choice = f'<p><label>bars: <select id="ledger-run"><option value="">whole runs{options}</select></label></p>\n'
-    inside += choice + chart("ledger", alternative) + data_table(words, header, grouped(shown, _ledger_rows))
+    inside += (
+        choice
+        + chart("ledger", alternative)
+        + data_table(words, header, grouped(shown, lambda item: _ledger_rows(item, labels)))
+    )
     return section("ledger", words, inside)
 
 
-def _ledger_rows(item: Shown) -> list[list[Cell]]:
+def labels_of(shown: list[Shown]) -> list[str]:
+    """Those of the ledger; the inspection's where a run has one."""
+    ledgers = [ledger(item.run) for item in shown]
+    return [n for n in LEDGER_NAMES if n not in NEWER_LABELS or any(seconds[n] for seconds in ledgers)]
+
+
+def _ledger_rows(item: Shown, labels: list[str]) -> list[list[Cell]]:
     lines = [
         (p.epochs, f"{p.value[0]} px", {n: p.seconds(n) for n in RUN_LABELS}) for p in executed_phases(item.run.rows)
     ]
     lines.append(("all", "whole run", ledger(item.run)))
-    return [[epochs, name, *(f"{s[n]:.3f}" for n in RUN_LABELS), f"{sum(s.values()):.3f}"] for epochs, name, s in lines]
+    return [[epochs, name, *(f"{s[n]:.3f}" for n in labels), f"{sum(s.values()):.3f}"] for epochs, name, s in lines]
 
 
 def speed_section(shown: list[Shown]) -> str:
@@ -226,4 +237,5 @@ def _results_in_words(shown: list[Shown]) -> str:
 
 def _largest(seconds: dict[str, float]) -> str:
     total = sum(seconds.values()) or 1
-    return ", ".join(f"{LEDGER_NAMES[name]} {seconds[name] / total:.0%}" for name in LEDGER_NAMES)
+    shown = [name for name in LEDGER_NAMES if seconds[name] or name not in NEWER_LABELS]
+    return ", ".join(f"{LEDGER_NAMES[name]} {seconds[name] / total:.0%}" for name in shown)

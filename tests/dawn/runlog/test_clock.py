@@ -32,7 +32,7 @@ def test_scripted_run_is_exact_to_the_nanosecond():
             now.ns += ns
     now.ns += 13  # other
     total = sum(durations.values()) + 13
-    assert clock.state_dict()["ns"] == {"init": 1_000_000_010, "warm": 20, **durations, "other": 13}
+    assert clock.state_dict()["ns"] == {"init": 1_000_000_010, "warm": 20, **durations, "inspect": 0, "other": 13}
     assert clock.readings() == {
         "total": total / 1e9,
         "dawn": (total - 300_000_001 - 40_000_009) / 1e9,

@@ -117,21 +117,19 @@ class Confusion:
     def __init__(self, classes: int) -> None:
         self.counts, self.tables, self.written = torch.zeros(classes, classes, dtype=torch.int64), [], []
 
-    def update(self, logits, targets):
-        pairs = targets * len(self.counts) + logits.argmax(1)
+    def update(self, batch, logits):
+        pairs = batch.targets * len(self.counts) + logits.argmax(1)
         self.counts += torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
 
-    def sums(self, group):
+    def finish(self, group, view):
         self.tables.append(group.sum(self.counts.clone()))
         self.counts.zero_()
-
-    def write(self, tensorboard):
-        self.written.append(self.moment())
-        tensorboard({"confusion/first_for_second": float(self.tables[-1][0, 1])})
+        self.written.append((*self.moment(), view.epoch))
+        view.scalars({"confusion/first_for_second": float(self.tables[-1][0, 1])})
 
 
-def test_a_meter_counts_every_validation_and_writes_after_the_epochs_line_off_its_eval(toy, tmp_path):
-    """A confusion matrix: its diagonal is top-1; run.jsonl says no more than without it."""
+def test_a_meter_counts_every_validation_on_a_label_of_its_own(toy, tmp_path):
+    """A confusion matrix: its diagonal is top-1; the epoch's line counts what it took, and says no more of it."""
     meter, scalars = Confusion(6), []
     with tiny_job(toy, tmp_path / "run") as job:
         job.meters = (meter,)
@@ -143,7 +141,9 @@ def test_a_meter_counts_every_validation_and_writes_after_the_epochs_line_off_it
     assert [int(table.sum()) for table in meter.tables] == [60, 60]
     assert [int(table.diag().sum()) for table in meter.tables] == [seen["correct1"] for seen in validations]
     assert set(validations[0]) == {"correct1", "correct5", "images", "k5", "size", "tta", "weights"}
-    assert meter.written == [(240, 1, "other"), (480, 2, "other")]  # images seen, epoch lines there, the clock's label
+    # images seen, epoch lines there, the clock's label, epoch
+    assert meter.written == [(240, 0, "inspect", 0), (480, 1, "inspect", 1)]
+    assert all(row["seconds"]["inspect"] > 0 for row in events(tmp_path / "run"))
     told = [(seen, values) for seen, values in scalars if "confusion/first_for_second" in values]
     assert told == [
         (seen, {"confusion/first_for_second": float(table[0, 1])})
