@@ -13,6 +13,9 @@ SUFFIXES = (".json", ".tsv")
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("files", nargs="+", metavar="FILE", help="a log, an event file, or the folder of one")
+    words = "which column of a table is what: epoch=NAME, hours=NAME or seconds=NAME, top1=NAME, top5=NAME"
+    command.add_argument("--columns", default="", metavar="ROLE=NAME,...", help=words)
+    command.add_argument("--hours-per-epoch", type=float, metavar="HOURS", help="for a log that holds no times")
     command.add_argument("--out", metavar="PATH", help="a folder for NAME.curve.json files, or one .json or .tsv file")
 
 
@@ -20,9 +23,11 @@ def import_command(args: argparse.Namespace) -> None:
     """Everything is read before anything is written. Without --out the curves are printed, one JSON object a line."""
     from dawn.files import write_atomic
     from dawn.importers.curve import curve_json, curve_tsv
+    from dawn.importers.options import options_of
     from dawn.importers.read import read_curves
 
-    curves = [curve for file in args.files for curve in read_curves(file)]
+    options = options_of(args.columns, args.hours_per_epoch)
+    curves = [curve for file in args.files for curve in read_curves(file, options)]
     for curve in curves:
         for note in curve.notes:
             print(f"note: {curve.name}:", " ".join(note.split()), file=sys.stderr)

@@ -1,3 +1,3 @@
 """Logs of other training codes as comparable curves."""
 
-__all__ = ["curve", "prepare_dawn", "read"]
+__all__ = ["curve", "options", "prepare_dawn", "read"]

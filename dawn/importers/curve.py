@@ -17,9 +17,14 @@ KINDS = {
     "events": "TensorBoard event file with the 2018 tags",
     "event.log": "event.log of the 2018 imagenet18 code",
     "ffcv": "log of ffcv-imagenet",
-    "mllog": "MLPerf :::MLLOG log",
+    "mllog": "MLPerf log",
     "airbench": "printed table of airbench",
     "tsv": "TSV of DAWNBench",
+    "timm": "summary.csv of timm",
+    "console": "console log of torchvision's references, DeiT or the ImageNet example of PyTorch",
+    "deit": "log.txt of DeiT",
+    "wandb": "CSV of W&B",
+    "csv": "CSV",
 }
 
 
@@ -95,6 +100,30 @@ def swapped_note(points: tuple[Point, ...]) -> list[str]:
         f"{counted(len(wrong), 'evaluation')} with a top-5 accuracy below top-1, first in epoch {first.epoch:g} "
         f"({first.top5:g} % and {first.top1:g} %). See whether the two are swapped."
     ]
+
+
+class Points:
+    """Takes the evaluations of one run in the order of its log. The first of an epoch counts, as nobody may look twice;
+    what does not count is told in `notes`."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self.notes: list[str] = []
+
+    def add(self, point: Point) -> None:
+        if any(before.epoch == point.epoch for before in self.points):
+            self.notes.append(again_note(point.epoch, point.hours, point.top1, point.top5))
+        else:
+            self.points.append(point)
+
+    def resume_at(self, epoch: float) -> None:
+        """The run goes on at this epoch from a checkpoint: what it wrote from there on before is void."""
+        kept = [before for before in self.points if before.epoch < epoch]
+        if len(kept) < len(self.points):
+            self.notes.append(
+                f"resumed: epoch {epoch:g} and what came after it stand there again, the later ones count"
+            )
+        self.points = kept
 
 
 def again_note(epoch: float, hours: float, *percents: float | None) -> str:

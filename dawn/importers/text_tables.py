@@ -4,47 +4,46 @@ import re
 from collections.abc import Iterable, Iterator
 
 from dawn.dawnbench.tsv import read_tsv
-from dawn.importers.curve import Curve, Point
+from dawn.importers.curve import Curve, Point, Points
 from dawn.importers.lines import TORN, Line, percent_of
+from dawn.importers.options import Options
 from dawn.runlog.writer import RunError
 
-NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+NUMBER = r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 EVENT_ROW = re.compile(r"~~(\d{1,9})\t+" + NUMBER + r"\t+(\d+\.\d{3})\t+(\d+\.\d{3})")
 EVENT_HEADER = re.compile(r"~~epoch\s+hours\b.*")
-TSV_COLUMNS = ("top1Accuracy", "top5Accuracy")
+TSV_COLUMNS = ("top1accuracy", "top5accuracy")  # as read_tsv gives them
 AIRBENCH_TIMES = ("time_seconds", "total_time_seconds")
 
 
-def event_log_curve(name: str, where: str, lines: Iterable[Line]) -> list[Curve]:
+def event_log_curve(name: str, where: str, lines: Iterable[Line], options: Options) -> list[Curve]:
     """Rows `~~epoch hours top1 top5`, epochs from 0. A resumed run writes an epoch again: the later one counts."""
-    points: list[Point] = []
-    notes = []
+    found = Points()
     for line in lines:
         if not line.text.startswith("~~") or EVENT_HEADER.fullmatch(line.text):
             continue
         match = EVENT_ROW.fullmatch(line.text)
         if not match:
             line.bad("not a row `~~epoch hours top1 top5`")
-            notes.append(TORN)
+            found.notes.append(TORN)
             continue
         point = Point(int(match[1]) + 1, *map(float, match.groups()[1:]))
-        if points and point.epoch <= points[-1].epoch:
-            notes.append(f"resumed: epoch {point.epoch} and what came after it stand there again, the later ones count")
-            points = [before for before in points if before.epoch < point.epoch]
-        points.append(point)
+        if found.points and point.epoch <= found.points[-1].epoch:
+            found.resume_at(point.epoch)
+        found.add(point)
     clock = "from the moment model and loaders were ready (our runs: T_total), evaluation and checkpoints inside"
-    return [Curve(name, "event.log", tuple(points), clock, True, False, tuple(notes))]
+    return [Curve(name, "event.log", tuple(found.points), clock, True, False, tuple(found.notes))]
 
 
 def is_tsv_header(text: str) -> bool:
-    cells = text.split("\t")
-    return cells[:2] == ["epoch", "hours"] and len(cells) > 2 and set(cells[2:]) <= set(TSV_COLUMNS)
+    columns, _ = read_tsv([text], loose=True)
+    return {"epoch", "hours"} < set(columns) <= {"epoch", "hours", *TSV_COLUMNS}
 
 
-def tsv_curve(name: str, where: str, lines: Iterable[Line]) -> list[Curve]:
-    """Every line but the first, the header, is a row."""
+def tsv_curve(name: str, where: str, lines: Iterable[Line], options: Options) -> list[Curve]:
+    """Every line but the first, the header, is a row that counts; columns in any order, as for the leaderboard."""
     lines, points = list(lines), []
-    columns, rows = read_tsv(line.text for line in lines)
+    columns, rows = read_tsv((line.text for line in lines), loose=True)
     for row in rows:
         line = lines[row.line - 1]
         if row.values is None:
@@ -71,7 +70,7 @@ def cells_of(text: str) -> list[str]:
     return [cell.strip() for cell in text[1:-1].split("|")] if text[:1] == text[-1:] == "|" and len(text) > 1 else []
 
 
-def airbench_curves(name: str, where: str, lines: Iterable[Line]) -> list[Curve]:
+def airbench_curves(name: str, where: str, lines: Iterable[Line], options: Options) -> list[Curve]:
     """One curve for each run but the warm-up."""
     runs = {run: rows for run, rows in airbench_runs(lines) if run != "warmup"}
     if not runs:

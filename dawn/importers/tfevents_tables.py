@@ -80,8 +80,8 @@ def first_by_step(log: EventLog, tag: str) -> dict[int, Scalar]:
             values = ", ".join(f"{scalar.value:.10g}" for scalar in scalars[1:4])
             more = ", ..." if len(scalars) > 4 else ""
             log.notes.append(
-                f"{tag} has {len(scalars)} values at step {step}. The first counts ({scalars[0].value:.10g}), the others "
-                f"do not ({values}{more}). Evaluations of different epochs need different steps."
+                f"{tag} has {len(scalars)} values at step {step}. The first counts ({scalars[0].value:.10g}), the "
+                f"others do not ({values}{more}). Evaluations of different epochs need different steps."
             )
     return {step: scalars[0] for step, scalars in found.items()}
 
@@ -120,8 +120,8 @@ def check_order(log: EventLog, rows: list[Evaluation]) -> None:
     for row in rows:
         if not (math.isfinite(row.hours) and row.hours >= hours):
             raise RunError(
-                f"{log.path}: the time goes back at epoch {row.epoch} ({hours!r} h to {row.hours!r} h). Was the clock set "
-                "back? Make the reports from run.jsonl."
+                f"{log.path}: the time goes back at epoch {row.epoch} ({hours!r} h to {row.hours!r} h). Was the clock "
+                "set back? Make the reports from run.jsonl."
             )
         if row.epoch <= epoch:
             raise RunError(f"{log.path}: epoch {row.epoch} after epoch {epoch}. The events are of more than one run.")

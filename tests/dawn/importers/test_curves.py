@@ -218,8 +218,9 @@ def test_a_last_line_that_is_cut_off_is_left_out_and_told(tmp_path, kind):
 
 BAD = {
     "empty": (b"", "the file is empty"),
-    "binary": (b"\x7fELF\0\0\0\0" * 9, "neither text nor"),
-    "picture": (b"\x89PNG\r\n\x1a\n\0\0", "neither text nor"),
+    "binary": (b"\1\2\0\0\0\0x" * 9, "neither text nor"),
+    "program": (b"\x7fELF\0\0\0\0" * 9 + b"x", "a program"),
+    "picture": (b"\x89PNG\r\n\x1a\n\0\0", "a picture"),
     "prose": (b"Dear Sir or Madam,\nI write to you\n", "of no kind that is known"),
     "line": (b"x" * 1_100_000, "too many for a log"),
     "deep json": (b"[" * 100_000, "of no kind that is known"),
@@ -251,7 +252,7 @@ BAD = {
     "own": (b'{"curve": 2, "points": []}\n', "'curve' is 2"),
     "own points": (b'{"curve": 1, "points": [3]}\n', "point 1 is 3"),
     "own text": (b'{"curve": 1, "points": [], "notes": [], "name": 7}\n', "'counts_evaluation' is missing"),
-    "events": (struct.pack("<QI", 40, 0) + b"\0" * 40, "neither text nor"),
+    "events": (struct.pack("<QI", 40, 0) + b"\0" * 40 + b"x", "neither text nor"),
 }
 
 
@@ -288,7 +289,7 @@ def test_import_prints_or_writes(tmp_path, capsys):
     out, err = capsys.readouterr()
     curves = [curve_from_json("x", json.loads(line)) for line in out.splitlines()]
     assert [curve.name for curve in curves] == ["event.log", "ffcv", "airbench-0", "airbench-1", "mllog", "tsv"]
-    assert "note: ffcv: epoch 2 was evaluated twice" in err
+    assert "note: ffcv: epoch 2 was evaluated again" in err
     (tmp_path / "out").mkdir()
     assert main(["import", *files, files[0], "--out", str(tmp_path / "out")]) == 0
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,0 +1,156 @@
+"""Curves from tables with a header: summary.csv of timm, CSV files of W&B, any other by the names of its columns."""
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from dawn.importers.curve import Curve, Point, Points
+from dawn.importers.lines import TORN, Line, percent_of
+from dawn.importers.options import Options
+from dawn.runlog.writer import RunError
+
+DELIMITERS = (",", ";", "\t")
+SPLIT = r"(?:val|valid|validation|eval|test)"
+NAMES = {  # of a column in lower case, each run of other characters than letters and digits as one underline
+    "epoch": r"(?:trainer_)?epochs?",
+    "hours": r"(?:\w+_)?hours?",
+    "seconds": r"runtime|relative_time(?:_process|_wall)?|(?:\w+_)?seconds|(?:total_|wall_|elapsed_)?time_s(?:ec)?",
+    "top1": rf"(?:{SPLIT}_)?(?:top_?1(?:_?acc(?:uracy)?)?|acc(?:uracy)?_?(?:at_?|top_?)?1)|{SPLIT}_acc(?:uracy)?",
+    "top5": rf"(?:{SPLIT}_)?(?:top_?5(?:_?acc(?:uracy)?)?|acc(?:uracy)?_?(?:at_?|top_?)?5)",
+}
+MISSING = {"", "nan", "none", "null", "n/a"}
+NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
+CLOCKS = {
+    "wandb": "seconds of the run by W&B (from wandb.init to the line of the log), evaluation inside",
+    "csv": "not told by the table",
+}
+
+
+def is_table_header(line: Line, options: Options) -> bool:
+    """By the columns that --columns names, else by names that are known: an epoch and an accuracy, or W&B's own."""
+    cells = cells_of(line.text)
+    if options.columns:
+        return set(options.columns.values()) <= set(cells)
+    roles = {role for role in NAMES if matching(cells, role)}
+    return bool(roles & {"top1", "top5"}) and bool({"epoch", "hours", "seconds"} & roles)
+
+
+def cells_of(text: str) -> list[str]:
+    """Of a line, by the delimiter that parts it most often."""
+    delimiter = max(DELIMITERS, key=text.count)
+    try:
+        return [cell.strip() for cell in next(csv.reader([text.removeprefix("\ufeff")], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def table_curve(name: str, where: str, lines: Iterable[Line], options: Options) -> list[Curve]:
+    """A row without an accuracy is no evaluation; what it says of epoch and time holds for the rows below."""
+    lines = iter(lines)
+    header = next(lines)
+    cells = cells_of(header.text)
+    places = places_of(cells, header.where, options)
+    kind = kind_of(cells)
+    found = Points()
+    for row in evaluations(lines, cells, places, found):
+        epoch = row.get("epoch", len(found.points) + 1)
+        if "resumed" in row:
+            found.resume_at(epoch)
+        hours = row["seconds"] / 3600 if "seconds" in row else row.get("hours", math.nan)
+        found.add(Point(epoch, hours, row.get("top1"), row.get("top5")))
+    points = in_percent(from_one(found, kind), found)
+    clock = CLOCKS.get(kind, CLOCKS["csv"])
+    if not {"hours", "seconds"} & places.keys():
+        points = [replace(point, hours=options.hours_at(point.epoch, where)) for point in points]
+        clock = options.clock
+    if "epoch" not in places:
+        found.notes.append("no column for the epoch: the evaluations were counted")
+    return [Curve(name, kind, tuple(points), clock, None, None, tuple(found.notes))]
+
+
+def kind_of(cells: list[str]) -> str:
+    if {"epoch", "eval_top1"} <= set(cells):
+        return "timm"
+    return "wandb" if {"_step", "_runtime", "Relative Time (Process)"} & set(cells) else "csv"
+
+
+def places_of(cells: list[str], where: str, options: Options) -> dict[str, int]:
+    """The place of each role's column. RunError where two fit, or the one that --columns names is there twice."""
+    if options.columns:
+        twice = next((name for name in options.columns.values() if cells.count(name) > 1), None)
+        if twice:
+            raise RunError(f"{where}: two columns {twice!r:.60}. Rename one of them.")
+        return {role: cells.index(name) for role, name in options.columns.items()}
+    found = {role: matching(cells, role) for role in NAMES}
+    if found["hours"]:
+        found["seconds"] = []
+    for role, places in found.items():
+        if len(places) > 1:
+            names = ", ".join(repr(cells[place]) for place in places[:4])
+            raise RunError(f"{where}: more than one column for {role}: {names}. Choose: --columns {role}=NAME,... .")
+    return {role: places[0] for role, places in found.items() if places}
+
+
+def matching(cells: list[str], role: str) -> list[int]:
+    """Places of the columns whose names fit. Charts of W&B have `RUN - METRIC`, with __MIN and __MAX beside it."""
+    names = [re.sub(r"[^a-z0-9]+", "_", cell.rpartition(" - ")[2].lower()).strip("_") for cell in cells]
+    return [place for place, name in enumerate(names) if re.fullmatch(NAMES[role], name)]
+
+
+def evaluations(
+    lines: Iterator[Line], cells: list[str], places: dict[str, int], found: Points
+) -> Iterator[dict[str, float]]:
+    """The numbers of each row with an accuracy, by role; `resumed` is in one below another header, as timm writes it
+    when a run goes on. A header may also have lines above it."""
+    last: dict[str, float] = {}
+    for line in lines:
+        row = cells_of(line.text) if line.text.strip() else []
+        if row == cells:
+            last["resumed"] = 1
+        elif row and len(row) != len(cells):
+            line.bad(f"{len(row)} cells, the header has {len(cells)}")
+            found.notes.append(TORN)
+        elif row:
+            values = {role: number_in(line, row[place]) for role, place in places.items()}
+            last |= {role: value for role, value in values.items() if value is not None}
+            if values.get("top1") is not None or values.get("top5") is not None:
+                yield last
+                last = {role: last[role] for role in ("epoch", "hours", "seconds") if role in last}
+
+
+def number_in(line: Line, cell: str) -> float | None:
+    """None for a value that is missing. A percent sign is passed over."""
+    cell = cell.strip().removesuffix("%").strip()
+    if cell.lower() in MISSING:
+        return None
+    if not NUMBER.fullmatch(cell):
+        raise RunError(
+            f"{line.where}: {cell!r:.60} is not a number. Restore this line, or choose another column: --columns."
+        )
+    return float(cell)
+
+
+def from_one(found: Points, kind: str) -> list[Point]:
+    """timm counts epochs from 0, as does a table whose first epoch is 0 although time has passed."""
+    points = found.points
+    first = points[0] if points else None
+    if kind == "timm" or (first and first.epoch == 0 and first.hours != 0):
+        if kind != "timm":
+            found.notes.append("its epochs count from 0: 1 was added")
+        return [replace(point, epoch=point.epoch + 1) for point in points]
+    return points
+
+
+def in_percent(points: list[Point], found: Points) -> list[Point]:
+    percents = [value for point in points for value in (point.top1, point.top5) if value is not None]
+    if not percents or max(percents) > 1:
+        return points
+    found.notes.append("its accuracies are fractions: they were read as percent")
+    return [
+        replace(
+            point, **{m: None if point.percent(m) is None else percent_of(point.percent(m)) for m in ("top1", "top5")}
+        )
+        for point in points
+    ]
