@@ -239,10 +239,25 @@ def test_both_generations_damaged(killed):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"file": "x"}', '[{"file": "../../x", "bytes": 1}]', "[" * 99999])
-def test_damaged_index(killed, text):
+def test_a_damaged_index_is_replaced_by_the_names_of_the_files(killed, text):
     (killed / "checkpoints" / INDEX).write_text(text)
+    notes = []
+    assert load(killed, notes.append)["state"]["counters"]["step"] == 3
+    assert len(notes) == 1 and "reading checkpoints by their names (2 found)" in notes[0]
+
+
+def test_without_index_and_files_there_is_nothing_to_load(killed):
+    shutil.rmtree(killed / "checkpoints")
     with pytest.raises(ConfigError, match="no whole checkpoint there"):
         load(killed, run_toy.refuse)
+
+
+def test_a_resume_without_index_ends_identically(base, killed):
+    (killed / "checkpoints" / INDEX).unlink()
+    ended = run_toy.run("--resume", killed)
+    assert ended.code == 3 and ended.err.count("\n") == 1 and "by their names" in ended.err
+    assert result(killed) == result(undisturbed(base))
+    assert len(read_index(killed / "checkpoints")) == 2
 
 
 class Touch:

@@ -20,7 +20,7 @@ from training.detection.trainer import LOG, RESULT, DetectJob, fit_detector, log
 from training.distributed.env import Env
 from training.distributed.launcher import warn
 from training.distributed.process import StopSignal
-from training.engine.checkpoint import INDEX, Saver, load
+from training.engine.checkpoint import Saver, generations, load
 from training.errors import ConfigError, Outcome, error_code
 from training.evaluation.weight_files import need
 from training.logs.environment import hardware, package_version, source_commit, versions
@@ -125,7 +125,7 @@ def saved_job(settings: DetectSettings, identity: dict[str, Any]) -> dict[str, A
     if not settings.resume:
         return None
     folder = Path(settings.resume)
-    if not (folder / "checkpoints" / INDEX).exists():
+    if not generations(folder / "checkpoints"):
         warn(f"{folder}: no checkpoint yet, starting from the beginning")
         return None
     saved = load(folder, warn)

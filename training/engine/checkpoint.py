@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from training.errors import ConfigError, Preempted
 
 INDEX = "checkpoints.json"
 GENERATIONS = 2
+DIGITS = 8  # of the SHA-256 in a file's name, so that a file can be verified without the index
+NAME = re.compile(rf"epoch(\d{{4,}})-step(\d{{6,}})-([0-9a-f]{{{DIGITS}}})\.pt")
 
 
 class Saver:
@@ -35,11 +38,11 @@ class Saver:
         torch.save(content, buffer)
         data = buffer.getvalue()
         digest = hashlib.sha256(data).hexdigest()  # in the name: a save never writes over a file that the index lists
-        path = self.folder / f"epoch{counters['epoch']:04d}-step{counters['step']:06d}-{digest[:8]}.pt"
+        path = self.folder / f"epoch{counters['epoch']:04d}-step{counters['step']:06d}-{digest[:DIGITS]}.pt"
         try:
             self.write(path, data, {"sha256": digest, **counters})
         except OSError as error:
-            before = "The one before is whole" if read_index(self.folder) else "There is none before"
+            before = "The one before is whole" if generations(self.folder) else "There is none before"
             raise ConfigError(
                 f"{path}: cannot save the checkpoint ({error.strerror}). {before}: "
                 f"free some space and go on with --resume {self.folder.parent}"
@@ -57,7 +60,7 @@ class Saver:
 
     def write(self, path: Path, data: bytes, about: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        older = [g for g in read_index(self.folder) if g["file"] != path.name][: GENERATIONS - 1]
+        older = [g for g in generations(self.folder) if g["file"] != path.name][: GENERATIONS - 1]
         self.before_write(path, data)
         write_atomically(path, data)
         newest = {"file": path.name, "bytes": len(data), **about}
@@ -83,6 +86,30 @@ def read_index(folder: Path) -> list[dict]:
         return []
 
 
+def generations(folder: Path, warn: Callable[[str], None] = lambda text: None) -> list[dict]:
+    """Those of the index, newest first; without a readable one those that the names of the files tell, with a note.
+
+    A file written later is newer, also at an earlier step: a run may have gone on from the older generation.
+    """
+    listed = read_index(folder)
+    if listed or not folder.is_dir():
+        return listed
+    found = [(path.stat().st_mtime_ns, path.name) for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    if found:
+        warn(f"{folder / INDEX}: lost or damaged; reading checkpoints by their names ({len(found)} found)")
+    return [generation for _, name in sorted(found, reverse=True) for generation in named_generation(folder / name)]
+
+
+def named_generation(path: Path) -> list[dict[str, Any]]:
+    """What a checkpoint's name and size tell, `sha256` with as many digits as the name has; none for another file."""
+    match = NAME.fullmatch(path.name)
+    if not match:
+        return []
+    epoch, step, digits = match.groups()
+    place = {"epoch": int(epoch), "step": int(step)}
+    return [{"file": path.name, "bytes": path.stat().st_size, "sha256": digits, **place}]
+
+
 def load(place: Path, warn: Callable[[str], None]) -> dict[str, Any]:
     """The newest whole checkpoint of a run folder, or one named file of it. A damaged one is named through `warn` and
     the older one is used.
@@ -90,17 +117,18 @@ def load(place: Path, warn: Callable[[str], None]) -> dict[str, Any]:
     Raises: ConfigError when none is whole.
     """
     folder = place / "checkpoints" if place.is_dir() else place.parent
-    generations = [g for g in read_index(folder) if place.is_dir() or g["file"] == place.name]
-    for generation in generations:
+    if place.is_dir():
+        found = generations(folder, warn)
+    else:
+        found = [g for g in read_index(folder) if g["file"] == place.name] or named_generation(place)
+    for number, generation in enumerate(found, start=1):
         path = folder / generation["file"]
         try:
             return read_generation(path, generation)
         except ValueError as error:
-            warn(f"{path}: {error}; falling back to the checkpoint before")
+            warn(f"{path}: {error}" + ("; falling back to the checkpoint before" if number < len(found) else ""))
     raise ConfigError(
-        f"{place}: no whole checkpoint there"
-        + (f" ({len(generations)} damaged)" if generations else "")
-        + ". Start a new run"
+        f"{place}: no whole checkpoint there" + (f" ({len(found)} damaged)" if found else "") + ". Start a new run"
     )
 
 
@@ -110,7 +138,9 @@ def read_generation(path: Path, generation: dict) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"unreadable ({error.strerror})") from None
-    if len(data) != generation["bytes"] or hashlib.sha256(data).hexdigest() != generation["sha256"]:
+    recorded = str(generation["sha256"])
+    is_whole = len(recorded) >= DIGITS and hashlib.sha256(data).hexdigest().startswith(recorded)
+    if len(data) != generation["bytes"] or not is_whole:
         raise ValueError(f"damaged: {len(data)} bytes on disk do not match the recorded hash")
     try:
         # weights_only has had holes: CVE-2025-32434 before torch 2.6, CVE-2026-24747 before 2.10.

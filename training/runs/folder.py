@@ -158,4 +158,4 @@ def interrupted_folder(parent: Path, name: str) -> Path | None:
     """The newest run of this name, if it was interrupted and has a checkpoint to go on from."""
     folders = sorted(parent.glob(f"{name}-[0-9][0-9][0-9]"))
     unfinished = bool(folders) and begun(folders[-1]) and ending(folders[-1]) in ("", *RESUMABLE)
-    return folders[-1] if unfinished and (folders[-1] / "checkpoints" / "checkpoints.json").exists() else None
+    return folders[-1] if unfinished and any((folders[-1] / "checkpoints").glob("*.pt")) else None

@@ -14,7 +14,7 @@ from phases import Schedule
 from training.config.config import Config, config_hash, differences
 from training.config.own_code import check_same_code, own_code
 from training.distributed.env import Env
-from training.engine.checkpoint import INDEX, load
+from training.engine.checkpoint import generations, load
 from training.engine.state import TrainState
 from training.errors import ConfigError, Ended, Outcome
 from training.logs.environment import device_name
@@ -61,7 +61,7 @@ def machine(env: Env) -> dict[str, Any]:
 def load_checkpoint(config: Config, warn: Callable[[str], None]) -> dict[str, Any] | None:
     """The checkpoint that --resume names; None when the run was killed before its first one. Raises: ConfigError."""
     place = Path(config.resume)
-    if place.is_dir() and not (place / "checkpoints" / INDEX).exists():
+    if place.is_dir() and not generations(place / "checkpoints"):
         if config.evaluate:
             raise ConfigError(f"--resume {place}: no checkpoint there to evaluate. Train it first")
         warn(f"{place}: no checkpoint yet, starting from the beginning")

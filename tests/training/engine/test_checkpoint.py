@@ -1,0 +1,71 @@
+"""Checkpoints whose index is lost: found and verified by the names of the files."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.engine.checkpoint import INDEX, Saver, load
+from training.errors import ConfigError
+
+OLD_RUN = Path(__file__).parents[2] / "fixtures/run_before_rooms"
+
+
+def saved(folder: Path, *steps: int) -> list[Path]:
+    saver = Saver(folder)
+    files = [saver.save({"state": {"counters": {"epoch": 1, "step": s}}, "weights": torch.ones(9)}) for s in steps]
+    for seconds, file in enumerate(files, start=1):
+        if file.exists():
+            os.utime(file, (seconds, seconds))
+    return files
+
+
+def step_of(place: Path, notes: list[str]) -> int:
+    return load(place, notes.append)["state"]["counters"]["step"]
+
+
+def test_a_lost_index_and_a_damaged_newest_file(tmp_path):
+    older, newest = saved(tmp_path, 3, 4)
+    (tmp_path / "checkpoints" / INDEX).unlink()
+    newest.write_bytes(newest.read_bytes()[:-9] + b"\0" * 9)
+    notes = []
+    assert step_of(tmp_path, notes) == 3
+    assert len(notes) == 2 and f"{newest}: damaged" in notes[1] and "falling back" in notes[1]
+    older.write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"no whole checkpoint there \(2 damaged\)"):
+        load(tmp_path, notes.append)
+
+
+def test_without_index_the_file_written_last_is_the_newest(tmp_path):
+    """A run that went on from an older checkpoint than its newest."""
+    saved(tmp_path, 9, 4)
+    (tmp_path / "checkpoints" / INDEX).write_text("")
+    assert step_of(tmp_path, []) == 4
+
+
+def test_a_save_after_the_index_is_lost_keeps_the_generation_before(tmp_path):
+    saved(tmp_path, 3, 4)
+    (tmp_path / "checkpoints" / INDEX).unlink()
+    (newest,) = saved(tmp_path, 5)
+    newest.unlink()
+    notes = []
+    assert step_of(tmp_path, notes) == 4 and len(notes) == 1
+
+
+def test_a_named_file_needs_no_index(tmp_path):
+    older, _ = saved(tmp_path, 3, 4)
+    shutil.copy(older, tmp_path / older.name)
+    notes = []
+    assert step_of(tmp_path / older.name, notes) == 3 and not notes
+    with pytest.raises(ConfigError, match="no whole checkpoint"):
+        load(shutil.copy(older, tmp_path / "best.pt"), notes.append)
+
+
+def test_an_index_of_an_old_run_is_found_again(tmp_path):
+    shutil.copytree(OLD_RUN, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / INDEX).unlink()
+    notes = []
+    assert load(tmp_path / "run", notes.append)["state"]["counters"]["step"] == 3
+    assert len(notes) == 1 and "(1 found)" in notes[0]
