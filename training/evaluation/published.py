@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from training.config.config import INTERPOLATIONS, Config
+from training.config.own_code import is_own
 from training.data.transforms import MEAN, STD
 from training.errors import ConfigError
 from training.evaluation.trained import plain
@@ -49,7 +50,7 @@ def open_published(name: str, file: str, classes: int, warn: Callable[[str], Non
         raise ConfigError(f"--weights-file {file}: does not tell its network. Name it: --model resnet50")
     library, base, tag = parts_of(name)
     state, wanted = (plain(state), None) if state is not None else downloaded(library, base, tag)
-    config = Config(model=f"timm/{base}" if library == "timm" else base, blurpool=header.get("blurpool") == "True")
+    config = shaped(Config(model=f"timm/{base}" if library == "timm" else base), header)
     network, found = fitted(config, state, (classes, IMAGENET_CLASSES), f"--weights-file {file}" if file else name)
     wanted = wanted or input_known(library, base, tag, Path(file), header, warn)
     return Published(network.eval(), config, found, file or name, wanted)
@@ -58,14 +59,27 @@ def open_published(name: str, file: str, classes: int, warn: Callable[[str], Non
 def parts_of(name: str) -> tuple[str, str, str]:
     """Library, the network's name there, tag of the weights or ''. Raises: ConfigError for an unknown name."""
     base, _, tag = name.partition(".")
+    if is_own(name):
+        raise ConfigError(f"--model {name}: a function of yours. Give the folder of its run")
     library, base = library_of(base.removeprefix("torchvision/"))
-    if library == "own":
-        raise ConfigError(f"--model {name}: a function of yours. Train it, and give the folder of the run")
     if name.startswith("torchvision/") and library != "torchvision":
         raise ConfigError(f"--model {name}: torchvision has no network {base}. Write timm/{base}")
     if library == "torchvision" and base in AUXILIARY:
         raise ConfigError(f"--model {name}: torchvision's weights of it scale images on their own. Use another network")
     return library, base, tag
+
+
+def shaped(config: Config, header: dict[str, str]) -> Config:
+    """With the settings of an export that decide what its network is. Raises: ConfigError for a header of no export."""
+    blurpool, width = header.get("blurpool") == "True", number_in(header, "width", config.width)
+    return replace(config, blurpool=blurpool, width=width)
+
+
+def number_in(header: dict[str, str], name: str, default: float) -> float:
+    try:
+        return float(header[name])
+    except (KeyError, ValueError):
+        return default
 
 
 def fitted(config: Config, state: dict[str, Tensor], classes: tuple[int, ...], where: str) -> tuple[nn.Module, int]:
@@ -90,8 +104,9 @@ def input_known(
     """Of a file: as its header says, else as its library says for the tag, or for the weights of the file's name, or
     for its default weights of this network."""
     if "image_size" in header and header["image_size"].isdigit():
-        mean, std = input_of(header)
-        return Input(size=int(header["image_size"]), resize=Config().val_resize, mean=mean, std=std)
+        resize = number_in(header, "val_resize", Config().val_resize)
+        filter = interpolation_of(header.get("val_interpolation", ""))
+        return Input(int(header["image_size"]), resize, filter, *input_of(header))
     if library == "timm":
         return timm_input(timm_entry(base, tag))
     if library == "torchvision" and (entries := torchvision_entries(base)):

@@ -115,6 +115,7 @@ def metadata(trained: Trained) -> dict[str, str]:
     facts = {
         "model": short_name(trained.config.model),
         "blurpool": trained.config.blurpool,
+        "width": trained.config.width,
         "classes": trained.classes,
         "recipe": start.recipe,
         "weights": trained.weights,
@@ -122,6 +123,8 @@ def metadata(trained: Trained) -> dict[str, str]:
         "top1_percent": f"{row.validation.percent('top1'):.3f}" if row else "not measured",
         "top5_percent": f"{row.validation.percent('top5'):.3f}" if row else "not measured",
         "image_size": trained.phase.val_sz,
+        "val_resize": trained.phase.val_resize or trained.config.val_resize,
+        "val_interpolation": trained.config.val_interpolation,
         "mean_0_to_255": numbers(trained.mean),
         "std_0_to_255": numbers(trained.std),
         "dataset": start.dataset.get("name", "unknown"),

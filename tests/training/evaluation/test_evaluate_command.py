@@ -67,9 +67,9 @@ def test_the_runs_own_setting_is_marked_and_counts_as_logged(copy, capsys):
 
 
 def test_counts_are_the_same_for_every_batch(run, rows):
-    ways = ["--sizes", "24", "--square", "--rect", "--resize", "1.25", *TREE]
+    ways = ["--sizes", "24", "--square", "--rect", "--resize", "1.25", "--tta", "flip", *TREE]
     one, seven, many = (counts(rows(run, *ways, "--val-batch", batch)) for batch in (1, 7, 64))
-    assert one == seven == many and len(one) == len(set(one)) == 4
+    assert one == seven == many and len(one) == len(set(one)) == 2
     assert {row[-1] for row in one} == {"60"}
 
 
@@ -105,6 +105,18 @@ def test_another_loader_is_normalised_as_the_run_was(run, toy, rows):
     assert abs(int(memory[0]["correct1"]) - int(tree[0]["correct1"])) <= 6
 
 
+def test_an_export_tells_its_network_and_counts_as_its_run(run, toy, tmp_path, rows):
+    """Its width, its weights and the mean of its images are in the header."""
+    file = tmp_path / "weights.safetensors"
+    assert main(["export", str(run), "--format", "safetensors", "--out", str(file)]) == 0
+    told = [
+        {name: row[name] for name in ("size", "tta", "correct1", "correct5", "flops_per_image")}
+        for found in (rows(run), rows("--weights-file", file, "--data", toy, "--loader", "memory"))
+        for row in found
+    ]
+    assert told[:2] == told[2:] and len(told) == 4
+
+
 BAD = {
     "nothing": ([], "give the folder of a run, or --model NAME"),
     "no run": (["/usr"], "/usr: no run there"),
@@ -126,7 +138,7 @@ BAD = {
     "a run and a model": (["RUN", "--model", "resnet18"], "--model resnet18: a run was given too"),
     "a model without images": (["--model", "resnet18"], "Give --data DATA"),
     "weights of a model": (["--model", "resnet18", "--data", "TOY", "--weights", "ema"], "only a run has two"),
-    "an unknown model": (["--model", "resnet5", "--data", "TOY"], "--model resnet5: unknown model. Did you mean"),
+    "a model of one's own": (["--model", "net.py:build", "--data", "TOY"], "Give the folder of its run"),
     "an unknown tag": (
         ["--model", "resnet18.V9", "--data", "TOY"],
         "torchvision has no such weights. It has: resnet18.IMAGENET1K_V1",

@@ -31,31 +31,33 @@ WNIDS = ("n01440764", "n02102040", "n02979186", "n03000684")  # of Imagenette
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A ResNet-18 of six classes as torchvision's training script saves it."""
+    """A SqueezeNet of six classes as torchvision's training script saves it."""
     path = tmp_path_factory.mktemp("weights") / "checkpoint.pth"
-    state = build_model(Config(model="resnet18", seed=3), 6).state_dict()
+    state = build_model(Config(model="squeezenet1_1", seed=3), 6).state_dict()
     torch.save({"model": {f"module.{name}": value for name, value in state.items()}, "epoch": 4}, path)
     return path
 
 
 def test_weights_of_a_file_are_measured_by_their_network(weights, toy, capsys):
-    arguments = ["--model", "resnet18", "--weights-file", str(weights), "--data", str(toy), "--sizes", "32"]
+    arguments = ["--model", "squeezenet1_1", "--weights-file", str(weights), "--data", str(toy), "--sizes", "32"]
     assert main(["evaluate", *arguments, "--loader", "memory", "--tta", "none"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{weights}: resnet18\n") and "file" in out.splitlines()[-1].split()
+    assert out.startswith(f"{weights}: squeezenet1_1\n") and "file" in out.splitlines()[-1].split()
     assert "the order of its classes cannot be compared" in err
 
 
 def test_a_file_holds_the_weights_and_the_name_says_the_input(weights):
-    found = open_published("torchvision/resnet18.IMAGENET1K_V1", str(weights), 6, pytest.fail)
-    expected = build_model(Config(model="resnet18", seed=3), 6).state_dict()
+    found = open_published("torchvision/squeezenet1_1.IMAGENET1K_V1", str(weights), 6, pytest.fail)
+    expected = build_model(Config(model="squeezenet1_1", seed=3), 6).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in found.network.state_dict().items())
     assert (found.classes, found.input.size, found.input.resize) == (6, 224, 256 / 224)
 
 
 def test_weights_of_another_network_are_one_line(weights, toy, capsys):
-    arguments = ["evaluate", "--model", "resnet34", "--weights-file", str(weights), "--data", str(toy)]
-    training_refused(capsys, arguments, "not the weights of --model resnet34 with 6 or 1000 classes", "Missing key")
+    arguments = ["evaluate", "--model", "shufflenet_v2_x0_5", "--weights-file", str(weights), "--data", str(toy)]
+    training_refused(
+        capsys, arguments, "not the weights of --model shufflenet_v2_x0_5 with 6 or 1000 classes", "Missing key"
+    )
 
 
 def test_torchvisions_input_is_that_of_its_own_evaluation():
