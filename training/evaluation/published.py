@@ -1,6 +1,7 @@
 """Weights of torchvision and timm, downloaded or from a file, with the input that they were published for."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,14 +138,19 @@ def downloaded(library: str, base: str, tag: str) -> tuple[dict[str, Tensor], In
 
 @contextlib.contextmanager
 def download_errors(name: str) -> Iterator[None]:
+    hub = logging.getLogger("huggingface_hub")
+    before = hub.level
+    hub.setLevel(logging.ERROR)  # it warns of each of its ten tries
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # of urllib, huggingface_hub and a wrong hash
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).split(". ")[0][:150]
         raise ConfigError(
             f"--model {name}: its weights cannot be downloaded ({reason}). Get the file elsewhere and add "
             "--weights-file FILE"
         ) from None
+    finally:
+        hub.setLevel(before)
 
 
 def torchvision_entries(base: str) -> list[Any]:
