@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, target_text, task_of
 from dawn.dawnbench.tsv import tsv
 from dawn.files import write_atomic
-from dawn.runlog.records import Row, device_count
+from dawn.runlog.records import CLOCKS, NEWER_CLOCKS, Row, device_count
 from dawn.runlog.run import Run, spans
 from dawn.runlog.writer import RunError
 
@@ -152,7 +152,9 @@ def _hit(run: Run, metric: str | None, target: float | None) -> dict[str, Any] |
 
 
 def _reached(run: Run, row: Row) -> dict[str, Any]:
-    clocks = {f"T_{clock}": run.hours(row, clock) for clock in ("total", "dawn", "train", "cold")}
+    # The entry of an older log stays as it is: without the clock that the log does not tell.
+    names = [clock for clock in CLOCKS if run.tells_prepare or clock not in NEWER_CLOCKS]
+    clocks = {f"T_{clock}": run.hours(row, clock) for clock in names}
     correct = {"correctTop1": row.validation.correct1, "correctTop5": row.validation.correct5}
     return {"epoch": row.epoch + 1, **correct, "images": row.validation.images, "hours": clocks}
 

@@ -16,6 +16,7 @@ from dawn.leaderboard.read import historical
 from dawn.page import evaluations, result, sections, setup, stats
 from dawn.page.data import MOST_STEPS, Shown, curve_data, named, page_data
 from dawn.page.html import script_json, text
+from dawn.runlog.records import CLOCKS
 from dawn.runlog.run import Run, read_run_and_events
 from dawn.runlog.steps import Step, logged_steps
 from dawn.runlog.writer import RunError
@@ -80,7 +81,7 @@ def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve]
 
 def controls(data: dict[str, Any]) -> str:
     """What the reader may switch. The script fills in the list of runs."""
-    clocks = [("total", "T_total"), ("dawn", "T_dawn"), ("train", "T_train"), ("cold", "T_cold")]
+    clocks = [(clock, f"T_{clock}") for clock in CLOCKS]
     clocks += [("cost", "cost of T_total")] if data["price"] is not None else []
     metrics = sorted([("top1", "top-1"), ("top5", "top-5")], key=lambda item: item[0] != data["metric"])
     aims = any(run["target"] is not None for run in data["runs"])

@@ -19,6 +19,7 @@ JOULES_PER_KWH = 3_600_000
 MEANINGS = {
     "dawn": "DAWNBench's cost: hours of the TSV times the price",
     "total": "with evaluation and checkpoints",
+    "prepare_train": "training, and what is done once with the data or the seed",
     "train": "training steps and data wait only",
     "cold": "with program start and warm-up: nearest to what a cloud bills",
 }

@@ -1,8 +1,8 @@
 """The clock: a ledger that gives every nanosecond of a run to exactly one label.
 
 At any moment one label is open, so the labels always add up to the time since the origin. All benchmark clocks
-(T_total, T_dawn, T_train, T_cold) are sums over this ledger. Nothing here reads the wall clock and nothing here
-knows about torch: the time source and the device synchronisation are arguments. One thread uses a clock.
+(T_total, T_dawn, T_prepare_train, T_train, T_cold) are sums over this ledger. Nothing here reads the wall clock and
+nothing here knows about torch: the time source and the device synchronisation are arguments. One thread uses a clock.
 """
 
 import os
@@ -13,12 +13,15 @@ from pathlib import Path
 
 # Compiling takes 20 to 300 s, which MLPerf leaves out, AlgoPerf counts, and DAWNBench leaves to the submitter:
 # a ledger can answer all three.
-SETUP_LABELS = ("init", "warm")  # before start(): imports and building, then warm-up on random data
+# Before start(): imports and building; what the seed decides (the first weights); warm-up on random data.
+SETUP_LABELS = ("init", "prepare", "warm")
 RUN_LABELS = ("data", "train", "eval", "checkpoint", "switch", "inspect", "other")  # after start(): together T_total
-NEWER_LABELS = {"inspect"}  # logs and checkpoints of older code do not have them: 0 s
+NEWER_LABELS = {"prepare", "inspect"}  # logs and checkpoints of older code do not have them: 0 s
 LABELS = SETUP_LABELS + RUN_LABELS
 DEFINITION = (
     "T_total = all time from the first read of training data on; T_dawn = T_total - evaluation - checkpoints; "
+    "T_prepare_train = T_train + all that depends on the data or the seed and is done once: the first weights, "
+    "setting a phase, whitening; "
     "T_train = data wait + training steps; T_cold = T_total + program start and warm-up of the first attempt."
 )
 
@@ -74,15 +77,15 @@ class Clock:
 
     def seconds(self) -> dict[str, float]:
         """Every label with the open one up to now. In a resumed clock the run labels go on from the stored counts,
-        while `init` and `warm` are those of this process."""
+        while `init`, `prepare` and `warm` are those of this process."""
         return _seconds(self._ledger())
 
     def setup_seconds(self) -> dict[str, float]:
-        """`init` and `warm` of this process."""
+        """`init`, `prepare` and `warm` of this process."""
         return _seconds({label: ns for label, ns in self._ledger().items() if label in SETUP_LABELS})
 
     def readings(self) -> dict[str, float]:
-        """The clocks in seconds: total, dawn, train, cold. No device sync: read them after a switch."""
+        """The clocks in seconds: total, dawn, prepare_train, train, cold. No device sync: read them after a switch."""
         return self._readings(self._ledger())
 
     def snapshot(self) -> dict[str, dict[str, float]]:
@@ -138,13 +141,15 @@ class Clock:
         return self._first_setup_ns or {label: ledger[label] for label in SETUP_LABELS}
 
     def _readings(self, ledger: dict[str, int]) -> dict[str, float]:
-        total = sum(ledger[label] for label in RUN_LABELS)
+        total, setup = sum(ledger[label] for label in RUN_LABELS), self._setup_ns(ledger)
+        train = ledger["data"] + ledger["train"]
         return _seconds(
             {
                 "total": total,
                 "dawn": total - ledger["eval"] - ledger["checkpoint"],
-                "train": ledger["data"] + ledger["train"],
-                "cold": total + sum(self._setup_ns(ledger).values()),
+                "prepare_train": setup["prepare"] + ledger["switch"] + train,
+                "train": train,
+                "cold": total + sum(setup.values()),
             }
         )
 
@@ -170,7 +175,7 @@ def _seconds(ledger: dict[str, int]) -> dict[str, float]:
 def _checked(state: dict[str, dict[str, int]], name: str, labels: tuple[str, ...]) -> dict[str, int]:
     counts = state.get(name) if isinstance(state, dict) else None
     if isinstance(counts, dict):
-        counts = dict.fromkeys(NEWER_LABELS, 0) | counts
+        counts = {label: 0 for label in labels if label in NEWER_LABELS} | counts
     if not isinstance(counts, dict) or set(counts) != set(labels):
         raise ValueError(f"clock state: {name!r} must hold exactly {', '.join(labels)}. Use what state_dict() gave.")
     for label, ns in counts.items():

@@ -10,9 +10,12 @@ from dawn.runlog.fields import MOST, Fields
 CLOCKS = {  # and what each counts, as every report words it
     "total": "everything from the first read of training data",
     "dawn": "T_total without evaluation and checkpoints: DAWNBench's reading, the hours of the TSV",
+    "prepare_train": "training, and what depends on the data or the seed and is done once; no evaluation",
     "train": "data wait and training steps",
     "cold": "T_total with program start and warm-up",
 }
+NEWER_CLOCKS = {"prepare_train"}  # older logs do not have it: run.py adds up what it counts
+PREPARE_LABELS = ("switch", "data", "train")  # of the run, in T_prepare_train
 METRICS = ("top1", "top5")
 OUTCOMES = ("target_reached", "finished", "finished_without_target", "diverged", "preempted", "crashed")
 
@@ -57,6 +60,7 @@ class Start:
     clock_definition: str
     setup_seconds: dict[str, float]
     resumed_from: Resume | None
+    tells_prepare: bool  # its clocks have T_prepare_train; else it is added up, without the time for the first weights
 
     @property
     def first_epoch(self) -> int:
@@ -164,8 +168,9 @@ def start_record(fields: Fields) -> Start:
         total_epochs=fields.count("total_epochs", 1),
         commit=fields.text_or_none("commit"),
         dirty=fields.flag_or_none("dirty"),
-        setup_seconds=fields.seconds("setup_seconds", SETUP_LABELS),
+        setup_seconds=fields.seconds("setup_seconds", SETUP_LABELS, NEWER_LABELS),
         resumed_from=_resume(fields.inside_or_none("resumed_from")),
+        tells_prepare="prepare" in fields.mapping("setup_seconds"),
     )
 
 
@@ -187,7 +192,7 @@ def row_record(fields: Fields) -> Row:
         train_loss=fields.number_or_none("train_loss"),
         validation=_validation(fields.inside_or_none("validation")),
         seconds=fields.seconds("seconds", RUN_LABELS, NEWER_LABELS),
-        clock=fields.seconds("clock", CLOCKS),
+        clock=fields.seconds("clock", CLOCKS, NEWER_CLOCKS),
         peak_memory_bytes=fields.count_or_none("peak_memory_bytes"),
         energy_joules=fields.optional_number("energy_joules", 0),
     )
@@ -204,11 +209,14 @@ def _validation(fields: Fields | None) -> Validation | None:
 
 
 def stop_record(fields: Fields) -> Stop:
+    seconds = fields.seconds("seconds", SETUP_LABELS + RUN_LABELS, NEWER_LABELS)
+    clock = fields.seconds("clock", CLOCKS, NEWER_CLOCKS)
+    clock["prepare_train"] = clock["prepare_train"] or sum(seconds[label] for label in PREPARE_LABELS)
     return Stop(
         attempt=fields.count("attempt"),
         outcome=fields.choice("outcome", OUTCOMES),
         exit_code=fields.count("exit_code", -MOST),
         detail=fields.text("detail"),
-        clock=fields.seconds("clock", CLOCKS),
-        seconds=fields.seconds("seconds", SETUP_LABELS + RUN_LABELS, NEWER_LABELS),
+        clock=clock,
+        seconds=seconds,
     )

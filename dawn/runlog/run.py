@@ -3,14 +3,14 @@ rules that a log must keep. Every report starts from a Run."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from dawn.runlog.clock import RUN_LABELS
 from dawn.runlog.fields import Fields
-from dawn.runlog.records import CLOCKS, Row, Start, Stop, row_record, start_record, stop_record
+from dawn.runlog.records import CLOCKS, PREPARE_LABELS, Row, Start, Stop, row_record, start_record, stop_record
 from dawn.runlog.writer import RunError, read_lines
 
 LOG_NAME = "run.jsonl"
@@ -46,6 +46,11 @@ class Run:
     def resumes(self) -> tuple[Start, ...]:
         """The later attempts; one whose resumed_from is None began again from nothing, with its clock at 0."""
         return self.attempts[1:]
+
+    @property
+    def tells_prepare(self) -> bool:
+        """Whether the log itself has T_prepare_train."""
+        return all(attempt.tells_prepare for attempt in self.attempts)
 
     @property
     def evaluations(self) -> tuple[Row, ...]:
@@ -145,8 +150,8 @@ class Merge:
 
     def _epoch(self, fields: Fields) -> None:
         self._expect(fields, "epoch", self.attempts[0].first_epoch + len(self.rows))
-        row = row_record(fields)
         before = self.rows[-1] if self.rows else None
+        row = with_prepare_train(row_record(fields), before)
         phase = self.phases[-1] if self.phases else None
         if problem := broken_rule(row, before, phase, self.attempts[0].dataset["validation_images"]):
             raise RunError(f"{fields.where}: {problem}. Restore this line of the log.")
@@ -162,6 +167,14 @@ class Merge:
         value = fields.values.get(name)
         if type(value) is not type(wanted) or value != wanted:
             raise RunError(f"{fields.where}: {name!r} is {value!r:.60}, expected {wanted!r}. Restore the log.")
+
+
+def with_prepare_train(row: Row, before: Row | None) -> Row:
+    """Of an older log: what its labels add up to, without the time for the first weights, which it does not tell."""
+    if row.clock["prepare_train"]:
+        return row
+    passed = sum(row.seconds[label] for label in PREPARE_LABELS) + (before.clock["prepare_train"] if before else 0.0)
+    return replace(row, clock=row.clock | {"prepare_train": passed})
 
 
 def broken_rule(row: Row, before: Row | None, phase: dict[str, Any] | None, validation_images: int) -> str | None:
@@ -186,11 +199,13 @@ def _broken(row: Row, before: Row | None, phase: dict[str, Any] | None, validati
     for clock in ("total", "dawn"):
         if row.clock[clock] <= then[clock]:
             yield f"clock {clock!r} does not go forward"
-    for clock in ("train", "cold"):
+    for clock in ("prepare_train", "train", "cold"):
         if row.clock[clock] < then[clock]:
             yield f"clock {clock!r} goes back"
     if not row.clock["train"] <= row.clock["dawn"] <= row.clock["total"] <= row.clock["cold"]:
         yield "the clocks contradict each other (train <= dawn <= total <= cold)"
+    if not row.clock["train"] <= row.clock["prepare_train"] <= row.clock["cold"]:
+        yield "the clocks contradict each other (train <= prepare_train <= cold)"
     if before and row.images_seen <= before.images_seen:
         yield "'images_seen' does not grow"
     yield from _broken_sums(row, before)
@@ -214,6 +229,9 @@ def _broken_sums(row: Row, before: Row | None) -> Iterator[str]:
             yield f"clock {clock!r} went on by {went:.6f} s, its 'seconds' are {passed:.6f}"
     if before and abs(_setup(row) - _setup(before)) > ROUNDING_SECONDS:
         yield "clock 'cold' went on by another time than 'total'"
+    prepared = row.clock["prepare_train"] - sum(row.seconds[label] for label in PREPARE_LABELS)
+    if abs(prepared - before.clock["prepare_train"]) > ROUNDING_SECONDS if before else prepared < -ROUNDING_SECONDS:
+        yield "clock 'prepare_train' went on by another time than its 'seconds'"
     made = row.steps * row.global_batch_size
     if row.images != made:
         yield f"'images' is {row.images}, but {row.steps} steps of {row.global_batch_size} make {made}"

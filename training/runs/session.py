@@ -87,11 +87,11 @@ def show_inspection(job: Job) -> None:
 def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
     with open_env(config) as env:
+        clock = Clock(sync=env.sync, origin_ns=origin_ns or process_start_ns())
         config, schedule = started_again(config, schedule, env)
-        dataset = env.group.together(lambda: checked_input(config, schedule, env))
+        dataset = env.group.together(lambda: checked_input(config, schedule, env, clock))
         if env.rank == 0:
             warn_of_large_images(config, schedule)
-        clock = Clock(sync=env.sync, origin_ns=origin_ns or process_start_ns())
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
             state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
@@ -101,13 +101,15 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
                 yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
 
 
-def checked_input(config: Config, schedule: Schedule, env: Env) -> Manifest:
-    """The dataset, after every check that needs no run folder."""
+def checked_input(config: Config, schedule: Schedule, env: Env, clock: Clock | None = None) -> Manifest:
+    """The dataset, after every check that needs no run folder. Of the training images only a user's own loader reads
+    any here, for its first batch, which is on the clock's label `prepare`."""
     dataset = checked_dataset(config, schedule, env.world_size)
     sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
     check_model(config, len(dataset.classes), sizes, schedule.data)
     check_optimizer(config, schedule, len(dataset.classes))
-    check_loader(config, schedule, dataset, env)
+    with (clock or Clock()).during("prepare"):
+        check_loader(config, schedule, dataset, env)
     if config.start_epoch >= schedule.total_epochs:
         raise ConfigError(
             f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
@@ -127,7 +129,8 @@ def build_state(
 ) -> tuple[TrainState, bool]:
     """A new state, or the one of the checkpoint that --resume names, and whether it is that. `folder`: the run's."""
     saved = env.group.from_main(lambda: checked_checkpoint(config, env, folder)) if config.resume else None
-    model = build_model(config, len(dataset.classes))
+    with clock.during("prepare"):  # the seed decides the first weights
+        model = build_model(config, len(dataset.classes))
     precision = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
     state = new_state(config, model, env, Precision(precision, env.device.type), clock, len(dataset.classes))
     if saved:

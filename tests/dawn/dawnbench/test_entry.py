@@ -6,11 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from dawn_script import CORRECT, scripted_run
+from dawn_script import CORRECT, older_log, scripted_run
 
 from dawn import read_run
 from dawn.__main__ import main
-from dawn.dawnbench.entry import Details, file_stem, safe
+from dawn.dawnbench.entry import Details, entry, file_stem, safe
+from dawn.runlog.records import CLOCKS
 
 AUTHOR = ["--author", "A. Author", "--author-email", "a@example.org"]
 IMAGENET = {"task": "ImageNet", "metric": "top5", "target": 93.0, "model": "resnet50"}
@@ -187,3 +188,10 @@ def test_place_that_cannot_be_made_is_one_line(tmp_path, capsys):
     assert main(["entry", str(run), "--out", str(out), *AUTHOR]) == 2
     err = capsys.readouterr().err
     assert "cannot be made" in err and err.count("\n") == 1
+
+
+def test_the_entry_of_an_older_log_has_the_four_clocks_of_its_time(tmp_path):
+    new = entry(read_run(scripted_run(tmp_path)))["misc"]["lastEvaluation"]["hours"]
+    old = entry(read_run(older_log(tmp_path)))["misc"]["lastEvaluation"]["hours"]
+    assert list(old) == ["T_total", "T_dawn", "T_train", "T_cold"]
+    assert old == {name: new[name] for name in old} and list(new) == [f"T_{clock}" for clock in CLOCKS]

@@ -23,6 +23,8 @@ def test_scripted_run_is_exact_to_the_nanosecond():
     now = FakeTime()
     clock = Clock(now=now, origin_ns=now() - 7)
     now.ns += 1_000_000_003
+    with clock.during("prepare"):
+        now.ns += 17
     clock.switch("warm")
     now.ns += 20
     clock.start()
@@ -32,14 +34,17 @@ def test_scripted_run_is_exact_to_the_nanosecond():
             now.ns += ns
     now.ns += 13  # other
     total = sum(durations.values()) + 13
-    assert clock.state_dict()["ns"] == {"init": 1_000_000_010, "warm": 20, **durations, "inspect": 0, "other": 13}
+    assert clock.state_dict()["ns"] == {
+        "init": 1_000_000_010, "prepare": 17, "warm": 20, **durations, "inspect": 0, "other": 13,
+    }  # fmt: skip
     assert clock.readings() == {
         "total": total / 1e9,
         "dawn": (total - 300_000_001 - 40_000_009) / 1e9,
+        "prepare_train": (17 + 11 + 1_000_000_012) / 1e9,
         "train": 1_000_000_012 / 1e9,
-        "cold": (total + 1_000_000_030) / 1e9,
+        "cold": (total + 1_000_000_047) / 1e9,
     }
-    assert clock.setup_seconds() == {"init": 1.00000001, "warm": 2e-8}
+    assert clock.setup_seconds() == {"init": 1.00000001, "prepare": 1.7e-8, "warm": 2e-8}
     assert clock.snapshot() == {"seconds": clock.seconds(), "clock": clock.readings()}
 
 
@@ -50,7 +55,7 @@ def test_labels_always_add_up_to_the_wall_time(seed):
     clock = Clock(now=now, origin_ns=origin)
     for _ in range(5):
         now.ns += rng.randrange(10**10)
-        clock.switch(rng.choice(["init", "warm"]))
+        clock.switch(rng.choice(["init", "prepare", "warm"]))
     clock.start()
     run_start = now()
     for _ in range(200):
@@ -184,6 +189,17 @@ def test_bad_labels_and_wrong_order_are_refused():
         clock.load_state_dict(clock.state_dict())
     with pytest.raises(ValueError, match="future"):
         Clock(now=now, origin_ns=now() + 1)
+
+
+def test_the_state_of_a_clock_without_the_label_prepare_is_taken_with_none_of_it():
+    now = FakeTime()
+    clock = Clock(now=now)
+    state = clock.state_dict()
+    del state["ns"]["prepare"]
+    clock.load_state_dict(state | {"ns": state["ns"] | {"switch": 3 * SECOND}})
+    now.pass_seconds(1)
+    clock.start()
+    assert clock.readings()["prepare_train"] == 3.0
 
 
 @pytest.mark.parametrize("broken", [None, {}, {"train": -1}, {"train": 1.5}, {"train": True}, {"extra": 1}])

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dawn_script import Script, resumed_run, scripted_run
+from dawn_script import Script, older_log, resumed_run, scripted_run
 
 from dawn import RunError, read_run
 from dawn.runlog.records import Validation
@@ -35,6 +35,23 @@ def test_undisturbed_run(tmp_path):
     assert run.hours(hit) == pytest.approx((train + rest) / 3600, abs=1e-12)
     assert run.hours(hit, "total") == pytest.approx((train + rest + 4 * 1.5 + 3 * 0.25) / 3600, abs=1e-12)
     assert run.hours(hit, "cold") == pytest.approx(run.hours(hit, "total") + 5.75 / 3600, abs=1e-12)
+
+
+def test_prepare_train_is_training_with_what_is_done_once_for_the_data_or_the_seed(tmp_path):
+    run = read_run(scripted_run(tmp_path))
+    for row in run.rows:
+        switches = {0: 1, 1: 1, 2: 2, 3: 2, 4: 3}[row.epoch]
+        assert row.clock["prepare_train"] == pytest.approx(row.clock["train"] + 0.5 + 0.5 * switches, abs=1e-9)
+    assert run.tells_prepare and run.stop.clock["prepare_train"] == run.rows[-1].clock["prepare_train"]
+
+
+@pytest.mark.parametrize("made", [scripted_run, resumed_run])
+def test_an_older_log_is_read_and_its_labels_are_added_up(tmp_path, made):
+    whole, old = read_run(made(tmp_path)), read_run(older_log(tmp_path))
+    assert whole.tells_prepare and not old.tells_prepare
+    for ours, theirs in zip([*old.rows, old.stop], [*whole.rows, whole.stop], strict=True):
+        without = {n: s for n, s in theirs.clock.items() if n != "prepare_train"}
+        assert ours.clock == without | {"prepare_train": pytest.approx(theirs.clock["prepare_train"] - 0.5, abs=1e-9)}
 
 
 def test_epoch_seconds_add_up_to_the_clock(tmp_path):
@@ -189,6 +206,10 @@ BAD_LOGS = {
     "evaluation shifted to training": (
         lambda lines: lines[2]["seconds"].update(eval=0.5, train=11.0), "line 3: clock 'dawn' went on by"),
     "cold goes its own way": (put(3, "clock", "cold", value=99.0), "line 4: clock 'cold' went on by another time"),
+    "prepare_train goes its own way": (
+        put(3, "clock", "prepare_train", value=21.5), "line 4: clock 'prepare_train' went on by another time"),
+    "prepare_train below train": (
+        put(2, "clock", "prepare_train", value=1.0), "line 3: the clocks contradict each other (train <="),
     "images are no steps": (put(2, "steps", value=49), "line 3: 'images' is 50000, but 49 steps of 1000 make 49000"),
     "images seen skip some": (put(3, "images_seen", value=150000), "line 4: 'images_seen' is 150000, not the sum"),
     "size is not the phase's": (put(2, "size", value=32), "line 3: 'size' is 32, 24 in the phase line"),
