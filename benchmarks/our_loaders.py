@@ -31,6 +31,7 @@ class Batches:
         config = Config(data=work.folder, workers=work.workers, device="cpu")
         opened = import_module(RENDERERS[name]).open_renderer
         self.renderer = opened(config, {work.folder: indices}, Env(torch.device("cpu")), torch.float32, LARGEST_BATCH)
+        self.renderer.enter([(work.folder, "train")])
         self.set_size(work.size)
 
     def set_size(self, size: int) -> None:

@@ -29,6 +29,13 @@ def open_packed(root: str | Path, verify: bool = True) -> dict[str, Packed]:
 
     File sizes are always compared with the manifest, SHA-256 too unless `verify` is False. DataError otherwise.
     """
+    manifest = check_packed(root, verify)
+    return {split: _open_split(Path(root), split, manifest) for split in SPLITS}
+
+
+def check_packed(root: str | Path, verify: bool = False) -> Manifest:
+    """The manifest of a packed dataset, after comparing the sizes of its files with it; no file is opened unless
+    `verify` asks for the SHA-256. DataError otherwise."""
     manifest = load_manifest(root)
     for split in SPLITS:
         if not set(packed_names(split)) <= set(manifest.splits[split].files):
@@ -37,7 +44,13 @@ def open_packed(root: str | Path, verify: bool = True) -> dict[str, Packed]:
                 f"Choose a packed one: python -m data_prep cifar10 ROOT"
             )
     check_files(root, manifest, hashes=verify)
-    return {split: _open_split(Path(root), split, manifest) for split in SPLITS}
+    return manifest
+
+
+def packed_side(root: str | Path) -> int:
+    """Shorter side of the stored images in pixels, from the validation images: all are as large, and those for training
+    are not read before the clock. DataError for a file that is no array."""
+    return min(_open_split(Path(root), "validation", load_manifest(root)).images.shape[1:3])
 
 
 def packed_names(split: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.formats.manifest import Split, check_files, load_manifest
+from data_prep.formats.manifest import Manifest, Split, check_files, load_manifest
 
 DTYPES = {"offsets": np.int64, "heights": np.int32, "widths": np.int32, "labels": np.int64}
 
@@ -35,13 +35,23 @@ def open_packed_tree(root: str | Path, verify: bool = False) -> dict[str, Packed
 
     Sizes are always compared with the manifest, SHA-256 too with `verify` (it reads every byte). DataError otherwise.
     """
+    manifest = check_packed_tree(root, verify)
+    return {split: _open(Path(root), split, facts) for split, facts in manifest.splits.items()}
+
+
+def check_packed_tree(root: str | Path, verify: bool = False) -> Manifest:
+    """The manifest of a packed image tree, after the checks of `open_packed_tree`: sizes of the files, and whether
+    every picture has a place in them. The pixels are opened only if `verify` asks for their SHA-256. DataError otherwise.
+    """
     root, manifest = Path(root), load_manifest(root)
     names = {split: packed_tree_names(split) for split in manifest.splits}
     for split, facts in manifest.splits.items():
         if not set(names[split]) <= set(facts.files):
             raise DataError(f"{root}: not packed ({names[split][0]}). Pack it: python -m data_prep pack {root}")
     check_files(root, manifest, hashes=verify, only={name for pair in names.values() for name in pair})
-    return {split: _open(root, split, facts) for split, facts in manifest.splits.items()}
+    for split, facts in manifest.splits.items():
+        _places(root, split, facts)
+    return manifest
 
 
 def packed_tree_names(split: str) -> list[str]:
@@ -56,34 +66,39 @@ def offsets_of(heights: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, int
 
 
 def _open(root: Path, split: str, facts: Split) -> PackedTree:
-    pixels, places = (root / name for name in packed_tree_names(split))
+    path, places = root / packed_tree_names(split)[0], _places(root, split, facts)
     try:
-        with np.load(places, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in DTYPES}
-        tree = PackedTree(np.memmap(pixels, np.uint8, "r"), **arrays)
+        return PackedTree(np.memmap(path, np.uint8, "r"), **places)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable ({error}). Pack it again: python -m data_prep pack {root}") from error
+
+
+def _places(root: Path, split: str, facts: Split) -> dict[str, np.ndarray]:
+    """Where the pictures of a split lie, and their labels; each inside the pixels."""
+    pixels, path = packed_tree_names(split)[0], root / packed_tree_names(split)[1]
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            places = {name: stored[name] for name in DTYPES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0][:200]
+        raise DataError(f"{path}: not readable ({reason}). Pack it again: python -m data_prep pack {root}") from error
+    if not _fits(places, facts, facts.files[pixels]["bytes"]):
         raise DataError(
-            f"{places} or its pixels: not readable ({reason}). Pack it again: python -m data_prep pack {root}"
-        ) from error
-    if not _fits(tree, facts):
-        raise DataError(
-            f"{places}: does not fit the manifest or its pixels. Pack it again: python -m data_prep pack {root}"
+            f"{path}: does not fit the manifest or its pixels. Pack it again: python -m data_prep pack {root}"
         )
-    return tree
+    return places
 
 
-def _fits(tree: PackedTree, facts: Split) -> bool:
+def _fits(places: dict[str, np.ndarray], facts: Split, pixel_bytes: int) -> bool:
     """Every place inside the file: nothing read later can be out of it."""
-    for name, dtype in DTYPES.items():
-        array = getattr(tree, name)
-        if array.dtype != dtype or array.shape != (facts.images,):
-            return False
-    if min(tree.heights.min(), tree.widths.min()) < 1 or tree.labels.min() < 0:
+    if any(places[name].dtype != dtype or places[name].shape != (facts.images,) for name, dtype in DTYPES.items()):
         return False
-    offsets, length = offsets_of(tree.heights, tree.widths)
+    heights, widths, labels = places["heights"], places["widths"], places["labels"]
+    if min(heights.min(), widths.min()) < 1 or labels.min() < 0:
+        return False
+    offsets, length = offsets_of(heights, widths)
     return (
-        length == len(tree.pixels)
-        and np.array_equal(offsets, tree.offsets)
-        and np.bincount(tree.labels, minlength=len(facts.per_class)).tolist() == list(facts.per_class)
+        length == pixel_bytes
+        and np.array_equal(offsets, places["offsets"])
+        and np.bincount(labels, minlength=len(facts.per_class)).tolist() == list(facts.per_class)
     )

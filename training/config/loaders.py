@@ -20,7 +20,7 @@ LOADERS = {
     "threads": Reads("files"),
     "torchvision": Reads("files"),
     "packed": Reads("packed tree"),
-    "memory": Reads("arrays", "warm: the dataset's hash was checked before the clock started"),
+    "memory": Reads("arrays"),
     "synthetic": Reads("nothing", "not used: random images"),
 }
 OWN_LOADER = Reads("what it likes", "unknown: the loader is the user's own")

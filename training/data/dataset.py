@@ -6,8 +6,8 @@ import numpy as np
 
 from data_prep import Manifest, load_manifest, open_packed
 from data_prep.formats.image_index import ImageIndex, check_images, index_name, open_index
-from data_prep.formats.packed import packed_names
-from data_prep.formats.packed_tree import open_packed_tree, packed_tree_names
+from data_prep.formats.packed import check_packed, packed_names, packed_side
+from data_prep.formats.packed_tree import check_packed_tree, packed_tree_names
 from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.config.loaders import reads, reads_files
@@ -76,20 +76,22 @@ def has_dali() -> bool:
 
 
 def check_folder(config: Config, name: str, folder: str, dataset: Manifest) -> None:
-    """`folder` must hold the images of `dataset`, perhaps at another size, in the form that the loader reads."""
+    """`folder` must hold the images of `dataset`, perhaps at another size, in the form that the loader reads. No
+    training image is read: that happens on the clock."""
     other = load_manifest(folder)
     for split in ("train", "validation"):
         if (other.classes, other.splits[split].per_class) != (dataset.classes, dataset.splits[split].per_class):
             raise ConfigError(f"{folder}: {differing(other, dataset, split)}. Make it from the same dataset")
     form = reads(name).form
     if form == "arrays":
-        side = min(open_packed(folder)["train"].images.shape[1:3])
+        check_packed(folder)
+        side = packed_side(folder)
         if config.shift >= side:
             raise ConfigError(
                 f"--shift {config.shift}: must be smaller than the stored images of {side} px in {folder}"
             )
     elif form == "packed tree":
-        open_packed_tree(folder)
+        check_packed_tree(folder)
     elif form == "files":
         for index in open_index(folder).values():
             check_images(folder, index)

@@ -34,6 +34,7 @@ class TreeLoader:
 
     def set_phase(self, phase: DataPhase) -> None:
         self.phase = phase
+        self.renderer.enter([(self.root + phase.trndir, "train"), (self.root + phase.valdir, "validation")])
         self.steps = self.train_images // (phase.bs * self.env.world_size)
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 class Loader(Protocol):
     """Training and validation images of one run. Order and augmentation come from the sample plan, so a position is
-    one integer."""
+    one integer. The clock starts before the first `set_phase`: nothing is read of the training images earlier."""
 
     train_images: int  # of all ranks together
     validation_images: int

@@ -17,7 +17,7 @@ STATISTICS_IMAGES = 10_000  # enough for the channels' mean and deviation to thr
 
 
 class MemoryLoader:
-    """See training.data.loader.Loader. Reads nothing before its first `set_phase`."""
+    """See training.data.loader.Loader. Reads nothing before its first `set_phase`, which also verifies the hashes."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class MemoryLoader:
         self.statistics_from, self.erasing, (self.mode, self.val_mode) = statistics_from, erasing, modes
         self.train_images, self.validation_images = train_images, validation_images
         self.folders: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}  # by split and suffix
+        self.verified: set[str] = set()  # suffixes
 
     def set_phase(self, phase: DataPhase) -> None:
         self.phase = phase
@@ -51,9 +52,11 @@ class MemoryLoader:
             self.mean, self.std = channel_statistics(torch.from_numpy(np.array(first)).to(self.env.device))
 
     def in_memory(self, split: str, suffix: str) -> tuple[Tensor, Tensor]:
-        """images (N, H, W, 3) uint8 and labels (N,) int64 of a split, on the device; read once per folder."""
+        """images (N, H, W, 3) uint8 and labels (N,) int64 of a split, on the device; read once per folder. Raises:
+        DataError for a file that is not the one of the manifest."""
         if (split, suffix) not in self.folders:
-            packed: Packed = open_packed(self.root + suffix, verify=False)[split]
+            packed: Packed = open_packed(self.root + suffix, verify=suffix not in self.verified)[split]
+            self.verified.add(suffix)
             parts = (torch.from_numpy(np.array(part)).to(self.env.device) for part in (packed.images, packed.labels))
             self.folders[split, suffix] = tuple(parts)
         return self.folders[split, suffix]

@@ -43,6 +43,9 @@ class ThreadedRenderer(ABC):
         # One thread of torch in each of ours: the batch is divided already.
         self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
 
+    def enter(self, parts: list[tuple[str, str]]) -> None:  # noqa: B027 - most have nothing to open
+        """Image files are read as they are asked for."""
+
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         waiting: deque[tuple[Request, Tensor, list[Future]]] = deque()
         try:
@@ -80,7 +83,11 @@ class ThreadedRenderer(ABC):
 
 
 class Renderer(Protocol):
-    """Makes pictures ahead of their use, in order. An abandoned pass does not disturb the next one."""
+    """Makes pictures ahead of their use, in order. An abandoned pass does not disturb the next one. Reads no picture
+    before `enter`: what is read earlier would be on no clock."""
+
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        """From now on requests are for these (folder, split): open them, and let go of others. Raises: DataError."""
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """(B, H, W, 3) on the device: uint8, or already normalised in a floating-point format. Raises: DataError

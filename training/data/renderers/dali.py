@@ -106,6 +106,9 @@ class DaliRenderer:
         self.begun: deque[Request] = deque()  # requests in the pipeline
         self.passes = 0
 
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        """DALI reads files as they are asked for."""
+
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """(B, H, W, 3) uint8 or float16 on the device. Raises: DataError naming a file that cannot be decoded."""
         self.end_pass()

@@ -1,6 +1,7 @@
 """Pictures from a packed tree: nothing is decoded. On a CPU threads cut and resize views of the memory map (torch lets
 go of the interpreter there); for a GPU they only cut, and the device resizes the whole batch."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -18,12 +19,24 @@ from training.distributed.env import worker_count
 class PackedRenderer(ThreadedRenderer):
     """See training.data.renderers.base.Renderer."""
 
-    def __init__(self, trees: dict[str, dict[str, PackedTree]], workers: int, device: torch.device) -> None:
+    def __init__(self, workers: int, device: torch.device, place: Callable[[PackedTree], PackedTree]) -> None:
+        """`place`: what holds the pixels of a tree, see `mapped` and `in_ram`."""
         super().__init__(workers, device)
-        self.trees = trees
+        self.place = place
+        self.trees: dict[tuple[str, str], PackedTree] = {}  # by folder and split
+
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        """The old folders' memory is free before the new ones are read."""
+        self.trees = {part: tree for part, tree in self.trees.items() if part in parts}
+        missing = [part for part in parts if part not in self.trees]
+        opened = {folder: open_packed_tree(folder) for folder in {folder for folder, _ in missing}}
+        self.trees |= {(folder, split): self.place(opened[folder][split]) for folder, split in missing}
+
+    def tree_of(self, request: Request) -> PackedTree:
+        return self.trees[request.folder, request.split]
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        tree, planes = self.trees[request.folder][request.split], out.permute(0, 3, 1, 2)
+        tree, planes = self.tree_of(request), out.permute(0, 3, 1, 2)
         for place in places:
             put_picture(window_of(tree.image(request.rows[place]), request, place), request, place, planes)
 
@@ -43,7 +56,7 @@ class DeviceRenderer(PackedRenderer):
     def fill(self, request: Request, out: Tensor, places: range) -> None:
         if is_centred(request):
             return super().fill(request, out, places)
-        tree = self.trees[request.folder][request.split]
+        tree = self.tree_of(request)
         for place in places:
             window = window_of(tree.image(request.rows[place]), request, place)
             out[place, : window.shape[0], : window.shape[1]] = torch.from_numpy(window)
@@ -56,21 +69,21 @@ class DeviceRenderer(PackedRenderer):
 class ResidentRenderer(DeviceRenderer):
     """All pixels live on the device; windows are gathered there."""
 
-    def __init__(self, trees: dict[str, dict[str, PackedTree]], workers: int, device: torch.device) -> None:
-        super().__init__(trees, workers, device)
-        self.pixels = {
-            (folder, split): torch.from_numpy(np.array(tree.pixels)).to(device)
-            for folder, splits in trees.items()
-            for split, tree in splits.items()
-        }
+    def __init__(self, workers: int, device: torch.device, place: Callable[[PackedTree], PackedTree]) -> None:
+        super().__init__(workers, device, place)
+        self.pixels: dict[tuple[str, str], Tensor] = {}  # by folder and split
+
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        self.pixels = {part: pixels for part, pixels in self.pixels.items() if part in parts}
+        super().enter(parts)
+        for part in parts:
+            if part not in self.pixels:
+                self.pixels[part] = torch.from_numpy(np.array(self.trees[part].pixels)).to(self.device)
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
         if is_centred(request):
             return super().begun(request)
         return request, gathered(self.pixels[request.folder, request.split], self.tree_of(request), request), []
-
-    def tree_of(self, request: Request) -> PackedTree:
-        return self.trees[request.folder][request.split]
 
 
 def is_centred(request: Request) -> bool:
@@ -118,11 +131,9 @@ def in_ram(tree: PackedTree) -> PackedTree:
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> PackedRenderer:
     place = in_ram if config.packed_in == "ram" else mapped
-    trees = {folder: {split: place(tree) for split, tree in open_packed_tree(folder).items()} for folder in folders}
-    if config.packed_in == "device":
-        return ResidentRenderer(trees, worker_count(config), env.device)
-    kind = DeviceRenderer if env.device.type == "cuda" else PackedRenderer
-    return kind(trees, worker_count(config), env.device)
+    resident = config.packed_in == "device"
+    kind = ResidentRenderer if resident else DeviceRenderer if env.device.type == "cuda" else PackedRenderer
+    return kind(worker_count(config), env.device, place)
 
 
 def resampled(

@@ -18,6 +18,9 @@ class SyntheticRenderer:
         self.device, self.dtype = device, dtype
         self.made: dict[tuple[int, ...], Tensor] = {}
 
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        """Nothing is read."""
+
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """(B, H, W, 3) normalised noise in the compute dtype."""
         for request in requests:

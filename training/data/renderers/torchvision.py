@@ -83,6 +83,9 @@ class TorchvisionRenderer:
     def __len__(self) -> int:
         return 2**31  # nobody asks; a DataLoader wants a sized sampler
 
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        """The workers read files as they are asked for."""
+
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         self.requests = iter(requests)
         try:

@@ -1,0 +1,101 @@
+"""Nothing of the training images is read before the clock starts, whatever the loader: the kernel tells of every file
+that any process or library opens."""
+
+import ctypes
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+from tiny_run import events, tiny_job, train
+
+from data_prep.formats.packed import packed_names
+from data_prep.formats.packed_tree import packed_tree_names
+from training.data.dataset import has_dali
+from training.engine.trainer import enter_phase
+
+IN_OPEN, IN_ISDIR = 0x20, 0x40000000  # inotify(7)
+EVENT = struct.Struct("iIII")
+PIXELS = (*packed_names("train"), packed_tree_names("train")[0])
+LOADERS = {
+    "memory": [],
+    "packed in a map": ["--loader", "packed", "--packed-in", "map"],
+    "packed in ram": ["--loader", "packed", "--packed-in", "ram"],
+    "packed on the device": ["--loader", "packed", "--packed-in", "device"],
+    "threads": ["--loader", "threads"],
+    "torchvision": ["--loader", "torchvision"],
+    "dali": pytest.param(["--loader", "dali"], marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
+}
+
+
+class OpenedFiles:
+    """Of some folders, by inotify: a file that another process opens counts as well."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        system = ctypes.CDLL(None, use_errno=True)
+        self.queue = getattr(system, "inotify_init1", lambda flags: -1)(os.O_NONBLOCK)
+        if self.queue < 0:
+            pytest.skip("this system has no inotify")
+        self.folders = {system.inotify_add_watch(self.queue, os.fsencode(f), IN_OPEN): f for f in folders}
+        assert min(self.folders) >= 0
+
+    def names(self) -> set[Path]:
+        """Those opened since the last call."""
+        try:
+            data = os.read(self.queue, 1_000_000)
+        except BlockingIOError:
+            return set()
+        found, place = set(), 0
+        while place < len(data):
+            watch, mask, _, length = EVENT.unpack_from(data, place)
+            name = data[place + EVENT.size : place + EVENT.size + length].rstrip(b"\0")
+            place += EVENT.size + length
+            if not mask & IN_ISDIR:
+                found.add(self.folders[watch] / os.fsdecode(name))
+        return found
+
+
+def training_images(paths: set[Path], root: Path) -> set[str]:
+    names = {str(path.relative_to(root)) for path in paths}
+    return {name for name in names if name in PIXELS or name.startswith("train/")}
+
+
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS)
+def test_no_training_image_is_opened_before_the_clock_starts(toy, tmp_path, loader):
+    opened = OpenedFiles([toy, *(toy / "train").iterdir()])
+    more = ["--shift", "0"] if loader else []
+    with tiny_job(toy, tmp_path / "run", *more, *loader, "--workers", "1") as job:
+        assert not job.state.clock.started
+        before = opened.names()
+        assert toy / "manifest.json" in before and not training_images(before, toy)
+        job.state.clock.start()
+        enter_phase(job, 0)
+        next(job.loader.train(0))
+        assert training_images(opened.names(), toy)
+        job.loader.close()
+
+
+def test_pixels_that_are_not_those_of_the_manifest_end_the_run_on_the_clock(toy, tmp_path, capsys):
+    """Their hash needs every byte of the training images, so it is verified where they are read."""
+    copy = shutil.copytree(toy, tmp_path / "toy", ignore=lambda folder, names: ["train", "validation"])
+    pixels = bytearray((copy / "train.images.npy").read_bytes())
+    pixels[-1] ^= 1
+    (copy / "train.images.npy").write_bytes(pixels)
+    assert train(copy, tmp_path / "run") == 2
+    assert "train.images.npy: SHA-256 differs from the manifest" in capsys.readouterr().err
+    stop = events(tmp_path / "run", "stop")[0]
+    assert (stop["outcome"], stop["exit_code"]) == ("crashed", 2) and stop["clock"]["prepare_train"] > 0
+
+
+def test_what_the_seed_decides_and_setting_the_phase_is_in_t_prepare_train(toy, tmp_path):
+    with tiny_job(toy, tmp_path / "run") as job:
+        clock = job.state.clock
+        drawn = clock.setup_seconds()["prepare"]
+        assert drawn > 0
+        clock.start()
+        with clock.during("switch"):
+            enter_phase(job, 0)
+        readings = clock.readings()
+        assert readings["train"] == 0 and readings["prepare_train"] == pytest.approx(drawn + clock.seconds()["switch"])
+        job.loader.close()
