@@ -41,7 +41,7 @@ def open_packed_tree(root: str | Path, verify: bool = False) -> dict[str, Packed
 
 def check_packed_tree(root: str | Path, verify: bool = False) -> Manifest:
     """The manifest of a packed image tree, after the checks of `open_packed_tree`: sizes of the files, and whether
-    every picture has a place in them. The pixels are opened only if `verify` asks for their SHA-256. DataError otherwise.
+    every picture has a place in them. The pixels are opened only if `verify` asks for SHA-256. DataError otherwise.
     """
     root, manifest = Path(root), load_manifest(root)
     names = {split: packed_tree_names(split) for split in manifest.splits}
