@@ -21,6 +21,7 @@ from training.distributed.env import Env
 from training.distributed.launcher import warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver, generations, load
+from training.engine.precision import Precision, emulated
 from training.errors import ConfigError, Outcome, error_code
 from training.evaluation.weight_files import need
 from training.logs.environment import hardware, package_version, source_commit, versions
@@ -43,6 +44,8 @@ def detect(arguments: list[str]) -> int:
     backbone = open_backbone(settings.weights, settings.model, settings.seed, warn)
     if settings.frozen_bn and settings.weights == "random":
         raise ConfigError("--frozen-bn: random weights have no statistics to freeze. Leave it out")
+    if slow := emulated(Precision(settings.precision, device.type)):
+        warn(f"{slow}. Use --precision fp32")
     with opened_folder(settings) as folder, disk_errors(folder), StopSignal() as stop, RunLog(folder / LOG) as log:
         job = build_job(settings, dataset, batches, backbone, device, folder, log, stop)
         return guarded(job)

@@ -15,6 +15,7 @@ from training.distributed.env import Env
 SMALL_PIXELS = 64
 CLEARLY = 0.8  # of bf16's time; where bf16 is emulated it takes several times as long as fp32
 TRIALS = 6
+SLOWER = {"bf16": "4 to 9", "fp16": "6 to 16"}  # the most with cifarnet at 32 px: docs/training.md has the measurement
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -58,9 +59,24 @@ def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> P
 
 
 def has_fast_bf16() -> bool:
-    """Whether oneDNN has kernels for this CPU. It emulates bf16 with AVX2 alone, and a step takes eight to ten times as
-    long as in fp32."""
+    """Whether oneDNN has kernels for this CPU; it emulates bf16 with AVX2 alone."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def has_fast_fp16() -> bool:
+    """As `has_fast_bf16`; of today's CPUs those with AVX512-FP16 or AMX-FP16."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def emulated(precision: Precision) -> str:
+    """What a format costs that this CPU does not have; "" for one that it has, and on a GPU."""
+    has = {"bf16": has_fast_bf16, "fp16": has_fast_fp16}.get(precision.name)
+    if precision.device_type != "cpu" or has is None or has():
+        return ""
+    return (
+        f"--precision {precision.name}: PyTorch emulates {precision.name} on this processor; a training step takes "
+        f"{SLOWER[precision.name]} times as long as in fp32 (measured with AVX2)"
+    )
 
 
 def step_seconds(model: nn.Module, config: Config, size: int, batch_size: int = 64) -> dict[str, float]:

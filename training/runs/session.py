@@ -27,7 +27,7 @@ from training.engine.checkpoint import Saver
 from training.engine.evaluate import evaluate
 from training.engine.faults import Faults
 from training.engine.optimizers import check_optimizer
-from training.engine.precision import Precision, choose_precision
+from training.engine.precision import Precision, choose_precision, emulated
 from training.engine.state import TrainState, new_state, part_of_rank
 from training.engine.trainer import Job
 from training.engine.warmup import prepare_device
@@ -131,8 +131,11 @@ def build_state(
     saved = env.group.from_main(lambda: checked_checkpoint(config, env, folder)) if config.resume else None
     with clock.during("prepare"):  # the seed decides the first weights
         model = build_model(config, len(dataset.classes))
-    precision = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
-    state = new_state(config, model, env, Precision(precision, env.device.type), clock, len(dataset.classes))
+    name = saved["identity"]["precision"] if saved else chosen_precision(config, schedule, env, model)
+    precision = Precision(name, env.device.type)
+    if slow := emulated(precision):
+        warn(f"{slow}. --precision auto in place of it takes a format that the processor has")
+    state = new_state(config, model, env, precision, clock, len(dataset.classes))
     if saved:
         state.load_state_dict(part_of_rank(saved["state"], env.rank, env.world_size))
         clock.load_state_dict(saved["state"]["clock"])

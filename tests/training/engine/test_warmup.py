@@ -12,7 +12,14 @@ from training.config.config import Config
 from training.data.loader import Batch
 from training.distributed.parallel import compiled, graphs_fixed
 from training.engine import trainer
-from training.engine.precision import choose_precision, step_seconds
+from training.engine.precision import (
+    Precision,
+    choose_precision,
+    emulated,
+    has_fast_bf16,
+    has_fast_fp16,
+    step_seconds,
+)
 from training.engine.state import fingerprint
 from training.engine.warmup import needs_warm_up, random_batch, warm_up, without_clock
 
@@ -122,6 +129,23 @@ def test_auto_precision_chooses_without_touching_weights_or_gradients():
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
 def test_a_named_precision_is_taken(name):
     assert choose_precision(Config(precision=name), CPU, tiny_state(CONFIG).model, 12).name == name
+
+
+@pytest.mark.parametrize(("name", "has"), [("bf16", has_fast_bf16), ("fp16", has_fast_fp16)])
+def test_a_format_that_the_processor_emulates_is_warned_about(name, has, toy, tmp_path, capsys):
+    assert train(toy, tmp_path / "run", "--precision", name, "--evaluate") == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == (not has())
+    for words in (f"--precision {name}: PyTorch emulates", "times as long as in fp32", "--precision auto"):
+        assert all(words in line for line in warnings)
+    assert emulated(Precision(name, "cuda")) == emulated(Precision("fp32", "cpu")) == ""
+
+
+def test_auto_does_not_time_a_format_that_the_processor_lacks():
+    """The network would fail if a step of it were timed."""
+    if has_fast_bf16():
+        pytest.skip("this processor has bf16")
+    assert choose_precision(Config(precision="auto"), CPU, torch.nn.Module(), 12) == Precision("fp32", "cpu")
 
 
 def test_steps_are_timed_on_a_copy_in_both_formats():
