@@ -60,7 +60,8 @@ def wrong_kind(path: str | os.PathLike[str], expected: str = "") -> str:
     """What the file at `path` is, and what to do, as in "this is compressed with gzip. Unpack it: gunzip x.gz", without
     a last full stop. "" where nothing can be said: it looks like text or like unknown bytes, or cannot be opened.
 
-    expected: the name of a Kind that the file is meant to be, e.g. `zip` for a checkpoint.
+    expected: what the file is meant to be, where that is no text: the name of a Kind, as `zip` for a checkpoint, or
+    `tar`, or `raw` for bytes without a form.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
@@ -91,7 +92,7 @@ def is_utf16(data: bytes) -> bool:
 def _described(head: bytes, tail: bytes, path: str, expected: str) -> str:
     if not head:
         return f"the file is empty. {RESTORE}"
-    if not head.strip(b"\0"):
+    if not head.strip(b"\0") and expected != "raw":
         return f"it begins with nothing but zero bytes, as after a power cut. {RESTORE}"
     if HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
         return "this is an HTML or XML page, not the file itself. Download the file, on GitHub by its link Raw"
@@ -99,11 +100,11 @@ def _described(head: bytes, tail: bytes, path: str, expected: str) -> str:
     if kind:
         folder = os.path.dirname(path) or "."
         return f"this is {kind.what}. {kind.remedy.format(path=shlex.quote(path), folder=shlex.quote(folder))}"
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar" and expected != "tar":
         return f"this is a tar archive. Unpack it: tar -xf {shlex.quote(path)}"
     if is_utf16(head):
         quoted = shlex.quote(path)
         return f"this is text in UTF-16, as `>` of PowerShell writes it. Convert it: iconv -f UTF-16 -t UTF-8 {quoted}"
-    if not tail.strip(b"\0") and len(tail) == TAIL_BYTES:
+    if not tail.strip(b"\0") and len(tail) == TAIL_BYTES and expected not in ("raw", "npy"):
         return f"it ends in zero bytes, as after a power cut or an unfinished copy. {RESTORE}"
     return ""

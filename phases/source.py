@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from filekind import wrong_kind_of
 from phases.arithmetic import plain_value, unique_keys
 from phases.catalog import PRESETS, load_preset
 from phases.phase import PhaseError, shown, shown_path
@@ -62,6 +63,8 @@ def read_file(path: Path) -> Source:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         check_size(len(content), place)
+        if kind := wrong_kind_of(content, path):
+            raise PhaseError(f"{place}: {kind}.")
         return unwrap(parse_text(content.decode("utf-8-sig").strip(), place), place)
     except OSError as error:
         raise PhaseError(f"{place}: cannot read the phases ({error.strerror}). {GIVE}") from None

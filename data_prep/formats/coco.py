@@ -15,6 +15,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.files import file_digest
+from filekind import wrong_kind
 
 LAYOUTS = (
     # annotations, folders of the pictures: the first that is there
@@ -104,7 +105,8 @@ def _load(path: Path) -> dict:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}. Check that you may read it.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({str(error).splitlines()[0][:100]}). Get the file again.") from None
+        reason = wrong_kind(path) or f"not JSON ({str(error).splitlines()[0][:100]}). Get the file again"
+        raise DataError(f"{path}: {reason}.") from None
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise DataError(f"{path}: no list {name!r} in it. This is not a COCO annotation file of objects.")

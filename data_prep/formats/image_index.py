@@ -17,6 +17,7 @@ from data_prep.errors import DataError
 from data_prep.files import write_atomically
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest, Split, check_files, describe_files, how_to_make, load_manifest
+from filekind import wrong_kind
 
 DTYPES = {"paths": np.bytes_, "labels": np.int64, "widths": np.int32, "heights": np.int32, "bytes": np.int64}
 
@@ -52,8 +53,10 @@ def check_images(root: str | Path, index: ImageIndex) -> None:
         path = Path(root) / os.fsdecode(name)
         size = path.stat().st_size if path.is_file() else None
         if size != expected:
-            state = "is missing" if size is None else f"has {size} bytes, the index says {expected}"
-            raise DataError(f"{printable(path)} {state}. See what else differs: python -m data_prep check {root}")
+            state = " is missing" if size is None else f" has {size} bytes, the index says {expected}"
+            if kind := wrong_kind(path, "picture"):
+                state = f": {kind}"
+            raise DataError(f"{printable(path)}{state}. See what else differs: python -m data_prep check {root}")
 
 
 def index_digest(indices: dict[str, ImageIndex]) -> str:
@@ -105,7 +108,8 @@ def _load(root: Path, split: str, manifest: Manifest) -> ImageIndex:
         with np.load(path, allow_pickle=False) as arrays:
             index = ImageIndex(**{name: arrays[name] for name in DTYPES})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable index ({error}). {how_to_make(root, manifest.name)}") from error
+        reason = wrong_kind(path, "zip") or f"not a readable index ({error})"
+        raise DataError(f"{path}: {reason}. {how_to_make(root, manifest.name)}") from error
     length = (manifest.splits[split].images,)
     for name, dtype in DTYPES.items():
         array = getattr(index, name)

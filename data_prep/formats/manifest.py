@@ -13,9 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.errors import DataError
 from data_prep.files import MANIFEST, PARTIAL, file_digest, write_atomically
+from filekind import wrong_kind, wrong_kind_of
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**20  # lists of images live in index files, so a manifest is small
+KINDS = {".npz": "zip", ".npy": "npy", ".bin": "raw"}  # what filekind calls our files
 COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
 MADE_BY = {  # beginning of a folder's name: the command that makes such a dataset; the first that fits
     "cifar10": "cifar10 {}",
@@ -65,6 +67,8 @@ def load_manifest(root: str | Path) -> Manifest:
         _need(len(text) <= MAX_BYTES, f"larger than {MAX_BYTES} bytes")
         return _from_json(json.loads(text))
     except (ValueError, RecursionError) as error:
+        if text and (kind := wrong_kind_of(text, path)):
+            raise DataError(f"no dataset at {root}: {path}: {kind}.") from None
         reason = str(error).splitlines()[0][:200] or type(error).__name__
         raise DataError(f"no dataset at {root}: {MANIFEST} is damaged ({reason}). {remedy}") from error
 
@@ -83,10 +87,12 @@ def check_files(root: str | Path, manifest: Manifest, hashes: bool = True, only:
     """
     for split in manifest.splits.values():
         for name, expected in split.files.items():
-            reason = _difference(Path(root) / name, expected, hashes) if only is None or name in only else ""
+            path = Path(root) / name
+            reason = _difference(path, expected, hashes) if only is None or name in only else ""
             if reason:
+                reason = wrong_kind(path, KINDS.get(path.suffix, "")) or reason
                 remedy = how_to_make(root, manifest.name, packed=".pixels." in name)
-                raise DataError(f"{Path(root) / name}: {reason}. {remedy}")
+                raise DataError(f"{path}: {reason}. {remedy}")
 
 
 def describe_files(root: Path, names: list[str]) -> dict[str, dict]:

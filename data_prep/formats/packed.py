@@ -13,6 +13,7 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.files import write_npy
 from data_prep.formats.manifest import Manifest, Split, check_files, describe_files, how_to_make, load_manifest
+from filekind import wrong_kind
 
 SPLITS = ("train", "validation")
 BLOCK = 10_000  # images hashed or copied at a time
@@ -102,10 +103,10 @@ def _open_split(root: Path, split: str, manifest: Manifest) -> Packed:
     try:
         packed = read_packed(root, split)
     except (OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = f"not readable as an array ({str(error).splitlines()[0][:200]})"
+        reason = next((kind for name in packed_names(split) if (kind := wrong_kind(root / name, "npy"))), reason)
         raise DataError(
-            f"{root}/{packed_names(split)[0]} or its labels: not readable as an array ({reason}). "
-            f"{how_to_make(root, manifest.name)}"
+            f"{root}/{packed_names(split)[0]} or its labels: {reason}. {how_to_make(root, manifest.name)}"
         ) from error
     if not _fits(packed, manifest.splits[split]):
         raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.formats.manifest import Manifest, Split, check_files, load_manifest
+from filekind import wrong_kind
 
 DTYPES = {"offsets": np.int64, "heights": np.int32, "widths": np.int32, "labels": np.int64}
 
@@ -80,8 +81,8 @@ def _places(root: Path, split: str, facts: Split) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as stored:
             places = {name: stored[name] for name in DTYPES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise DataError(f"{path}: not readable ({reason}). Pack it again: python -m data_prep pack {root}") from error
+        reason = wrong_kind(path, "zip") or f"not readable ({str(error).splitlines()[0][:200]})"
+        raise DataError(f"{path}: {reason}. Pack it again: python -m data_prep pack {root}") from error
     if not _fits(places, facts, facts.files[pixels]["bytes"]):
         raise DataError(
             f"{path}: does not fit the manifest or its pixels. Pack it again: python -m data_prep pack {root}"

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 
 from data_prep.errors import DataError
 from data_prep.formats.file_names import printable
+from filekind import wrong_kind, wrong_kind_of
 
 # Those whose content tells them apart and whose decoder is in Pillow itself: EPS would start another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -82,15 +83,18 @@ def _explained(error: Exception, source, name: str) -> Exception:
     if isinstance(error, MemoryError):
         return error
     name = name or ("picture" if isinstance(source, bytes) else printable(os.fsencode(source)))
-    return DataError(f"{name}: {_reason(error, source)}")
+    return DataError(f"{name}: {_reason(error, source, name)}")
 
 
-def _reason(error: Exception, source) -> str:
+def _reason(error: Exception, source, name: str) -> str:
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     if isinstance(error, Image.UnidentifiedImageError):
         length = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-        return "not a picture of a known format" if length else "empty file"
+        if not length:
+            return "empty file"
+        kind = wrong_kind_of(source, name, "picture") if isinstance(source, bytes) else wrong_kind(source, "picture")
+        return kind or "not a picture of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -14,6 +14,7 @@ from dawn.runlog.records import CLOCKS, Row
 from dawn.runlog.run import Run
 from dawn.runlog.writer import RunError
 from dawn.tables import Table
+from filekind import wrong_kind
 
 JOULES_PER_KWH = 3_600_000
 MEANINGS = {
@@ -116,11 +117,12 @@ def load_table(path: Path) -> list[dict]:
     """A list of objects with instance, provider, hardware, dollars_per_hour, date, source; each one checked."""
     try:
         with open(path, "rb") as file:
-            rows = json.loads(file.read(MAX_BYTES).decode())
+            rows = json.loads(file.read(MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise RunError(f"{path}: {error.strerror or error}. Give a JSON file of prices.") from None
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not JSON ({str(error).splitlines()[0]}). Give a JSON file of prices.") from None
+        reason = wrong_kind(path) or f"not JSON ({str(error).splitlines()[0]})"
+        raise RunError(f"{path}: {reason}. Give a JSON file of prices.") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RunError(f"{path}: no list of objects. See dawn/reports/prices.json for the fields.")
     for number, row in enumerate(rows, 1):

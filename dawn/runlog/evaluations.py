@@ -11,6 +11,7 @@ from typing import Any
 from dawn.runlog.fields import Fields
 from dawn.runlog.records import Validation
 from dawn.runlog.writer import RunError
+from filekind import wrong_kind
 
 EVALUATIONS = "evaluations.json"
 SHAPES = ("square", "rectangular")
@@ -61,7 +62,8 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({str(error)[:80]}). {REMEDY}") from None
+        reason = wrong_kind(path) or f"cannot be read ({str(error)[:80]})"
+        raise RunError(f"{path}: {reason}. {REMEDY}") from None
     if not isinstance(content, list):
         raise RunError(f"{path}: must be a list. {REMEDY}")
     return [evaluation(f"{path}: entry {number}", item) for number, item in enumerate(content, 1)]

@@ -12,6 +12,7 @@ from dawn.runlog.clock import RUN_LABELS
 from dawn.runlog.fields import Fields
 from dawn.runlog.records import CLOCKS, PREPARE_LABELS, Row, Start, Stop, row_record, start_record, stop_record
 from dawn.runlog.writer import RunError, read_lines
+from filekind import wrong_kind
 
 LOG_NAME = "run.jsonl"
 SAME_IN_ALL_ATTEMPTS = ("run_id", "task", "metric", "target", "total_epochs")
@@ -97,6 +98,8 @@ def read_run_and_events(path: str | os.PathLike[str]) -> tuple[Run, list[dict[st
     for number, event in enumerate(events, start=1):
         merge.add(Fields(f"{path}, line {number}", event))
     if not merge.attempts:
+        if torn and (kind := wrong_kind(path)):
+            raise RunError(f"{path}: {kind}.")
         raise RunError(f"{path}: no start line, the log is empty. Start the run again in a new folder.")
     return Run(path, tuple(merge.attempts), tuple(merge.phases), tuple(merge.rows), merge.stop, torn), events
 

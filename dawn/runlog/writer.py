@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from filekind import wrong_kind
+
 MAX_FILE_BYTES = 1_000_000_000
 MAX_LINE_BYTES = 16_000_000
 SYNCED_EVENTS = ("start", "epoch", "stop")  # on the disk before the run goes on
@@ -139,6 +141,8 @@ def _event(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         event = json.loads(line.decode(), parse_float=_finite, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
+        if number == 1 and (kind := wrong_kind(path)):
+            raise RunError(f"{path}: {kind}.") from None
         reason = str(error).splitlines()[0]
         raise RunError(f"{path}, line {number}: not JSON ({reason}). Restore this line of the log.") from None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):

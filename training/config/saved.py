@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import write_atomically
+from filekind import wrong_kind
 from phases import PRESETS, Schedule
 from training.config.config import Config, with_values
 from training.errors import ConfigError
@@ -44,7 +45,8 @@ def read_config(folder: Path) -> Config:
             "runs/cifar10-demo-001"
         ) from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a configuration ({error}). Restore the file") from None
+        reason = wrong_kind(path) or f"not a configuration ({error}). Restore the file"
+        raise ConfigError(f"{path}: {reason}") from None
 
 
 def check_settings(folder: Path, config: Config) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filekind import wrong_kind
 from training.config.parser import Parser
 from training.config.saved import CONFIG
 from training.errors import ConfigError
@@ -149,4 +150,5 @@ def saved_settings(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"--resume {folder}: no run there ({path.name}: {error.strerror}). Name its folder") from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"--resume {folder}: {path.name}: {error}. Start a new run instead") from None
+        reason = wrong_kind(path) or f"{error}. Start a new run instead"
+        raise ConfigError(f"--resume {folder}: {path.name}: {reason}") from None

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from data_prep.files import write_atomically
+from filekind import wrong_kind, wrong_kind_of
 from training.errors import ConfigError, Preempted
 
 INDEX = "checkpoints.json"
@@ -127,6 +128,8 @@ def load(place: Path, warn: Callable[[str], None]) -> dict[str, Any]:
             return read_generation(path, generation)
         except ValueError as error:
             warn(f"{path}: {error}" + ("; falling back to the checkpoint before" if number < len(found) else ""))
+    if not found and place.is_file() and (kind := wrong_kind(place, "zip")):
+        raise ConfigError(f"{place}: {kind}")
     raise ConfigError(
         f"{place}: no whole checkpoint there" + (f" ({len(found)} damaged)" if found else "") + ". Start a new run"
     )
@@ -141,7 +144,8 @@ def read_generation(path: Path, generation: dict) -> dict[str, Any]:
     recorded = str(generation["sha256"])
     is_whole = len(recorded) >= DIGITS and hashlib.sha256(data).hexdigest().startswith(recorded)
     if len(data) != generation["bytes"] or not is_whole:
-        raise ValueError(f"damaged: {len(data)} bytes on disk do not match the recorded hash")
+        kind = wrong_kind_of(data, path, "zip")
+        raise ValueError(kind or f"damaged: {len(data)} bytes on disk do not match the recorded hash")
     try:
         # weights_only has had holes: CVE-2025-32434 before torch 2.6, CVE-2026-24747 before 2.10.
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

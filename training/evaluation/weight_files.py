@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filekind import wrong_kind
 from training.data.transforms import MEAN, STD
 from training.errors import ConfigError
 
@@ -38,12 +39,15 @@ def read_weights(path: Path, flag: str) -> tuple[dict[str, Tensor], dict[str, st
     except ConfigError:
         raise
     except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        if kind := wrong_kind(path, "zip"):
+            raise ConfigError(f"{flag} {path}: {kind}") from None
         is_other = isinstance(error, pickle.UnpicklingError)  # whose text is advice for programmers
         reason = "not written by torch.save, or not tensors alone" if is_other else str(error).splitlines()[0][:100]
         advice = "Give an export (.pt or .safetensors), or a run"
         raise ConfigError(f"{flag} {path}: not a file of weights ({reason}). {advice}") from None
     except Exception as error:  # safetensors has an error of its own that is no subclass of these
-        raise ConfigError(f"{flag} {path}: cannot be read ({str(error)[:100]}). Give an export, or a run") from None
+        reason = wrong_kind(path) or f"cannot be read ({str(error)[:100]})"
+        raise ConfigError(f"{flag} {path}: {reason}. Give an export, or a run") from None
     state = state_dict_in(state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(f"{flag} {path}: not a state dict. Of a checkpoint, give the folder of its run")

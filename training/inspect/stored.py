@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from filekind import wrong_kind
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.counts import CALIBRATION_BINS, THRESHOLDS, Counts
@@ -49,7 +50,7 @@ def arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise damaged(path, " ".join(str(error).split())[:80]) from None
+        raise damaged(path, wrong_kind(path, "zip") or " ".join(str(error).split())[:80]) from None
 
 
 def check_shapes(path: Path, counts: Counts) -> None:

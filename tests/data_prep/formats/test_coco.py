@@ -171,7 +171,7 @@ def test_links_out_of_the_folder_are_refused(own):
 @pytest.mark.parametrize("text", ["", "[", "[]", "null", "[" * 100_000, '{"images": 1}'])
 def test_files_that_are_no_annotations(own, text):
     (own / "annotations" / "val.json").write_text(text)
-    with pytest.raises(DataError, match=r"not JSON|no list"):
+    with pytest.raises(DataError, match=r"not JSON|no list|empty"):
         read_coco(own)
 
 

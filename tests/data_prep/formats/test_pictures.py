@@ -64,15 +64,19 @@ def test_a_truncated_jpeg_is_an_error_and_never_grey(tmp_path, percent):
     "data, reason",
     [
         (b"", "empty file"),
-        (b"<!DOCTYPE html><html>404</html>", "not a picture of a known format"),
+        (b"<!DOCTYPE html><html>404</html>", "this is an HTML or XML page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "this is a Git LFS pointer, not the file itself",
+        ),
         (np.random.default_rng(0).bytes(5000), "not a picture of a known format"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(50), "not a picture of a known format"),
     ],
-    ids=["empty", "html", "random", "a JPEG's first bytes"],
+    ids=["empty", "html", "pointer", "random", "a JPEG's first bytes"],
 )
 def test_what_is_no_picture_is_called_so(tmp_path, data, reason):
     path = named(tmp_path, data)
-    assert refusal(path) == f"{path}: {reason}"
+    assert refusal(path).startswith(f"{path}: {reason}")
     with pytest.raises(DataError, match=reason):
         picture_facts(path)
 
