@@ -14,6 +14,7 @@ from dawn.dawnbench.tasks import Task
 from dawn.dawnbench.tsv import TsvRow, read_tsv
 from dawn.runlog.writer import RunError
 from dawn.tables import plain
+from filekind import wrong_kind_of
 
 MAX_BYTES = 20_000_000
 REQUIRED = ("version", "author", "authorEmail", "framework", "model", "hardware", "timestamp")
@@ -52,7 +53,8 @@ def read_fields(data: bytes, problems: list[str]) -> dict[str, Any]:
     try:
         fields = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        problems.append(f"JSON: cannot be read ({str(error).splitlines()[0]})")
+        kind = wrong_kind_of(data, "FILE.json")
+        problems.append(f"JSON: {kind or f'cannot be read ({str(error).splitlines()[0]})'}")
         return {}
     if not isinstance(fields, dict):
         problems.append("JSON: is no object")
@@ -97,7 +99,10 @@ def read_rows(data: bytes, task: Task, problems: list[str]) -> list[Progress]:
     try:
         text = data.decode("utf-8-sig")
     except ValueError as error:
-        problems.append(f"TSV: is no UTF-8 text ({error.reason})")
+        problems.append(f"TSV: {wrong_kind_of(data, 'FILE.tsv') or f'is no UTF-8 text ({error.reason})'}")
+        return []
+    if kind := wrong_kind_of(data, "FILE.tsv"):
+        problems.append(f"TSV: {kind}")
         return []
     header, table = read_tsv(line.removesuffix("\r") for line in text.split("\n"))
     wanted = ("epoch", "hours", *(name for name, _ in task.columns))

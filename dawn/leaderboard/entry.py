@@ -10,6 +10,7 @@ from typing import Any
 
 from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, target_text
 from dawn.dawnbench.tsv import read_tsv
+from filekind import wrong_kind_of
 
 MAX_BYTES = 5_000_000  # of a JSON or TSV
 MOST = 1e9  # no hours, percent or dollars per hour of a real entry are more
@@ -51,6 +52,8 @@ def read_text(path: Path) -> str:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise EntryError(f"{path.name} is larger than {MAX_BYTES} bytes")
+        if kind := wrong_kind_of(data, path):
+            raise EntryError(f"{path.name}: {kind}")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise EntryError(f"{path.name} cannot be read ({error.strerror})") from None

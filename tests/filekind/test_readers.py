@@ -9,7 +9,9 @@ from data_prep import DataError, load_manifest
 from data_prep.formats.image_index import ImageIndex, check_images
 from data_prep.formats.manifest import Manifest, Split, check_files
 from dawn import RunError, read_run
+from dawn.dawnbench.check import check_entry
 from dawn.importers.read import read_curves
+from dawn.leaderboard.read import read_folder
 from dawn.reports.cost import load_table
 from phases import PhaseError, Schedule
 from training.config.saved import read_config
@@ -47,3 +49,16 @@ def test_a_file_that_is_something_else_is_called_so_by_every_reader(tmp_path, re
         read(tmp_path / name)
     text = str(caught.value)
     assert name in text and "\n" not in text and "corrupt" not in text and "JSON (" not in text
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_entry_that_is_something_else_is_called_so_by_check_and_board(tmp_path, odd):
+    data, words = ODD[odd]
+    folder = tmp_path / "CIFAR10" / "train"
+    folder.mkdir(parents=True)
+    for name in ("x.json", "x.tsv"):
+        (folder / name).write_bytes(data)
+    problems = check_entry(folder / "x.json", "CIFAR10").problems
+    assert [text.partition(":")[0] for text in problems] == ["JSON", "TSV"] and all(words in text for text in problems)
+    ((_, reason),) = read_folder(tmp_path).broken
+    assert words in reason and reason.startswith("x.json: ")
