@@ -74,7 +74,7 @@ def test_an_index_of_an_old_run_is_found_again(tmp_path):
 def test_a_checkpoint_that_is_a_pointer_is_called_so(tmp_path):
     """In the run, by its own name or any other."""
     pointer, notes = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", []
-    older, newest = saved(tmp_path, 1, 2)
+    _, newest = saved(tmp_path, 1, 2)
     newest.write_bytes(pointer)
     assert step_of(tmp_path, notes) == 1 and "lfs pull" in notes[0] and "damaged" not in notes[0]
     (tmp_path / "best.pt").write_bytes(pointer)
