@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -90,8 +91,8 @@ def check_point(point: Point, where: str) -> None:
         raise RunError(f"{where}: neither a top-1 nor a top-5 accuracy.")
 
 
-def swapped_note(points: tuple[Point, ...]) -> list[str]:
-    """Whoever is right in first place is right among the first five."""
+def swapped_note(points: Sequence[Any]) -> list[str]:
+    """Whoever is right in first place is right among the first five. points: with `epoch`, `top1` and `top5`."""
     wrong = [p for p in points if p.top1 is not None and p.top5 is not None and p.top5 < p.top1]
     if not wrong:
         return []

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dawn.importers.curve import again_note
+from dawn.importers.curve import again_note, swapped_note
 from dawn.importers.tfevents_file import Scalar
 from dawn.importers.tfevents_scalars import EventLog
 from dawn.importers.times import hours_notes
@@ -56,7 +56,7 @@ def evaluations(log: EventLog) -> list[Evaluation]:
         rows.append(Evaluation(epoch, (wall_time - start) / 3600, eval_hours, *percents, wall_time))
     rows = first_of_each_epoch(log, rows)
     check_order(log, rows)
-    log.notes += hours_notes(f"{log.path}", rows[-1].hours)
+    log.notes += [*hours_notes(f"{log.path}", rows[-1].hours), *swapped_note(rows)]
     return rows
 
 

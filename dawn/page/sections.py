@@ -21,6 +21,7 @@ from dawn.page.html import (
 from dawn.runlog.clock import NEWER_LABELS, RUN_LABELS
 from dawn.runlog.records import CLOCKS, METRICS
 from dawn.runlog.run import executed_phases
+from dawn.tables import plain
 
 MOST_OPEN = 12  # rows of a table that is shown without being asked for
 LEDGER_NAMES = {
@@ -114,7 +115,8 @@ def curves_table(curves: Sequence[Curve]) -> str:
         [[f"{point.epoch:.6g}", f"{point.hours:.6f}", *percents[i][j]] for j, point in enumerate(curve.points)]
         for i, curve in enumerate(curves)
     ]
-    groups = [(f"{curve.name}, hours: {curve.clock}", rows[i]) for i, curve in enumerate(curves)]
+    heads = [(f"{curve.name}, hours: {curve.clock}", *(plain(note, 300) for note in curve.notes)) for curve in curves]
+    groups = [("; ".join(head), rows[i]) for i, head in enumerate(heads)]
     return data_table("Results beside the runs", header, groups)
 
 

@@ -61,7 +61,7 @@ def chosen_device(settings: DetectSettings) -> torch.device:
 def opened_folder(settings: DetectSettings) -> Iterator[Path]:
     """The run folder, made if new, locked. Raises: ConfigError when another run is in it, or none to go on with."""
     folder = Path(settings.logdir) if settings.logdir else next_folder(Path("runs"), "detect")
-    with locked(folder, settings.data, LOG):
+    with locked(folder, settings.data, LOG, settings.resume):
         if not settings.resume and any((folder / name).exists() for name in (LOG, LOG_NAME, CONFIG)):
             raise ConfigError(f"--logdir {folder}: holds another run. Go on with it (--resume), or name another folder")
         if settings.resume and (folder / LOG).exists() and ending(folder, LOG) not in (*RESUMABLE, ""):

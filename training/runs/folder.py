@@ -24,37 +24,48 @@ def open_folder(config: Config) -> Iterator[Path]:
     folder = Path(config.logdir) if config.logdir else next_folder(Path("runs"), config.recipe or "run")
     if config.tensorboard:
         check_name(folder)
-    with locked(folder, config.data):
-        check_contents(folder, bool(config.resume))
+    with locked(folder, config.data, resume=config.resume):
+        check_contents(folder, config.resume)
         yield folder
 
 
+def as_named(folder: Path, resume: str) -> str:
+    """For messages: `--resume RUN` where that flag has named the folder, else `--logdir RUN`."""
+    place = Path(resume).resolve()
+    is_resumed = bool(resume) and folder.resolve() in (place, *place.parents)  # a checkpoint lies two folders below
+    return f"--{'resume' if is_resumed else 'logdir'} {folder}"
+
+
 @contextmanager
-def locked(folder: Path, data: str, log: str = LOG) -> Iterator[None]:
+def locked(folder: Path, data: str, log: str = LOG, resume: str = "") -> Iterator[None]:
     """`folder`, made if new, is this process's alone inside. A start that fails before its first line in `log` leaves
-    nothing behind. Raises: ConfigError, also for a folder inside the dataset `data` or any other."""
-    check_place(folder, data)
+    nothing behind. `resume`: what --resume names. Raises: ConfigError, also for a folder inside the dataset `data` or
+    any other."""
+    name = as_named(folder, resume)
+    check_place(folder, data, name)
     before = set(os.listdir(folder)) if folder.is_dir() else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
-        raise ConfigError(f"--logdir {folder}: cannot write there ({error.strerror}). Name another folder") from None
+        advice = "Make it writable" if resume else "Name another folder"
+        raise ConfigError(f"{name}: cannot write there ({error.strerror}). {advice}") from None
     try:
-        take_lock(lock, folder)
+        take_lock(lock, name)
         with left_as_it_was(folder, before, log):
             yield
     finally:
         os.close(lock)
 
 
-def check_place(folder: Path, data: str) -> None:
-    """Raises: ConfigError for a folder that is a dataset or lies inside one: its files would count as images."""
+def check_place(folder: Path, data: str, name: str) -> None:
+    """Raises: ConfigError for a folder that is a dataset or lies inside one: its files would count as images. `name`:
+    of the folder, for messages."""
     place, dataset = folder.resolve(), Path(data).resolve()
     found = next((p for p in (place, *place.parents) if p == dataset or (p / MANIFEST).exists()), None)
     if found:
         what = "is a dataset" if found == place else f"lies inside the dataset {found}"
-        raise ConfigError(f"--logdir {folder}: {what}. Name another folder")
+        raise ConfigError(f"{name}: {what}. Name another folder")
 
 
 def check_name(folder: Path) -> None:
@@ -110,18 +121,19 @@ def disk_errors(folder: str | Path) -> Iterator[None]:
         ) from error
 
 
-def take_lock(lock: int, folder: Path) -> None:
-    """The system drops the lock when its process dies, so a killed run leaves none behind."""
+def take_lock(lock: int, name: str) -> None:
+    """The system drops the lock when its process dies, so a killed run leaves none behind. `name`: for messages."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         owner = os.read(lock, 200).decode(errors="replace").strip()
-        raise ConfigError(f"--logdir {folder}: another run ({owner}) writes there. Name another folder") from None
+        advice = "Wait until it has ended" if name.startswith("--resume") else "Name another folder"
+        raise ConfigError(f"{name}: another run ({owner}) writes there. {advice}") from None
     os.truncate(lock, 0)
     os.write(lock, f"process {os.getpid()}\n".encode())
 
 
-def check_contents(folder: Path, resume: bool) -> None:
+def check_contents(folder: Path, resume: str) -> None:
     if begun(folder) and not resume:
         raise ConfigError(
             f"--logdir {folder}: holds another run. Go on with it: --resume {folder}; or name another folder"
@@ -135,7 +147,7 @@ def check_contents(folder: Path, resume: bool) -> None:
     free = shutil.disk_usage(folder).free
     if free < SPACE_BYTES:
         raise ConfigError(
-            f"--logdir {folder}: only {free / 2**20:.0f} MiB of disk are free, "
+            f"{as_named(folder, resume)}: only {free / 2**20:.0f} MiB of disk are free, "
             f"a run needs {SPACE_BYTES / 2**20:.0f}. Free some"
         )
 

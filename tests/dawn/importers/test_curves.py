@@ -16,6 +16,7 @@ from dawn.__main__ import main
 from dawn.dawnbench.tsv import tsv
 from dawn.importers.curve import Curve, Point, curve_from_json, curve_json, curve_tsv
 from dawn.importers.read import read_curve, read_curves
+from dawn.page.page import page_of
 from dawn.runlog.writer import RunError
 from training.logs.logbook import TextLogs
 
@@ -321,3 +322,33 @@ def test_two_curves_for_one_file(tmp_path, capsys):
     (tmp_path / "log").write_text(AIRBENCH)
     assert main(["import", str(tmp_path / "log"), "--out", str(tmp_path / "x.json")]) == 2
     assert "one file for 2 runs" in capsys.readouterr().err
+
+
+PUBLISHED = {
+    "byte order mark": "\ufeffepoch\thours\ttop1Accuracy\n1\t0.5\t75.5\n",
+    "hours first": "hours\tepoch\ttop1Accuracy\ttop5Accuracy\n0.5\t1\t75.5\t92\n",
+    "CR LF and spaces": "epoch \thours\t top1accuracy\r\n1 \t0.5\t 75.5\r\n",
+    "two tabs": "epoch\t\thours\ttop1Accuracy\n1\t\t0.5\t75.5\n",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_tsv_as_it_was_published_is_read(tmp_path, name):
+    """Four entries of DAWNBench have hours before epoch, one has a byte order mark. A page reads them with it too."""
+    (tmp_path / "x.tsv").write_text(PUBLISHED[name], encoding="utf-8", newline="")
+    (point,) = read_curve(tmp_path / "x.tsv").points
+    assert (point.epoch, point.hours, point.top1) == (1, 0.5, 75.5)
+
+
+def test_a_page_tells_the_notes_of_what_stands_beside_the_runs(tmp_path):
+    (tmp_path / "x.tsv").write_text("\ufeffhours\tepoch\ttop1Accuracy\ttop5Accuracy\n0.5\t1\t92\t75.5\n")
+    page = page_of([scripted_run(tmp_path / "run")], beside=[tmp_path / "x.tsv"]).decode()
+    assert "1 evaluation with a top-5 accuracy below top-1" in page and "0.500000" in page
+
+
+def test_of_a_folder_with_only_empty_event_files_the_other_log_is_read(tmp_path):
+    (tmp_path / ef.NAME).touch()
+    with pytest.raises(RunError, match="the file is empty"):
+        read_curve(tmp_path)
+    (tmp_path / "event.log").write_text(EVENT_LOG)
+    assert read_curve(tmp_path).kind == "event.log"

@@ -13,6 +13,7 @@ from tiny_run import events as run_events
 from tiny_run import train
 
 from dawn import prepare_dawn_bs, prepare_dawn_is, prepare_dawn_lr, prepare_dawn_tsv, read_run
+from dawn.__main__ import main as import_main
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = {"tsv": prepare_dawn_tsv, "bs": prepare_dawn_bs, "is": prepare_dawn_is, "lr": prepare_dawn_lr}
@@ -127,6 +128,22 @@ def test_a_run_of_ours_agrees_with_its_log(toy, tmp_path, capsys):
     assert [json.loads(line)["batch_size"] for line in output(capsys, "bs", tmp_path / "run")[0]] == [
         phase["global_batch_size"] for phase in phases
     ]
+
+
+def test_what_does_not_count_is_told_by_the_script_as_by_import(tmp_path, capsys):
+    """Two evaluations of an epoch, several values at one step, and top-5 below top-1."""
+    step = ef.EPOCH_IMAGES
+    again = [ef.event(102, step, "losses/test_1", 97.0), ef.event(102, step, "losses/test_5", 99.0)]
+    values = (("losses/test_1", 8.0), ("losses/test_5", 9.0), ("epoch", 0))
+    later = [ef.event(103, step + 1, tag, value) for tag, value in values]
+    path = ef.write(tmp_path / "x", ef.run_2018([(100.5, 4.0, 60.0, 50.0)]) + again + later)
+    lines, err = output(capsys, "tsv", path)
+    assert lines[1:] == [f"1\t{100.5 / 3600!r}\t60.0\t50.0"]
+    for words in ("losses/test_5 has 2 values at step", "epoch 1 was evaluated again", "top-5 accuracy below top-1"):
+        assert words in err
+    assert import_main(["import", str(path)]) == 0
+    notes = [line.replace("note: x: ", "note: ") for line in capsys.readouterr().err.splitlines()]
+    assert notes == err.splitlines()[: len(notes)] and len(notes) == 4
 
 
 def without(tag: str) -> list:

@@ -82,3 +82,18 @@ def test_an_empty_log_of_a_killed_start_is_no_run(toy, tmp_path):
     assert not begun(tmp_path / "run")
     assert train(toy, tmp_path / "run", "--epochs", "1") in (0, 3)
     assert begun(tmp_path / "run") and len(events(tmp_path / "run")) == 1
+
+
+def test_errors_of_a_resume_speak_of_the_flag_that_was_given(tmp_path):
+    """The folder by --resume, also by a checkpoint in it; by --logdir where both are given."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "run.jsonl").write_text('{"event": "start", "attempt": 0}\n')
+    for resume in (run, run / "checkpoints" / "x.pt"):
+        config = Config(data="elsewhere", resume=str(resume), logdir=str(run))
+        with open_folder(config), pytest.raises(ConfigError, match=f"--resume {run}: another run .* Wait until"):  # noqa: SIM117
+            with open_folder(config):
+                pass
+    elsewhere = Config(data=str(tmp_path), resume=str(run), logdir=str(tmp_path / "new"))
+    with pytest.raises(ConfigError, match=f"--logdir {tmp_path / 'new'}: "), open_folder(elsewhere):
+        pass
