@@ -16,7 +16,8 @@ from data_prep.progress import waiting
 from data_prep.sources.fetch import fetch, unpack
 from data_prep.sources.publish import existing, refuse_foreign_tree, start
 from data_prep.trees.adopt import index_trees, publish_index
-from data_prep.trees.scan import FOLDERS, some, split_folder, walk_trees
+from data_prep.trees.names import some
+from data_prep.trees.scan import FOLDERS, split_folder, walk_trees
 
 BASE = "https://s3.amazonaws.com/fast-ai-imageclas/"
 MAX_MEMBERS, MAX_BYTES = 20_000, 4 * 2**30

@@ -5,7 +5,6 @@ Hidden names are passed over and told. Nothing is decoded here and nothing is ev
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,14 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.formats.file_names import name_fault, printable
+from data_prep.trees.names import BadNames, class_notes, file_collisions, form_hint, some
 
 FOLDERS = {"train": ("train",), "validation": ("validation", "val")}  # the first one that exists is the split
-SHOWN = 5  # names in a message
 HIDDEN, BESIDE, TWICE, CASE = (
     "hidden, passed over",
     "beside the class folders, passed over",
     "passed over, this folder is the split",
-    "names differ in upper and lower case only",
+    "file names differ in upper and lower case or in the Unicode form only",
 )
 
 
@@ -38,7 +37,14 @@ class Tree:
 def walk_trees(root: str | Path, follow_links: bool = False) -> dict[str, Tree]:
     """Both splits at `root`. DataError when one is missing, their classes differ or a name or link is refused."""
     root = Path(root)
-    trees = {split: walk_tree(root, split, follow_links) for split in FOLDERS}
+    trees, faults = {}, []
+    for split in FOLDERS:
+        try:
+            trees[split] = walk_tree(root, split, follow_links)
+        except BadNames as error:
+            faults += error.faults
+    if faults:
+        raise BadNames(faults)
     same_classes(root, {tree.folder: tree.classes for tree in trees.values()})
     return trees
 
@@ -56,7 +62,7 @@ def same_classes(root: Path, classes: dict[str, tuple[str, ...]]) -> None:
             ]
             raise DataError(
                 f"{root}: class folders differ, so labels would: {'; '.join(differences)}. Every class "
-                "needs its folder in each of them."
+                f"needs its folder in each of them.{form_hint(missing, extra)}"
             )
 
 
@@ -80,25 +86,29 @@ def walk_tree(root: Path, split: str, follow_links: bool = False) -> Tree:
     links = _Links(root, follow_links)
     links.check_folder(root / folder)
     classes = _class_folders(root / folder, links, passed)
-    paths, labels, sizes = [], [], []
+    paths, labels, sizes, empty = [], [], [], []
     for label, name in enumerate(classes):
         files = list(_files(root / folder / name, links, passed))
         if not files:
-            raise DataError(
-                f"{root / folder / name}: a class without images. Put its images there, or remove the "
-                "class folder from every split."
-            )
+            empty.append(printable(root / folder / name))
         paths += [b"/".join((os.fsencode(folder), os.fsencode(name), file)) for file, _ in files]
         sizes += [size for _, size in files]
         labels += [label] * len(files)
-    passed[CASE] = _case_collisions(paths)
-    notes = tuple(f"{root / folder}: {len(names):,} {kind} ({some(names)})" for kind, names in passed.items() if names)
-    return Tree(folder, tuple(classes), paths, np.array(labels, np.int64), np.array(sizes, np.int64), notes)
+    if empty:
+        raise DataError(
+            f"{some(empty)}: {'a class' if len(empty) == 1 else f'{len(empty):,} classes'} without images. Put images "
+            "there, or remove the class folder from every split."
+        )
+    passed[CASE] = file_collisions(paths)
+    notes = [f"{root / folder}: {len(names):,} {kind} ({some(names)})" for kind, names in passed.items() if names]
+    if split == "train":  # the other split has the same classes
+        notes += [f"{root}: {note}" for note in class_notes(classes)]
+    return Tree(folder, tuple(classes), paths, np.array(labels, np.int64), np.array(sizes, np.int64), tuple(notes))
 
 
 def _class_folders(place: Path, links: "_Links", passed: dict[str, list[str]]) -> list[str]:
-    classes = []
-    for entry in _sorted_entries(place, passed):
+    classes, faults = [], []
+    for entry in _sorted_entries(place, passed, faults):
         path = place / entry.name
         if entry.is_symlink():
             links.check_folder(path)
@@ -106,8 +116,11 @@ def _class_folders(place: Path, links: "_Links", passed: dict[str, list[str]]) -
             passed[BESIDE].append(printable(entry.name))
             continue
         if not entry.name.isprintable():  # the class list is text: also no bytes that are none
-            raise DataError(f"{printable(path)}: the name of a class must be printable text. Rename it.")
+            faults.append(f"{printable(path)}: the name of a class must be printable text. Rename it")
+            continue
         classes.append(entry.name)
+    if faults:
+        raise BadNames(faults)
     if not classes:
         raise DataError(f"{place}: no class folders. An image tree has {place.name}/CLASS/FILE.")
     return classes
@@ -115,7 +128,11 @@ def _class_folders(place: Path, links: "_Links", passed: dict[str, list[str]]) -
 
 def _files(place: Path, links: "_Links", passed: dict[str, list[str]]) -> Iterator[tuple[bytes, int]]:
     """Name and size of every file of a class folder, sorted by name."""
-    for entry in _sorted_entries(place, passed):
+    faults: list[str] = []
+    entries = _sorted_entries(place, passed, faults)
+    if faults:
+        raise BadNames(faults)
+    for entry in entries:
         if entry.is_symlink():
             links.check_file(place / entry.name)
         if entry.is_dir():
@@ -128,8 +145,9 @@ def _files(place: Path, links: "_Links", passed: dict[str, list[str]]) -> Iterat
         yield os.fsencode(entry.name), entry.stat().st_size
 
 
-def _sorted_entries(place: Path, passed: dict[str, list[str]]) -> list[os.DirEntry]:
-    """What lies in a folder, sorted by the bytes of the names, without hidden names. DataError for a refused name."""
+def _sorted_entries(place: Path, passed: dict[str, list[str]], faults: list[str]) -> list[os.DirEntry]:
+    """What lies in a folder, sorted by the bytes of the names, without hidden names. Names that are refused are left
+    out and added to `faults`."""
     try:
         with os.scandir(place) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
@@ -139,21 +157,9 @@ def _sorted_entries(place: Path, passed: dict[str, list[str]]) -> list[os.DirEnt
         ) from error
     passed[HIDDEN] += [printable(f"{place.name}/{entry.name}") for entry in entries if entry.name.startswith(".")]
     entries = [entry for entry in entries if not entry.name.startswith(".")]
-    for entry in entries:
-        if fault := name_fault(os.fsencode(entry.name)):
-            raise DataError(f"{printable(place / entry.name)}: {fault}.")
-    return entries
-
-
-def _case_collisions(paths: list[bytes]) -> list[str]:
-    """Names that are one name on a file system that does not tell a from A."""
-    counts = Counter(path.lower() for path in paths)
-    return [printable(path) for path in paths if counts[path.lower()] > 1] if len(counts) < len(paths) else []
-
-
-def some(names: list[str]) -> str:
-    """The first few names, for a message."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    reasons = {entry.name: name_fault(os.fsencode(entry.name)) for entry in entries}
+    faults += [f"{printable(place / name)}: {reason}" for name, reason in reasons.items() if reason]
+    return [entry for entry in entries if not reasons[entry.name]]
 
 
 class _Links:

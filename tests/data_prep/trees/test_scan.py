@@ -185,7 +185,56 @@ def test_names_that_differ_in_case_only_are_told(root):
     (root / "train" / "ant" / "A.jpg").write_bytes(jpeg())
     (root / "train" / "ant" / "a.JPG").write_bytes(jpeg())
     (note,) = walk_tree(root, "train").notes
-    assert "2 names differ in upper and lower case only (train/ant/A.jpg, train/ant/a.JPG)" in note
+    assert "2 file names differ in upper and lower case" in note and "(train/ant/A.jpg, train/ant/a.JPG)" in note
+
+
+@pytest.mark.parametrize(("classes", "words"), [
+    (("0", "1", "10", "2"), ["label 2 is class 10, not 2", "as text, not as numbers"]),
+    (("fold1", "fold10", "fold2"), ["label 1 is class fold10, not fold2"]),
+    (("Dog", "cat", "dog"), ["1 pair of classes differs in upper and lower case only (Dog and dog)"]),
+    (("caf\u00e9", "cafe\u0301"), ["a class is there in 2 Unicode forms ('cafe\\u0301' and 'caf\\xe9')"]),
+])  # fmt: skip
+def test_class_names_that_may_mislead_are_told_once(tmp_path, classes, words):
+    make_tree(tmp_path, classes=classes)
+    trees = walk_trees(tmp_path)
+    (note,) = [note for tree in trees.values() for note in tree.notes]
+    assert note.startswith(f"{tmp_path}: ") and all(word in note for word in words), note
+
+
+@pytest.mark.parametrize(
+    "classes", [("00", "01", "02", "10"), ("n01440764", "n02102040"), ("a-2", "b-1"), ("a-b", "a1"), ("0", "1", "٢")]
+)
+def test_class_names_in_the_order_of_their_numbers_need_no_note(tmp_path, classes):
+    make_tree(tmp_path, classes=classes)
+    assert all(tree.notes == () for tree in walk_trees(tmp_path).values())
+
+
+def test_a_class_in_another_unicode_form_in_the_other_split(tmp_path):
+    make_tree(tmp_path, classes=("ant", "caf\u00e9"))
+    (tmp_path / "validation" / "caf\u00e9").rename(tmp_path / "validation" / "cafe\u0301")
+    refused(tmp_path, "'caf\\xe9' and 'cafe\\u0301' differ in upper and lower case or in the Unicode form only")
+
+
+def test_files_in_two_unicode_forms_are_told(root):
+    for name in ("\u00e9.jpg", "e\u0301.jpg"):
+        (root / "train" / "ant" / name).write_bytes(jpeg())
+    (note,) = walk_tree(root, "train").notes
+    assert "2 file names differ in upper and lower case or in the Unicode form only" in note
+
+
+def test_several_bad_class_names_are_told_in_one_call(root):
+    names = ["a\nb", "c\td", "e\udcff", "x" * 201]
+    for name in names[:3]:
+        shutil.copytree(root / "train" / "ant", root / "train" / name)
+    shutil.copytree(root / "validation" / "ant", root / "validation" / names[3])
+    words = ["4 names cannot be used", "train/a\\nb: a control", "train/c\\td: a control", "train/e\\xff: the name"]
+    refused(root, *words, "a name of 201 bytes")
+
+
+def test_several_empty_classes_are_told_in_one_call(root):
+    for name in ("dog", "elk"):
+        (root / "train" / name).mkdir()
+    refused(root, f"{root}/train/dog, {root}/train/elk: 2 classes without images")
 
 
 def test_a_folder_that_may_not_be_read(root):
