@@ -116,7 +116,7 @@ def _check_beside(run: Run, verdict: Verdict) -> None:
             verdict.notes.append(f"{TSV_NAME} is what the log says")
     for name in NAMES.values():
         if (folder / name).exists() and run.path.name == LOG_NAME:
-            wrong = entry_differences(read_fields(read_bytes(folder / name), []), run)
+            wrong = entry_differences(read_fields(folder / name, []), run)
             verdict.problems += [f"{name}: {text}. Make it again: dawn-report entry" for text in wrong]
             verdict.notes += [f"{name} is what the log says"] * (not wrong)
 
@@ -139,12 +139,12 @@ def entry_differences(fields: dict[str, Any], run: Run, clock: str = "dawn") -> 
 def check_entry(path: Path, task_name: str, log: Path | None = None) -> Verdict:
     """A JSON file and the TSV of the same name. `log`: the run that they should say the same as."""
     verdict, task = Verdict(path), TASKS[task_name]
-    fields = read_fields(read_bytes(path), verdict.problems)
+    fields = read_fields(path, verdict.problems)
     table = path.with_suffix(".tsv")
     if not table.exists():
         verdict.problems.append(f"TSV: there is no {table.name} beside it")
         return verdict
-    rows = read_rows(read_bytes(table), task, verdict.problems)
+    rows = read_rows(table, task, verdict.problems)
     if other := _other_dataset(fields):
         verdict.notes.append(f"the dataset is {other!r:.60}: nothing is known about its images and its target")
     elif rows:

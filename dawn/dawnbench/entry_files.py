@@ -48,12 +48,13 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def read_fields(data: bytes, problems: list[str]) -> dict[str, Any]:
-    """The JSON object of an entry; what is wrong with it is added to `problems`."""
+def read_fields(path: Path, problems: list[str]) -> dict[str, Any]:
+    """The JSON object of an entry; what is wrong with it is added to `problems`. Raises as read_bytes."""
+    data = read_bytes(path)
     try:
         fields = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        kind = wrong_kind_of(data, "FILE.json")
+        kind = wrong_kind_of(data, path)
         problems.append(f"JSON: {kind or f'cannot be read ({str(error).splitlines()[0]})'}")
         return {}
     if not isinstance(fields, dict):
@@ -94,14 +95,16 @@ def _short(value: Any, most: int = 60) -> str:
     return plain(repr(value), most)
 
 
-def read_rows(data: bytes, task: Task, problems: list[str]) -> list[Progress]:
-    """The rows of a TSV, by the names of its columns; what is wrong with them is added to `problems`."""
+def read_rows(path: Path, task: Task, problems: list[str]) -> list[Progress]:
+    """The rows of a TSV, by the names of its columns; what is wrong with them is added to `problems`. Raises as
+    read_bytes."""
+    data = read_bytes(path)
     try:
         text = data.decode("utf-8-sig")
     except ValueError as error:
-        problems.append(f"TSV: {wrong_kind_of(data, 'FILE.tsv') or f'is no UTF-8 text ({error.reason})'}")
+        problems.append(f"TSV: {wrong_kind_of(data, path) or f'is no UTF-8 text ({error.reason})'}")
         return []
-    if kind := wrong_kind_of(data, "FILE.tsv"):
+    if kind := wrong_kind_of(data, path):
         problems.append(f"TSV: {kind}")
         return []
     header, table = read_tsv(line.removesuffix("\r") for line in text.split("\n"))
