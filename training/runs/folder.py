@@ -22,8 +22,7 @@ RESUMABLE = ("preempted", "crashed")
 def open_folder(config: Config) -> Iterator[Path]:
     """The run folder, made if new, locked against a second run. Raises: ConfigError."""
     folder = Path(config.logdir) if config.logdir else next_folder(Path("runs"), config.recipe or "run")
-    if config.tensorboard:
-        check_name(folder)
+    check_name(folder)
     with locked(folder, config.data, resume=config.resume):
         check_contents(folder, config.resume)
         yield folder
@@ -69,15 +68,16 @@ def check_place(folder: Path, data: str, name: str) -> None:
 
 
 def check_name(folder: Path) -> None:
-    """Raises: ConfigError for a name that TensorBoard cannot write to: it opens its files by the name in UTF-8."""
+    """Raises: ConfigError for a name that is not UTF-8: TensorBoard opens its files by the name in UTF-8, and the text logs
+    cannot hold another."""
     try:
         fits = str(folder).encode() == os.fsencode(folder)
     except UnicodeEncodeError:  # bytes that are no text
         fits = False
     if not fits:
         raise ConfigError(
-            f"--logdir {printable(folder)}: TensorBoard cannot write to a name that is not UTF-8. Name another folder, "
-            "or leave TensorBoard out with --no-tensorboard"
+            f"--logdir {printable(folder)}: the name is not UTF-8, so TensorBoard and the text logs cannot write it. "
+            "Name another folder"
         )
 
 

@@ -39,8 +39,8 @@ def test_a_run_folder_that_holds_a_dataset_is_fine(tmp_path):
 
 def test_a_name_that_tensorboard_cannot_encode(toy, tmp_path, capsys):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/r\xfcn")
-    command = flags(toy, name, "--tensorboard")
-    training_refused(capsys, command, "r\\xfcn: TensorBoard cannot write to a name", "--no-tensorboard")
+    for flag in ("--tensorboard", "--no-tensorboard"):
+        training_refused(capsys, flags(toy, name, flag), "r\\xfcn: the name is not UTF-8", "Name another folder")
     assert os.listdir(tmp_path) == []
     check_name(tmp_path / "ünï 🙂")
 
