@@ -68,8 +68,8 @@ def check_place(folder: Path, data: str, name: str) -> None:
 
 
 def check_name(folder: Path) -> None:
-    """Raises: ConfigError for a name that is not UTF-8: TensorBoard opens its files by the name in UTF-8, and the text logs
-    cannot hold another."""
+    """Raises: ConfigError for a name that is not UTF-8: TensorBoard opens its files by such a name alone, and the text
+    logs cannot hold another."""
     try:
         fits = str(folder).encode() == os.fsencode(folder)
     except UnicodeEncodeError:  # bytes that are no text
