@@ -24,6 +24,7 @@ RUN=${RUN:-$PWD/runs/imagenet-$SLURM_JOB_ID} # the number stays when the job is 
 PROCESSES=${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}
 PATH=$PWD/.venv/bin:$PATH
 
+port=$((20000 + SLURM_JOB_ID % 12000)) # another one for each job: two may share a machine
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 resume=()
 if [ -e "$RUN/run.jsonl" ]; then resume=(--resume "$RUN"); fi
@@ -34,7 +35,7 @@ trap 'stopped=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM # to every proces
 # --wait: a machine that is done gives the others this many seconds, in which rank 0 saves
 srun --wait=90 torchrun \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$PROCESSES" --max-restarts=3 \
-    --rdzv-backend=c10d --rdzv-endpoint="$first:29400" --rdzv-id="$SLURM_JOB_ID" \
+    --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
     training/train_imagenet_nv.py "$DATA" --phases imagenet18-4 --init-bn0 --no-bn-wd \
     --logdir "$RUN" "${resume[@]}" "$@" &
 step=$!

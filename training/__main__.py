@@ -30,7 +30,8 @@ def exit_code_of(action: Callable[[], int]) -> int:
         with own_interrupts():
             return action()
     except (ConfigError, PhaseError, DataError, RunError) as error:
-        say_once(f"error: {error}")
+        rank = rank_word()
+        print(f"error: {error}" if rank == "0" else f"rank {rank}: error: {error}", file=sys.stderr)
         return error_code(error)
     except PeerFailed as error:
         say_once(f"error: {error}", error.said_by_all)
@@ -41,9 +42,17 @@ def exit_code_of(action: Callable[[], int]) -> int:
 
 
 def say_once(text: str, by_all: bool = False) -> None:
-    """For all ranks, which end alike (training.distributed.group)."""
-    if by_all or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+    """For all ranks, which end alike (training.distributed.group). What a rank finds before it meets the others is its
+    own, and says whose: they raise PeerFailed for what another one found."""
+    rank = rank_word()
+    if rank == "0" or by_all:
         print(text, file=sys.stderr)
+
+
+def rank_word() -> str:
+    """This process's rank as its launcher wrote it, right or wrong."""
+    names = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+    return next((os.environ[name] for name in names if name in os.environ), "0")
 
 
 def dispatch(arguments: list[str]) -> int:

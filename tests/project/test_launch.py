@@ -95,7 +95,7 @@ def job(tmp_path):
 def test_a_signalled_job_saves_goes_back_into_the_queue_and_resumes(job, tmp_path):
     process = job("--epochs", "18")
     arguments = (tmp_path / "arguments").read_text().splitlines()
-    assert {"--nnodes=2", "--rdzv-endpoint=node7:29400", "--rdzv-id=31", "--nproc-per-node=1"} <= set(arguments)
+    assert {"--nnodes=2", "--rdzv-endpoint=node7:20031", "--rdzv-id=31", "--nproc-per-node=1"} <= set(arguments)
     assert arguments[-2:] == ["--epochs", "18"] and "--resume" not in arguments
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 1

@@ -31,11 +31,12 @@ class Env:
 
 
 @contextlib.contextmanager
-def open_env(config: Config) -> Iterator[Env]:
+def open_env(config: Config, alone: bool = False) -> Iterator[Env]:
     """This process, its device and its peers, for as long as the block lasts. Sets process-wide torch switches.
-    Raises: ConfigError, on all ranks when one of them cannot take part."""
+    `alone`: this rank has bad input to tell; where its peers do not come soon, its block runs without them. Raises:
+    ConfigError, on all ranks when one of them cannot take part."""
     here = ranks()
-    with open_group(config, here) as group:
+    with open_group(config, here, alone) as group:
         yield group.together(lambda: chosen_env(config, here, group))
 
 

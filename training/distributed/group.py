@@ -18,10 +18,11 @@ from dawn import RunError
 from training.config.config import Config
 from training.distributed.failures import LastWords
 from training.distributed.launcher import Ranks, rendezvous_url
-from training.distributed.rendezvous import choose_interface, name_of_start
+from training.distributed.rendezvous import choose_interface, name_of_start, waiting
 from training.errors import ConfigError, PeerFailed, error_code, is_bad_input, summary
 
 Result = TypeVar("Result")
+SOON_SECONDS = 5.0  # that a rank with bad input stays, to tell the others
 
 
 class Group:
@@ -117,6 +118,8 @@ class Group:
         other = None if is_bad_input(error) else self.words.reason(error)
         if not other:
             self.words.tell(summary(error), error_code(error))
+            if self.rank and is_bad_input(error):  # rank 0 says it
+                other = PeerFailed(str(error), error_code(error))
         return other or error
 
 
@@ -128,29 +131,27 @@ def attempt(action: Callable[[], Result]) -> tuple[Result | None, Exception | No
 
 
 @contextlib.contextmanager
-def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
-    """The group of this run's processes for as long as the block lasts. Raises: ConfigError when they do not meet
-    within --timeout-minutes; PeerFailed for whatever the block raises when the reason is another rank's."""
+def open_group(config: Config, ranks: Ranks, alone: bool = False) -> Iterator[Group]:
+    """The group of this run's processes for as long as the block lasts. `alone`: without the others when they do not
+    come soon. Raises: ConfigError when they do not meet within --timeout-minutes; PeerFailed for whatever the block
+    raises when the reason is another rank's."""
     if ranks.world_size == 1:
         yield Group()
         return
     url, timeout = rendezvous_url(config.dist_url), timedelta(minutes=config.timeout_minutes)
     try:
-        meeting, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.world_size, timeout=timeout))
-        name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
-        store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
-        store.set_timeout(timeout)
-        choose_interface(url, ranks)
-        dist.init_process_group(
-            backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout
-        )
-        dist.barrier() if dist.get_backend() == "gloo" else dist.all_reduce(torch.zeros(1))  # gloo connects lazily
+        with waiting(url, ranks):
+            store = met(config, url, ranks, timedelta(seconds=SOON_SECONDS) if alone else timeout)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ConfigError(
-            f"rank {ranks.rank}: the {ranks.world_size} processes did not meet at {url} ({reason}). "
-            "Check --dist-url or the launcher's address, and that all were started"
-        ) from None
+        store, reason = None, " ".join(str(error).split())[:160]
+        if not alone:
+            raise ConfigError(
+                f"rank {ranks.rank}: the {ranks.world_size} processes did not meet at {url} ({reason}). "
+                "Check --dist-url or the launcher's address, and that all were started"
+            ) from None
+    if store is None:
+        yield Group()
+        return
     with LastWords(store, ranks.rank, ranks.world_size) as words:
         group = Group(ranks, words)
         try:
@@ -160,6 +161,18 @@ def open_group(config: Config, ranks: Ranks) -> Iterator[Group]:
             raise cause from (error if cause is not error else error.__cause__)
         finally:
             dist.destroy_process_group()
+
+
+def met(config: Config, url: str, ranks: Ranks, timeout: timedelta) -> dist.Store:
+    """The store that the ranks met at, their process group being open. Raises: RuntimeError, ValueError."""
+    meeting, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.world_size, timeout=timeout))
+    name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
+    store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
+    store.set_timeout(timeout)
+    choose_interface(url, ranks)
+    dist.init_process_group(backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout)
+    dist.barrier() if dist.get_backend() == "gloo" else dist.all_reduce(torch.zeros(1))  # gloo connects lazily
+    return store
 
 
 def backend(config: Config) -> str:

@@ -1,7 +1,7 @@
 """Who this process is among its peers, read from the environment that its launcher made. No torch.
 
 torchrun and `python -m torch.distributed.launch` set RANK, LOCAL_RANK, WORLD_SIZE; `srun` sets SLURM_* variables for
-each task of a step. Without either a process is alone.
+each task of a step; `mpirun` sets those of Open MPI or MPICH. Without any a process is alone.
 """
 
 import os
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from training.errors import ConfigError
 
-FIRST_PORT = 20_000  # of Slurm jobs; a job's number is added, so that two jobs on a machine differ
+FIRST_PORT, PORTS = 20_000, 12_000  # a job's number is added, so that two jobs on a machine differ; Linux hands out the
+# ports from 32768 on to anybody
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ def ranks() -> Ranks:
         return checked(Ranks(*(number(*pair) for pair in TORCHRUN)))
     if number("SLURM_STEP_NUM_TASKS", 1) > 1:  # only srun sets it, not the batch script around it
         return checked(slurm())
+    for names in MPI:
+        if number(names[2][0], 1) > 1:
+            return checked(Ranks(*(number(*pair) for pair in names)))
+    if "PMIX_RANK" in os.environ and "OMPI_COMM_WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            f"environment variable PMIX_RANK={os.environ['PMIX_RANK']!r}: this launcher does not tell how many "
+            "processes there are. Start with torchrun"
+        )
     return ALONE
 
 
@@ -41,6 +50,17 @@ TORCHRUN = (
     ("WORLD_SIZE", 1),
     ("LOCAL_WORLD_SIZE", 1),
     ("TORCHELASTIC_RESTART_COUNT", 0),
+)
+
+
+MPI = (  # Open MPI's mpirun; MPICH's and Intel's, which hydra starts
+    (
+        ("OMPI_COMM_WORLD_RANK", 0),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", 0),
+        ("OMPI_COMM_WORLD_SIZE", 1),
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", 1),
+    ),
+    (("PMI_RANK", 0), ("MPI_LOCALRANKID", 0), ("PMI_SIZE", 1), ("MPI_LOCALNRANKS", 1)),
 )
 
 
@@ -79,12 +99,21 @@ def checked(found: Ranks) -> Ranks:
 
 
 def rendezvous_url(dist_url: str) -> str:
-    """Where the ranks meet: --dist-url, else env:// (torchrun), else the first machine of the Slurm step."""
+    """Where the ranks meet: --dist-url, else env:// (torchrun), else the first machine of the Slurm step, else this
+    machine when mpirun has started all ranks on it. Raises: ConfigError."""
     if dist_url not in ("", "env://") or "MASTER_ADDR" in os.environ:
         return dist_url or "env://"
     if "SLURM_STEP_NODELIST" in os.environ:
-        port = FIRST_PORT + number("SLURM_JOB_ID", 0) % 20_000
+        port = FIRST_PORT + number("SLURM_JOB_ID", 0) % PORTS
         return f"tcp://{first_host(os.environ['SLURM_STEP_NODELIST'])}:{port}"
+    here = ranks()
+    if here.world_size > 1 and "WORLD_SIZE" not in os.environ:
+        if here.local_world_size < here.world_size:
+            raise ConfigError(
+                "mpirun on several machines: it does not tell where the ranks meet. Give --dist-url tcp://HOST:PORT, "
+                "HOST being rank 0's machine, or start with torchrun"
+            )
+        return f"tcp://127.0.0.1:{FIRST_PORT + os.getppid() % PORTS}"  # the ranks have one parent
     return "env://"
 
 

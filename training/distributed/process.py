@@ -8,11 +8,22 @@ import os
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 OF_A_RANK = {"RANK", "SLURM_PROCID"}  # what launchers set
+
+
+def age_seconds(process: int) -> float | None:
+    """Since a process started; None where the system does not tell. Field 22 of /proc/PID/stat (proc_pid_stat(5))."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()  # a name may hold spaces
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
 
 
 def at_parents_death(number: int) -> None:

@@ -1,13 +1,17 @@
 """How the processes of one start find each other: the network interface, and a name that tells this start from an
 earlier one whose words are still in the store."""
 
+import contextlib
 import fcntl
 import ipaddress
 import os
 import socket
 import struct
+import sys
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import torch.distributed as dist
@@ -15,6 +19,7 @@ import torch.distributed as dist
 from training.distributed.launcher import Ranks
 
 POLL_SECONDS = 0.02
+FIRST_LINE_SECONDS, LINE_SECONDS = 5.0, 60.0  # of a rank that waits for the others
 ANYWHERE = "192.0.2.1"  # an address of no machine (RFC 5737): the way to it is the default route
 SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
@@ -44,6 +49,36 @@ def name_of_start(store: dist.Store, rank: int, world_size: int, timeout_seconds
         missing = {other for other in missing if not store.check([f"here {own} {other}"])}
         time.sleep(POLL_SECONDS if missing else 0)
     return own
+
+
+@contextlib.contextmanager
+def waiting(url: str, ranks: Ranks) -> Iterator[None]:
+    """While the block waits for the other ranks: a line after 5 s, then each minute, that says for whom."""
+    met = threading.Event()
+
+    def tell() -> None:
+        seconds = FIRST_LINE_SECONDS
+        while not met.wait(seconds):
+            print(waiting_line(url, ranks), file=sys.stderr, flush=True)
+            seconds = LINE_SECONDS
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        met.set()
+        thread.join()
+
+
+def waiting_line(url: str, ranks: Ranks) -> str:
+    address = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}" if url == "env://" else url
+    names = ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+    because = ", ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
+    return (
+        f"rank {ranks.rank}: waiting at {address} for the {ranks.world_size - 1} other processes of this run "
+        f"(the environment has {because}). Unset these to train alone"
+    )
 
 
 def choose_interface(url: str, ranks: Ranks) -> None:

@@ -1,6 +1,7 @@
 """What a result must say about the machine and the software it was made with, and the energy it took."""
 
 import contextlib
+import hashlib
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ import torch
 
 from training.distributed.env import Env, usable_cores
 
+SOURCES = ("training", "phases", "dawn", "data_prep")
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "dawn-harness")
 LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
 
@@ -62,6 +64,14 @@ def source_commit() -> tuple[str | None, bool]:
         return None, False
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     return commit or None, bool(changes)
+
+
+def source_digest() -> str:
+    """SHA-256 of this program's own source files: the same code has the same, with git or without."""
+    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
+    for path in sorted(path for package in SOURCES for path in (root / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def git(*arguments: str) -> str:

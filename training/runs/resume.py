@@ -1,5 +1,7 @@
 """Going on with an interrupted run: which checkpoint, whether it is the same experiment, and what was lost."""
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from phases import Schedule
 from training.config.config import Config, config_hash, differences
 from training.config.own_code import check_same_code, own_code
 from training.distributed.env import Env
+from training.distributed.process import age_seconds
 from training.engine.checkpoint import generations, load
 from training.engine.state import TrainState
 from training.errors import ConfigError, Ended, Outcome
@@ -155,8 +158,19 @@ def gone_on(config: Config, restarts: int) -> Config:
 
 
 def folder_before(config: Config) -> Path | None:
-    folder = Path(config.logdir) if config.logdir else interrupted_folder(Path("runs"), config.recipe or "run")
+    name = config.recipe or "run"
+    folder = Path(config.logdir) if config.logdir else interrupted_folder(Path("runs"), name) or ended_folder(name)
     return folder if folder and begun(folder) else None
+
+
+def ended_folder(name: str) -> Path | None:
+    """The newest run of this name, if it ended after this process's launcher began: it is the launcher's own, which
+    starts it again because its exit code is not 0."""
+    newest = max(Path("runs").glob(f"{name}-[0-9][0-9][0-9]"), default=None)
+    age = age_seconds(os.getppid())
+    if newest is None or age is None or not begun(newest):
+        return None
+    return newest if (newest / LOG).stat().st_mtime > time.time() - age else None
 
 
 def final_outcome(folder: Path) -> Outcome | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_prep import Manifest
+from data_prep import DataError, Manifest
 from data_prep.workers import keep_freed_memory
 from dawn import Clock, process_start_ns
 from dawn.runlog.records import Validation
@@ -38,6 +38,7 @@ from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook, SilentLogbook
 from training.logs.metrics import parse_target
 from training.models.build import build_model, check_model
+from training.runs.alike import check_alike
 from training.runs.finish import guarded_fit, report_run
 from training.runs.folder import disk_errors, open_folder
 from training.runs.resume import (
@@ -86,10 +87,12 @@ def show_inspection(job: Job) -> None:
 @contextlib.contextmanager
 def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
-    with open_env(config) as env:
+    found = found_dataset(config, schedule)
+    with open_env(config, alone=isinstance(found, Exception)) as env:
         clock = Clock(sync=env.sync, origin_ns=origin_ns or process_start_ns())
+        check_alike(config, schedule, env)
         config, schedule = started_again(config, schedule, env)
-        dataset = env.group.together(lambda: checked_input(config, schedule, env, clock))
+        dataset = env.group.together(lambda: checked_input(config, schedule, env, found, clock))
         if env.rank == 0:
             warn_of_large_images(config, schedule)
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
@@ -101,10 +104,26 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
                 yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
 
 
-def checked_input(config: Config, schedule: Schedule, env: Env, clock: Clock | None = None) -> Manifest:
-    """The dataset, after every check that needs no run folder. Of the training images only a user's own loader reads
-    any here, for its first batch, which is on the clock's label `prepare`."""
-    dataset = checked_dataset(config, schedule, env.world_size)
+def found_dataset(config: Config, schedule: Schedule) -> Manifest | Exception:
+    """What a rank finds before it waits for the others: its dataset, or the bad input that it ends with."""
+    try:
+        return checked_dataset(config, schedule, ranks().world_size)
+    except (ConfigError, DataError) as error:
+        return error
+
+
+def checked_input(
+    config: Config,
+    schedule: Schedule,
+    env: Env,
+    found: Manifest | Exception | None = None,
+    clock: Clock | None = None,
+) -> Manifest:
+    """The dataset, after every check that needs no run folder. `found`: what found_dataset gave. Of the training images
+    only a user's own loader reads any here, for its first batch, which is on the clock's label `prepare`."""
+    if isinstance(found, Exception):
+        raise found
+    dataset = found or checked_dataset(config, schedule, env.world_size)
     sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
     check_model(config, len(dataset.classes), sizes, schedule.data)
     check_optimizer(config, schedule, len(dataset.classes))
@@ -221,8 +240,10 @@ def write_start(config, schedule, dataset, env, state, identity, resumed: bool, 
 
 def validate_only(config: Config, schedule: Schedule) -> Validation:
     """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
-    with open_env(config) as env:
-        dataset = env.group.together(lambda: checked_input(config, schedule, env))
+    found = found_dataset(config, schedule)
+    with open_env(config, alone=isinstance(found, Exception)) as env:
+        check_alike(config, schedule, env)
+        dataset = env.group.together(lambda: checked_input(config, schedule, env, found))
         state, resumed = build_state(config, schedule, dataset, env, Clock())
         weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
         loader = open_loader(config, schedule, dataset, env, state.precision.dtype)

@@ -19,7 +19,7 @@ STEP |= {"SLURM_PROCID": "11", "SLURM_LOCALID": "3"}
 def environment(monkeypatch):
     """Sets exactly these variables of a launcher."""
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")) or name in TORCHRUN:
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_", "OMPI_", "PMI", "MPI_")) or name in TORCHRUN:
             monkeypatch.delenv(name)
 
     def change(variables: dict[str, str]) -> None:
@@ -47,7 +47,28 @@ def test_the_old_launcher_sets_no_local_world_size(environment):
 def test_srun(environment):
     environment(STEP)
     assert ranks() == Ranks(11, 3, 16, 8, 0)
-    assert rendezvous_url("") == rendezvous_url("env://") == f"tcp://gpu07:{FIRST_PORT + 987654321 % 20_000}"
+    assert rendezvous_url("") == rendezvous_url("env://") == f"tcp://gpu07:{FIRST_PORT + 987654321 % 12_000}"
+
+
+def test_mpirun_of_open_mpi(environment):
+    environment({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "PMIX_RANK": "1"})
+    environment({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
+    assert ranks() == Ranks(1, 1, 2, 2, 0)
+    assert rendezvous_url("") == f"tcp://127.0.0.1:{FIRST_PORT + os.getppid() % 12_000}"  # one for all on this machine
+    assert rendezvous_url("tcp://node-a:1234") == "tcp://node-a:1234"
+
+
+def test_mpirun_of_mpich_on_two_machines_needs_an_address(environment):
+    environment({"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"})
+    assert ranks() == Ranks(3, 1, 4, 2, 0)
+    with pytest.raises(ConfigError, match=r"--dist-url tcp://HOST:PORT.*torchrun"):
+        rendezvous_url("")
+
+
+def test_a_launcher_that_does_not_tell_its_size_is_refused(environment):
+    environment({"PMIX_RANK": "0"})
+    with pytest.raises(ConfigError, match=r"PMIX_RANK='0'.*Start with torchrun"):
+        ranks()
 
 
 def test_a_requeued_slurm_job_knows_that_it_was_restarted(environment):
