@@ -22,6 +22,7 @@ NAMES = {  # of a column in lower case, each run of other characters than letter
 }
 MISSING = {"", "nan", "none", "null", "n/a"}
 NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
+DECIMAL_COMMA = re.compile(r"^([+-]?\d{1,30}),(\d{1,40})$")  # of spreadsheets in many countries, with semicolons
 CLOCKS = {
     "wandb": "seconds of the run by W&B (from wandb.init to the line of the log), evaluation inside",
     "csv": "not told by the table",
@@ -30,16 +31,19 @@ CLOCKS = {
 
 def is_table_header(line: Line, options: Options) -> bool:
     """By the columns that --columns names, else by names that are known: an epoch and an accuracy, or W&B's own."""
-    cells = cells_of(line.text)
+    cells = cells_of(line.text, delimiter_of(line.text))
     if options.columns:
         return set(options.columns.values()) <= set(cells)
     roles = {role for role in NAMES if matching(cells, role)}
     return bool(roles & {"top1", "top5"}) and bool({"epoch", "hours", "seconds"} & roles)
 
 
-def cells_of(text: str) -> list[str]:
-    """Of a line, by the delimiter that parts it most often."""
-    delimiter = max(DELIMITERS, key=text.count)
+def delimiter_of(header: str) -> str:
+    """What parts the header most often; the rows may hold decimal commas."""
+    return max(DELIMITERS, key=header.count)
+
+
+def cells_of(text: str, delimiter: str) -> list[str]:
     try:
         return [cell.strip() for cell in next(csv.reader([text.removeprefix("\ufeff")], delimiter=delimiter), [])]
     except csv.Error:
@@ -50,11 +54,13 @@ def table_curve(name: str, where: str, lines: Iterable[Line], options: Options) 
     """A row without an accuracy is no evaluation; what it says of epoch and time holds for the rows below."""
     lines = iter(lines)
     header = next(lines)
-    cells = cells_of(header.text)
+    delimiter = delimiter_of(header.text)
+    cells = cells_of(header.text, delimiter)
     places = places_of(cells, header.where, options)
     kind = kind_of(cells)
     found = Points()
-    for row in evaluations(lines, cells, places, found):
+    rows = ((line, cells_of(line.text, delimiter) if line.text.strip() else []) for line in lines)
+    for row in evaluations(rows, cells, places, found):
         epoch = row.get("epoch", len(found.points) + 1)
         if "resumed" in row:
             found.resume_at(epoch)
@@ -100,13 +106,12 @@ def matching(cells: list[str], role: str) -> list[int]:
 
 
 def evaluations(
-    lines: Iterator[Line], cells: list[str], places: dict[str, int], found: Points
+    rows: Iterator[tuple[Line, list[str]]], cells: list[str], places: dict[str, int], found: Points
 ) -> Iterator[dict[str, float]]:
     """The numbers of each row with an accuracy, by role; `resumed` is in one below another header, as timm writes it
     when a run goes on. A header may also have lines above it."""
     last: dict[str, float] = {}
-    for line in lines:
-        row = cells_of(line.text) if line.text.strip() else []
+    for line, row in rows:
         if row == cells:
             last["resumed"] = 1
         elif row and len(row) != len(cells):
@@ -121,8 +126,10 @@ def evaluations(
 
 
 def number_in(line: Line, cell: str) -> float | None:
-    """None for a value that is missing. A percent sign is passed over."""
+    """None for a value that is missing. A percent sign is passed over, and a comma in front of decimals is one."""
     cell = cell.strip().removesuffix("%").strip()
+    if ";" in line.text:
+        cell = DECIMAL_COMMA.sub(r"\1.\2", cell)
     if cell.lower() in MISSING:
         return None
     if not NUMBER.fullmatch(cell):

@@ -75,7 +75,7 @@ def tsv_row(log: EventLog, row: Evaluation, ignore_eval: bool) -> str:
         if row.eval_hours is None:
             raise RunError(f"{log.path}: no times/eval_sec beside epoch {row.epoch}. Leave out --ignore-eval.")
         hours -= row.eval_hours
-    if hours < 0:
+    if hours <= 0:
         raise RunError(f"{log.path}: more evaluation than time at epoch {row.epoch}. Leave out --ignore-eval.")
     return f"{row.epoch}\t{hours!r}\t{row.top1!r}\t{row.top5!r}"
 

@@ -79,6 +79,11 @@ def test_any_table_by_the_names_of_its_columns(tmp_path, delimiter):
     assert rows(curve) == [(1, 0.5, 71.5, 90.0), (2, 1.0, 76.5, 93.5)] and curve.kind == "csv"
 
 
+def test_decimal_commas_of_a_spreadsheet(tmp_path):
+    curve = read(tmp_path, "epoch;hours;top1;top5\n1;0,25;71,5;90,25\n2;0,5;76,5;93,5\n")
+    assert rows(curve) == [(1, 0.25, 71.5, 90.25), (2, 0.5, 76.5, 93.5)]
+
+
 BAD = {
     "epoch": "'epoch' is not ROLE=NAME",
     "top2=x": "'top2=x' is not ROLE=NAME",
