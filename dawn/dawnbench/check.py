@@ -17,6 +17,7 @@ from dawn.dawnbench.entry import NAMES, entry
 from dawn.dawnbench.entry_files import Progress, read_bytes, read_fields, read_rows
 from dawn.dawnbench.tasks import TASKS, Task, target_text, task_of
 from dawn.dawnbench.tsv import TSV_NAME, tsv
+from dawn.runlog.host import host_notes
 from dawn.runlog.records import CLOCKS, Row
 from dawn.runlog.run import LOG_NAME, Run, log_path, read_run
 from dawn.runlog.writer import Follower, RunError
@@ -71,6 +72,10 @@ def _log_notes(run: Run) -> list[str]:
     else:
         notes.append(f"outcome: {run.stop.outcome}")
     notes += [f"a trial, no result: {reason}" for reason in run.start.trials]
+    notes += host_notes(run)
+    if not run.tells_prepare:
+        lost = " and for reading the pixels" if run.start.config.get("packed_in") in ("ram", "device") else ""
+        notes.append(f"an older log: its T_prepare_train is added up without the time for the first weights{lost}")
     unchained = _unchained_lines(run.path)
     if unchained:
         notes.append(f"{unchained} lines have no digest (an older log): a lost line of another kind would not show")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, target_text, task_of
 from dawn.dawnbench.tsv import tsv
 from dawn.files import write_atomic
-from dawn.runlog.records import CLOCKS, NEWER_CLOCKS, Row, device_count
+from dawn.runlog.records import CLOCKS, NEWER_CLOCKS, Row, device_count, hardware_name
 from dawn.runlog.run import Run, spans
 from dawn.runlog.writer import RunError
 
@@ -97,10 +97,11 @@ def _hardware(run: Run) -> str:
 
 
 def _hardware_text(hardware: dict[str, Any]) -> str:
-    many = f"{count} x " if (count := device_count(hardware)) > 1 else ""
-    cores, memory = hardware.get("cores"), hardware.get("memory_gib")
+    cores, memory, machines = (hardware.get(name) for name in ("cores", "memory_gib", "machines"))
     details = [f"{cores} CPU cores"] * (cores is not None) + [f"{memory} GiB memory"] * (memory is not None)
-    return ", ".join([f"{many}{hardware['name']}", *details])
+    many = type(machines) is int and machines > 1
+    details = [f"{machines} machines with {' and '.join(details)} each"] if many and details else details
+    return ", ".join([hardware_name(hardware), *details])
 
 
 def _misc(run: Run, clock: str) -> dict[str, Any]:

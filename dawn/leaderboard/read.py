@@ -11,6 +11,7 @@ from dawn.dawnbench.entry import NAMES
 from dawn.dawnbench.tasks import target_text, task_of
 from dawn.dawnbench.tsv import TSV_NAME
 from dawn.leaderboard.entry import BOARDS, Entry, EntryError, dollars, read_entry, read_json, task_named
+from dawn.runlog.records import hardware_name
 from dawn.runlog.run import LOG_NAME, log_path, read_run
 from dawn.runlog.writer import RunError
 
@@ -104,7 +105,7 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
         task=start.task,
         name=(author if isinstance(author, str) else "") or f"{start.recipe}, seed {start.seed}",
         model=start.model,
-        hardware=run.latest.hardware["name"],
+        hardware=hardware_name(run.latest.hardware),
         day=start.utc[:10],
         seconds=seconds,
         percent=hit.validation.percent(metric),

@@ -4,7 +4,7 @@ from dawn.dawnbench.tasks import METRIC_NAMES, target_text
 from dawn.page.data import Shown
 from dawn.page.html import Cell, clock_text, facts, note, result_in_words, section, table, text
 from dawn.reports.cost import JOULES_PER_KWH, energy_joules
-from dawn.runlog.records import CLOCKS, Row, device_count
+from dawn.runlog.records import CLOCKS, Row, hardware_name
 from dawn.runlog.run import Run
 from dawn.tables import plain
 
@@ -26,9 +26,8 @@ def header(shown: list[Shown]) -> str:
 
 
 def _kind(run: Run) -> str:
-    hardware, start = run.latest.hardware, run.start
-    many = f"{count} x " if (count := device_count(hardware)) > 1 else ""
-    return f"{start.model}, {start.precision}, {many}{hardware['name']}, PyTorch {run.latest.versions['torch']}"
+    start, hardware = run.start, hardware_name(run.latest.hardware)
+    return f"{start.model}, {start.precision}, {hardware}, PyTorch {run.latest.versions['torch']}"
 
 
 def result_section(shown: list[Shown], price: float | None) -> str:

@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 from dawn.dawnbench.tasks import METRIC_NAMES, target_text
+from dawn.runlog.records import hardware_name
 from dawn.runlog.run import Run, executed_phases
 from dawn.tables import plain
 
@@ -80,7 +81,7 @@ def _label(axes: Any, run: Run, unit: str) -> None:
     axes.set_xlabel(f"time since run start ({unit})")
     axes.set_ylabel(f"validation accuracy, {METRIC_NAMES[start.metric]} (%)")
     axes.set_title(plain(f"{start.task}: {start.recipe}, {start.model}", 80), loc="left", fontweight="bold", pad=22)
-    under = plain(f"{run.latest.hardware['name']}, {start.precision}, seed {start.seed}", 110)
+    under = plain(f"{hardware_name(run.latest.hardware)}, {start.precision}, seed {start.seed}", 110)
     axes.text(0, 1.02, under, transform=axes.transAxes, color=GREY, fontsize=9, va="bottom")
     axes.grid(axis="y", color="#D5DAE1", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dawn.runlog.records import Row
+from dawn.runlog.records import Row, device_count
 from dawn.runlog.run import Run
 from dawn.runlog.writer import RunError
 from dawn.tables import plain
@@ -80,7 +80,7 @@ def _header(lines: "Lines", run: Run, submission: Submission) -> None:
     if cache_was_cleared(run, submission):  # never otherwise: the line says that it was done
         lines.event("cache_clear", True, begin)
     lines.interval_start("init_start", begin)
-    platform = submission.platform or f"{start.hardware.get('count', 1)}x{start.hardware['name']}"
+    platform = submission.platform or f"{device_count(start.hardware)}x{start.hardware['name']}"
     for name, value in (
         ("benchmark", "resnet"),
         ("org", submission.org),

@@ -2,7 +2,7 @@
 
 from dawn.dawnbench.tasks import METRIC_NAMES, target_text
 from dawn.runlog.clock import NEWER_LABELS, RUN_LABELS
-from dawn.runlog.records import CLOCKS, METRICS, Row, Start
+from dawn.runlog.records import CLOCKS, METRICS, Row, Start, hardware_name
 from dawn.runlog.run import Run, executed_phases
 from dawn.tables import Table, plain, plain_table, print_tables
 
@@ -33,7 +33,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         if run.stop
         else ("outcome", f"not known, the log has no stop line. {GO_ON}"),
         ("epochs", f"{len(run.rows)} of {start.total_epochs}"),
-        ("hardware", plain(f"{hardware['name']}, {start.precision}, PyTorch {run.latest.versions['torch']}")),
+        ("hardware", plain(f"{hardware_name(hardware)}, {start.precision}, PyTorch {run.latest.versions['torch']}")),
         ("resumed", "; ".join(_resumed(attempt) for attempt in run.resumes) or "no"),
     ]
     facts += [("a trial", reason) for reason in start.trials]

@@ -1,3 +1,3 @@
 """run.jsonl: the clock behind it, how it is written, what its lines mean, and a run read back."""
 
-__all__ = ["clock", "evaluations", "fields", "records", "run", "steps", "writer"]
+__all__ = ["clock", "evaluations", "fields", "host", "records", "run", "steps", "writer"]

@@ -60,6 +60,7 @@ class Start:
     clock_definition: str
     setup_seconds: dict[str, float]
     resumed_from: Resume | None
+    hosts: list[dict[str, Any]]  # of each machine, as logged; empty in older logs
     tells_prepare: bool  # its clocks have T_prepare_train; else it is added up, without the time for the first weights
 
     @property
@@ -138,12 +139,26 @@ class Stop:
     detail: str
     clock: dict[str, float]
     seconds: dict[str, float]
+    host: dict[str, Any]  # rank 0's machine at the end, as logged; empty in older logs
 
 
 def device_count(hardware: dict[str, Any]) -> int:
-    """Of the logged hardware; 1 where the log holds no usable number."""
+    """Of the logged hardware: GPUs, or machines where CPUs train; 1 where the log holds no usable number.
+
+    An older log (without `machines`) counted processes, which on a CPU share the cores of one machine: 1.
+    """
     count = hardware.get("count")
+    if hardware.get("device") == "cpu" and "machines" not in hardware:
+        return 1
     return count if type(count) is int and count > 1 else 1
+
+
+def hardware_name(hardware: dict[str, Any]) -> str:
+    """As in `8 x NVIDIA H100`; `AMD EPYC, 2 processes` for ranks that share the cores of a machine."""
+    count, processes = device_count(hardware), hardware.get("processes")
+    name = f"{count} x {hardware['name']}" if count > 1 else hardware["name"]
+    shared = type(processes) is int and processes > count
+    return f"{name}, {processes} processes" if shared else name
 
 
 def start_record(fields: Fields) -> Start:
@@ -170,6 +185,9 @@ def start_record(fields: Fields) -> Start:
         dirty=fields.flag_or_none("dirty"),
         setup_seconds=fields.seconds("setup_seconds", SETUP_LABELS, NEWER_LABELS),
         resumed_from=_resume(fields.inside_or_none("resumed_from")),
+        hosts=[Fields(fields.where, {"host": h}).mapping("host") for h in fields.items("hosts")]
+        if "hosts" in fields.values
+        else [],
         tells_prepare="prepare" in fields.mapping("setup_seconds"),
     )
 
@@ -219,4 +237,5 @@ def stop_record(fields: Fields) -> Stop:
         detail=fields.text("detail"),
         clock=clock,
         seconds=seconds,
+        host=fields.mapping("host") if "host" in fields.values else {},
     )

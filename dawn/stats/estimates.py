@@ -78,6 +78,29 @@ def least_mean(values: Sequence[float]) -> float | None:
     return mean(values, 2 * CONFIDENCE - 1).low
 
 
+def spreads(groups: Sequence[Sequence[float]]) -> tuple[Estimate, Estimate]:
+    """Standard deviations within and between groups, in a model of random group effects: value = mean + group + rest.
+
+    One-way analysis of variance, method of moments, for groups of any sizes (Searle, Casella, McCulloch 1992, ch. 3.6).
+    A between variance that comes out negative is 0. The note of the second has the F test of no difference.
+    """
+    from scipy import stats
+
+    groups = [group for group in groups if group]
+    k, n = len(groups), sum(map(len, groups))
+    if k < 2 or n == k:
+        reason = "one group" if k < 2 else "one value in each group"
+        return Estimate(None, note=reason), Estimate(None, note=reason)
+    means = [math.fsum(group) / len(group) for group in groups]
+    grand = math.fsum(map(math.fsum, groups)) / n
+    rest = math.fsum((x - m) ** 2 for group, m in zip(groups, means, strict=True) for x in group) / (n - k)
+    among = math.fsum(len(group) * (m - grand) ** 2 for group, m in zip(groups, means, strict=True)) / (k - 1)
+    size = (n - sum(len(group) ** 2 for group in groups) / n) / (k - 1)
+    p = float(stats.f.sf(among / rest, k - 1, n - k)) if rest else (0.0 if among else 1.0)
+    between = math.sqrt(max(0.0, among - rest) / size)
+    return Estimate(math.sqrt(rest)), Estimate(between, note=f"F test of no difference: p = {p:.2g}")
+
+
 def geometric_mean(times: Sequence[float]) -> Estimate:
     """exp of the mean of log T, with exp of its t interval."""
     return mean([math.log(time) for time in times]).mapped(math.exp)

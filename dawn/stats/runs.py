@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dawn.runlog.host import host_ids
 from dawn.runlog.records import Validation
 from dawn.runlog.run import LOG_NAME, Run, read_run
 from dawn.runlog.writer import RunError
 from dawn.stats.survival import Times
+from dawn.tables import plain
 
 HIT, MISS, DIVERGED, CENSORED = "hit", "miss", "diverged", "cut off"
 MOST_DIFFERENCES = 5  # named when two runs are not of one recipe
@@ -47,6 +49,7 @@ class Trial:
     final: Validation | None  # the last evaluation, of a run that was trained to the end of its schedule
     evaluations: int  # looks at the target
     reached_at_end: bool | None  # does `final` reach the target?
+    host: str = ""  # the random word of the host (of several: all), where all attempts ran on the same; else empty
 
 
 def trial(run: Run, clock: str = "total") -> Trial:
@@ -66,7 +69,20 @@ def trial(run: Run, clock: str = "total") -> Trial:
         final=final,
         evaluations=len(evaluated),
         reached_at_end=final.reaches(start.metric, start.target) if final else None,
+        host=host_of(run),
     )
+
+
+def host_of(run: Run) -> str:
+    hosts = {plain("+".join(host_ids(attempt))) for attempt in run.attempts}
+    return hosts.pop() if len(hosts) == 1 else ""
+
+
+def by_host(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """The trials of each host, where every run tells its own and there are several; else empty."""
+    hosts = sorted({trial.host for trial in trials})
+    several = len(hosts) > 1 and all(hosts)
+    return {host: [trial for trial in trials if trial.host == host] for host in hosts if several}
 
 
 def _outcome(run: Run) -> str:

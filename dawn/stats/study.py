@@ -18,8 +18,20 @@ from dawn.stats.estimates import (
     rate,
     restart_time,
     runs_for_rate,
+    spreads,
 )
-from dawn.stats.runs import CENSORED, DIVERGED, HIT, MISS, Trial, circumstances, recipe_hash, times_of, trial
+from dawn.stats.runs import (
+    CENSORED,
+    DIVERGED,
+    HIT,
+    MISS,
+    Trial,
+    by_host,
+    circumstances,
+    recipe_hash,
+    times_of,
+    trial,
+)
 from dawn.stats.survival import Times, median, restricted_mean
 from dawn.tables import Table, counted, plain
 
@@ -56,7 +68,7 @@ def study(runs: Sequence[Run], clock: str = "total", horizon: float | None = Non
     horizon = max(t.duration for t in trials) if horizon is None else horizon
     wanted = target_text(start.metric, start.target)
     finals = [t.final.percent(start.metric) for t in trials if t.final]
-    estimates = time_estimates(trials, horizon) | {"accuracy at the end, %": mean(finals)}
+    estimates = time_estimates(trials, horizon) | host_estimates(trials) | {"accuracy at the end, %": mean(finals)}
     claims = [mean_claim(trials, start.metric, start.target, wanted), share_claim(trials, wanted)]
     return Study(
         title=f"{start.recipe or 'no recipe'} on {start.task}, {start.model}",
@@ -85,6 +97,23 @@ def time_estimates(trials: list[Trial], horizon: float) -> dict[str, Estimate]:
     }
 
 
+def host_estimates(trials: list[Trial]) -> dict[str, Estimate]:
+    """Where the runs were made on several hosts: how much of the spread of log T is the hosts'. Empty otherwise."""
+    hosts = by_host(trials)
+    if not hosts:
+        return {}
+    logs = [[math.log(t.seconds) for t in of_host if t.outcome == HIT] for of_host in hosts.values()]
+    logs = [group for group in logs if group]
+    within, between = (spread.mapped(lambda sd: 100 * math.expm1(sd)) for spread in spreads(logs))
+    averages = geometric_mean([math.exp(math.fsum(group) / len(group)) for group in logs])
+    hits, many = sum(map(len, logs)), counted(len(hosts), "host")
+    return {
+        f"mean over {many}, s": replace(averages, note=averages.note or "each host counts once; its runs are alike"),
+        "spread of the times within a host, %": replace(within, note=within.note or f"of {hits} hits"),
+        "spread of the times between hosts, %": between,
+    }
+
+
 def _restricted(times: Times, horizon: float) -> Estimate:
     estimate = restricted_mean(times, horizon)
     return replace(estimate, note=estimate.note or f"to {horizon:.6g} s")
@@ -101,18 +130,31 @@ def mean_claim(trials: list[Trial], metric: str, target: float, wanted: str) -> 
     text = f"the mean run ends at {wanted} or above"
     stopped = [t for t in trials if t.outcome == HIT and not t.final]
     diverged = [t for t in trials if t.outcome == DIVERGED]
+    rate_first = hit_words(trials)
     if diverged:
-        return Claim(text, NOT_SHOWN, f"{len(diverged)} of {len(trials)} runs diverged and have no final accuracy")
+        return Claim(
+            text, NOT_SHOWN, f"{rate_first}; {len(diverged)} of {len(trials)} runs diverged and have no final accuracy"
+        )
     if stopped:
         many = counted(len(stopped), "run")
-        return Claim(text, NOT_TESTED, f"{many} ended at the target: the last accuracy was chosen by it")
+        return Claim(text, NOT_TESTED, f"{rate_first}; {many} ended at the target: the last accuracy was chosen by it")
     finals = [t.final.percent(metric) for t in trials if t.final]
     least = least_mean(finals)
     if least is None:
-        return Claim(text, NOT_TESTED, f"{counted(len(finals), 'run')} trained to the end; a spread needs two")
+        return Claim(
+            text, NOT_TESTED, f"{rate_first}; {counted(len(finals), 'run')} trained to the end; a spread needs two"
+        )
     average = math.fsum(finals) / len(finals)
     spread = f"mean {average:.4f}, standard deviation {deviation(finals):.4f}, n = {len(finals)}"
-    return Claim(text, SHOWN if least >= target else NOT_SHOWN, f"{spread}; one-sided 95 % lower bound {least:.4f}")
+    verdict = SHOWN if least >= target else NOT_SHOWN
+    return Claim(text, verdict, f"{rate_first}; {spread}; one-sided 95 % lower bound {least:.4f}")
+
+
+def hit_words(trials: list[Trial]) -> str:
+    """How often the target was reached: what no claim may leave out."""
+    times = times_of(trials)
+    ended = len(times.hits) + times.misses
+    return f"{len(times.hits)} of {counted(ended, 'run')} hit" if ended else "no run has ended"
 
 
 def share_claim(trials: list[Trial], wanted: str) -> Claim:
@@ -121,11 +163,11 @@ def share_claim(trials: list[Trial], wanted: str) -> Claim:
     hits, n = len(times.hits), len(times.hits) + times.misses
     text = f"{100 * SHARE:.0f} % of runs reach {wanted}"
     if n == 0:
-        return Claim(text, NOT_TESTED, "no run has ended")
+        return Claim(text, NOT_TESTED, hit_words(trials))
     least = least_rate(hits, n)
     need = f"; all of {runs_for_rate(SHARE)} runs would show it" if hits == n and least < SHARE else ""
     verdict = SHOWN if least >= SHARE else NOT_SHOWN
-    return Claim(text, verdict, f"{hits} of {n} hit; exact one-sided 95 % lower bound {100 * least:.1f} %{need}")
+    return Claim(text, verdict, f"{hit_words(trials)}; exact one-sided 95 % lower bound {100 * least:.1f} %{need}")
 
 
 def _notes(trials: list[Trial]) -> list[str]:
@@ -153,10 +195,22 @@ def study_tables(study: Study) -> list[Table]:
     title = plain(f"{study.title}: {counted(len(study.trials), 'seed')}, target {study.target}", 200)
     return [
         Table(title, header, tuple(_trial_row(trial, metric) for trial in study.trials)),
+        *_host_tables(study.trials),
         estimate_table("statistics", study.estimates),
         Table("claims", ("claim", "verdict", "evidence"), tuple((c.text, c.verdict, c.evidence) for c in study.claims)),
         *([Table("notes", (), tuple((plain(note, 300),) for note in study.notes))] if study.notes else []),
     ]
+
+
+def _host_tables(trials: list[Trial]) -> list[Table]:
+    """Runs and times of each host, where there are several."""
+    rows = []
+    for host, of_host in by_host(trials).items():
+        times = [t.seconds for t in of_host if t.outcome == HIT]
+        average = number(geometric_mean(times).value) if times else "-"
+        rows.append((host, str(len(of_host)), str(len(times)), average))
+    header = ("host", "runs", "hits", "geometric mean of the times, s")
+    return [Table("hosts", header, tuple(rows))] if rows else []
 
 
 def _trial_row(trial: Trial, metric: str) -> tuple[str, ...]:
@@ -196,7 +250,7 @@ def study_json(study: Study) -> str:
 
 
 def _trial_json(trial: Trial, metric: str) -> dict[str, Any]:
-    names = ("name", "seed", "outcome", "duration", "epochs", "evaluations", "reached_at_end")
+    names = ("name", "seed", "outcome", "duration", "epochs", "evaluations", "reached_at_end", "host")
     final = trial.final and {"correct": trial.final.correct(metric), "images": trial.final.images}
     return {name: getattr(trial, name) for name in names} | {"seconds": finite(trial.seconds), "final": final}
 

@@ -197,7 +197,7 @@ def test_half_dataset(toy, tmp_path, capsys, name):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["train.images.npy", "validation.labels.npy"])
+@pytest.mark.parametrize("name", ["validation.images.npy", "validation.labels.npy"])
 def test_changed_dataset(toy, tmp_path, capsys, name):
     shutil.copytree(toy, tmp_path / "changed")
     path = tmp_path / "changed" / name

@@ -95,7 +95,8 @@ def test_two_agents_make_one_run_in_one_folder(toy, tmp_path, undisturbed):
     ends = on_one_host(toy, tmp_path / "run")
     assert [code for code, _ in ends] == [0, 0], ends
     assert result(tmp_path / "run") == result(undisturbed) and [p.name for p in tmp_path.iterdir()] == ["run"]
-    assert [start["hardware"]["count"] for start in events(tmp_path / "run", "start")] == [2]
+    (start,) = events(tmp_path / "run", "start")  # two agents, but one machine with one processor
+    assert [start["hardware"][name] for name in ("count", "machines", "processes")] == [1, 1, 2]
 
 
 @pytest.mark.faults

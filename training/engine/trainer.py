@@ -54,6 +54,7 @@ class Job:
         default_factory=list
     )  # (epoch, percent) of the validations, for the forecast
     saved_images: int = -1  # images_seen at the last save
+    gpus: list[str] = field(default_factory=list)  # of rank 0's machine, see training.logs.host
 
     @property
     def steps(self) -> int:

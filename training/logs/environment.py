@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -18,13 +19,16 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "da
 LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
 
 
-def hardware(env: Env) -> dict:
-    """Device, its name and count, CPU cores this process may use, memory, threads."""
+def hardware(env: Env, devices: int, machines: int) -> dict:
+    """Device and its name; how many GPUs or, where CPUs train, machines there are, which two processes may share; CPU
+    cores this process may use, memory of a machine, threads of a process."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "device": env.device.type,
         "name": device_name(env),
-        "count": env.world_size,
+        "count": devices,
+        "machines": machines,
+        "processes": env.world_size,
         "cores": usable_cores(),
         "memory_gib": round(memory, 1),
         "threads": torch.get_num_threads(),
@@ -125,12 +129,22 @@ class EnergyMeter:
 
 def counter_joules(env: Env) -> float | None:
     """Since the driver was loaded; to a millijoule, renewed about every 20 ms."""
-    if env.device.type != "cuda":
+    if env.device.type != "cuda" or not (nvml := nvml_of()):
         return None
-    import pynvml
-
-    with contextlib.suppress(pynvml.NVMLError, RuntimeError):
-        pynvml.nvmlInit()  # counts its calls, so it may be made again
-        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(env.device).uuid}")
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
+    with contextlib.suppress(nvml.NVMLError, RuntimeError):
+        card = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(env.device).uuid}")
+        return nvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
     return None
+
+
+def nvml_of() -> ModuleType | None:
+    """NVIDIA's management library, ready to be asked; None where there is none."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()  # counts its calls, so it may be made again
+    except pynvml.NVMLError:  # no library, no driver
+        return None
+    return pynvml

@@ -10,6 +10,7 @@ from dawn.report import write_reports
 from dawn.reports.summary import print_summary
 from training.engine.trainer import Job, fit
 from training.errors import Diverged, Outcome, Preempted, error_code
+from training.logs.host import host_state
 from training.runs.folder import LOG
 
 
@@ -60,6 +61,7 @@ def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = N
         epoch=job.state.epoch,
         step=job.state.step,
         detail=detail,
+        host=host_state(job.gpus),
         **job.state.clock.snapshot(),
     )
 

@@ -35,6 +35,7 @@ from training.errors import ConfigError, Outcome
 from training.inspect.build import meters_of, watches_of
 from training.inspect.views import write_views
 from training.logs.environment import EnergyMeter
+from training.logs.host import Hosts, StartWatch
 from training.logs.logbook import Logbook, SilentLogbook
 from training.logs.metrics import parse_target
 from training.models.build import build_model, check_model
@@ -91,6 +92,7 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
     with open_env(config, alone=isinstance(found, Exception)) as env:
         clock = Clock(sync=env.sync, origin_ns=origin_ns or process_start_ns())
         check_alike(config, schedule, env)
+        watch = env.group.together(lambda: StartWatch(from_process_start=origin_ns is None))
         config, schedule = started_again(config, schedule, env)
         dataset = env.group.together(lambda: checked_input(config, schedule, env, found, clock))
         if env.rank == 0:
@@ -101,7 +103,7 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
                 prepare_device(config, schedule, state, env, len(dataset.classes))
             keep_freed_memory()  # from here on: the pre-flight of batches that do not fit gives theirs back
             with open_logbook(config, folder, env, state) as book:
-                yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder)
+                yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder, watch)
 
 
 def found_dataset(config: Config, schedule: Schedule) -> Manifest | Exception:
@@ -200,14 +202,16 @@ def start_job(
     book: Logbook | SilentLogbook,
     stop: StopSignal,
     folder: Path,
+    watch: StartWatch,
 ) -> Job:
     """Write the start line and tie everything together."""
     run_id = env.group.from_main(lambda: logged_run_id(folder) or uuid.uuid4().hex)
     identity = identity_of(config, env, run_id, state.precision.name)
-    if env.rank == 0:
-        write_start(config, schedule, dataset, env, state, identity, resumed, book, folder)
-    faults = Faults(config.inject_fault, book.fault, env.rank, book.attempt)
     loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
+    hosts = watch.hosts(env)
+    if env.rank == 0:
+        write_start(config, schedule, dataset, env, state, identity, resumed, book, folder, hosts)
+    faults = Faults(config.inject_fault, book.fault, env.rank, book.attempt)
     return Job(
         config,
         schedule,
@@ -226,14 +230,17 @@ def start_job(
         meters_of(config, dataset, loader, state),
         watches_of(config, dataset, loader, state, folder),
         saved_images=state.images_seen,
+        gpus=hosts.gpus,
     )
 
 
-def write_start(config, schedule, dataset, env, state, identity, resumed: bool, book: Logbook, folder: Path) -> None:
+def write_start(
+    config, schedule, dataset, env, state, identity, resumed: bool, book: Logbook, folder: Path, hosts: Hosts
+) -> None:
     """The start line; for a later attempt also where it goes on and what was lost."""
     place = resumed_from(folder, state) if book.attempt else None
     name, place_resumed = loader_name(config, schedule), place if resumed else None
-    book.start(start_fields(config, schedule, dataset, name, env, state, identity, place_resumed))
+    book.start(start_fields(config, schedule, dataset, name, env, state, identity, place_resumed, hosts))
     if place:
         book.say(resume_line(book.attempt, place))
 

@@ -12,6 +12,7 @@ from training.distributed.env import Env
 from training.engine.optimizers import momentum_of
 from training.engine.state import TrainState
 from training.logs.environment import hardware, source_commit, versions
+from training.logs.host import Hosts
 from training.models.build import MODELS
 
 GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
@@ -26,6 +27,7 @@ def start_fields(
     state: TrainState,
     identity: dict[str, Any],
     resumed: dict[str, Any] | None,
+    hosts: Hosts,
 ) -> dict[str, Any]:
     """Fields of the "start" event but for event, attempt and utc."""
     commit, dirty = source_commit()
@@ -52,7 +54,8 @@ def start_fields(
             "validation_images": validation,
             "classes": len(dataset.classes),
         },
-        "hardware": hardware(env),
+        "hardware": hardware(env, hosts.devices, len(hosts.facts)),
+        "hosts": hosts.facts,
         "versions": versions(),
         "commit": commit,
         "dirty": dirty,

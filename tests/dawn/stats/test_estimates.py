@@ -17,6 +17,7 @@ from dawn.stats.estimates import (
     restart_time,
     runs_for_rate,
     runs_needed,
+    spreads,
     welch_difference,
 )
 
@@ -124,3 +125,20 @@ def test_runs_needed_at_the_edges():
     assert pairs_needed([1.0, -1.0]) is None and runs_needed([1.0, 2.0], [2.0, 1.0]) is None  # no difference
     assert pairs_needed([1.0, 1.0]) == 2 and runs_needed([1.0, 1.0], [2.0, 2.0]) == 2  # no spread
     assert pairs_needed([1e-9 + 1, 1e-9 - 1]) is None  # more than a million
+
+
+def test_spreads_of_a_known_table():
+    """Means 2 and 6, within 2, among 16: 16 = 2 + 2 times the variance between."""
+    within, between = spreads([[1.0, 3.0], [], [5.0, 7.0]])
+    assert (within.value, between.value) == (pytest.approx(math.sqrt(2)), pytest.approx(math.sqrt(7)))
+    assert between.note == "F test of no difference: p = 0.11"
+
+
+def test_groups_that_differ_less_than_their_members_have_no_spread_between_them():
+    within, between = spreads([[1.0, 9.0], [2.0, 8.0], [4.0, 6.0]])
+    assert within.value > 3 and between.value == 0
+
+
+@pytest.mark.parametrize("groups", [[], [[1.0, 2.0]], [[1.0], [2.0]]])
+def test_spreads_need_two_groups_and_a_second_value_in_one(groups):
+    assert [spread.value for spread in spreads(groups)] == [None, None]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from dawn_script import CORRECT, Script
-from dawn_sets import HIT_SECONDS, LATE_SECONDS, MISSED, WHOLE_SECONDS, seed_run, seed_runs
+from dawn_sets import HIT_SECONDS, LATE, LATE_SECONDS, MISSED, WHOLE_SECONDS, seed_run, seed_runs
 from refusals import dawn_refused as refused
 
 from dawn import RunError
 from dawn.__main__ import main
 from dawn.stats.runs import read_recipe, trial
-from dawn.stats.study import NOT_SHOWN, NOT_TESTED, SHOWN, study, study_json
+from dawn.stats.study import NOT_SHOWN, NOT_TESTED, SHOWN, study, study_json, study_tables
 
 ROOT = Path(__file__).resolve().parents[3]
 CUT_SECONDS = 36.525  # of a run that was cut off after three epochs
@@ -159,7 +159,7 @@ def test_command(tmp_path, capsys):
     out = tmp_path / "study.json"
     assert main(["study", str(tmp_path / "set"), "--json", str(out)]) == 0
     text = capsys.readouterr().out
-    assert "2 of 3 hit" in text and "\x1b" not in text
+    assert "2 of 3 runs hit" in text and "\x1b" not in text
     found = json.loads(out.read_text())
     assert found["runs"][2]["seconds"] == "infinity" and found["runs"][0]["final"] == {"correct": 9412, "images": 10000}
     assert found["estimates"]["hit rate"]["value"] == pytest.approx(2 / 3) and len(found["claims"]) == 2
@@ -185,3 +185,40 @@ def test_no_torch(tmp_path):
     seed_runs(tmp_path, "hl")
     code = "import sys; from dawn.__main__ import main; sys.exit(main(sys.argv[1:]) or 9 * ('torch' in sys.modules))"
     subprocess.run([sys.executable, "-c", code, "study", tmp_path], cwd=ROOT, check=True, capture_output=True)
+
+
+def on_hosts(tmp_path, *hosts: str | None) -> list[Path]:
+    """Runs of seed 0, 1, ...: an early hit on host a, a late one on every other."""
+    for seed, host in enumerate(hosts):
+        told = {"hosts": [{"id": host}]} if host else {}
+        seed_run(tmp_path / f"seed-{seed}", seed, CORRECT if host == "a" else LATE, **told)
+    return [tmp_path]
+
+
+def test_the_spread_between_hosts_is_told_from_that_within_them(tmp_path):
+    result = study(read_recipe(on_hosts(tmp_path, "a", "a", "b", "b")))
+    within, between = (
+        next(e for name, e in result.estimates.items() if f"{word} host" in name) for word in ("within a", "between")
+    )
+    ratio = math.log(LATE_SECONDS / HIT_SECONDS)
+    assert within.value == pytest.approx(0, abs=1e-6) and between.value == pytest.approx(
+        100 * math.expm1(ratio / math.sqrt(2))
+    )
+    average = result.estimates["mean over 2 hosts, s"]
+    assert average.value == pytest.approx(math.sqrt(HIT_SECONDS * LATE_SECONDS)) and average.low < HIT_SECONDS
+    tables = {table.title: table.rows for table in study_tables(result)}
+    assert [row[:3] for row in tables["hosts"]] == [("a", "2", "2"), ("b", "2", "2")]
+
+
+@pytest.mark.parametrize("hosts", [("a", "a"), ("a", None), (None, None)])
+def test_one_host_or_an_unknown_one_leaves_the_statistics_as_they_were(tmp_path, hosts):
+    result = study(read_recipe(on_hosts(tmp_path, *hosts)))
+    assert not [name for name in result.estimates if "host" in name]
+    assert "hosts" not in [table.title for table in study_tables(result)]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "words"), [("hhm", "2 of 3 runs hit"), ("hd", "1 of 2 runs hit"), ("c", "no run")]
+)
+def test_every_claim_begins_with_the_hit_rate(tmp_path, outcomes, words):
+    assert all(claim.evidence.startswith(words) for claim in studied(tmp_path, outcomes).claims)
