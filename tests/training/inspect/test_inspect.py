@@ -1,0 +1,227 @@
+"""--inspect: the same weights with any setting, the same files for loaders and ranks, and what is in them."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+import torch
+from rank_processes import trained, world
+from tiny_run import events, flags, train
+
+from training.__main__ import main
+from training.engine.checkpoint import load
+from training.engine.state import fingerprint
+from training.inspect.history import suspects, worst_images
+from training.inspect.predictions import Images
+from training.inspect.stored import read_stored
+
+FULL = ("--inspect", "full", "--inspect-every", "2")
+
+
+def rows_of(path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def run(toy, tmp_path_factory):
+    """A run of two epochs with everything that is looked at. Read only."""
+    folder = tmp_path_factory.mktemp("inspected") / "run"
+    assert train(toy, folder, *FULL) == 0
+    return folder
+
+
+@pytest.mark.parametrize("level", ["off", "light"])
+def test_weights_are_the_same_bits_with_any_setting(run, toy, tmp_path, level):
+    assert train(toy, tmp_path / "run", "--inspect", level) == 0
+    states = [load(folder, pytest.fail)["state"] for folder in (run, tmp_path / "run")]
+    assert fingerprint(states[0]["model"]) == fingerprint(states[1]["model"])
+    assert (tmp_path / "run" / "inspect").exists() == (level == "light")
+    assert [row["validation"] for row in events(run)] == [row["validation"] for row in events(tmp_path / "run")]
+
+
+def test_what_is_looked_at_counts_on_its_own_label(run):
+    for row in events(run):
+        assert row["seconds"]["inspect"] > 0
+    assert "inspect" in (run / "summary.txt").read_text()
+
+
+def test_counts_are_those_of_the_validation(run):
+    stored, last = read_stored(run), events(run)[-1]["validation"]
+    assert int(stored.counts.confusion.sum()) == last["images"] == 60
+    assert int(stored.counts.confusion.diagonal().sum()) == last["correct1"]
+    assert sorted(stored.images) == [0, 1] and stored.images[1].rows.tolist() == list(range(60))
+    classes = rows_of(run / "inspect" / "classes.csv")
+    assert sum(int(row["images"]) for row in classes) == sum(int(row["predicted"]) for row in classes) == 60
+    f1 = [float(row["f1"]) for row in classes if row["f1"]]
+    assert f1 == sorted(f1) and {row["class"] for row in classes} == {
+        "disc",
+        "ring",
+        "square",
+        "triangle",
+        "cross",
+        "stripes",
+    }
+    worst = rows_of(run / "inspect" / "worst.csv")
+    assert [row["rank_epoch_2"] for row in worst[:3]] == ["1", "2", "3"] and worst[0]["file"].startswith("validation/")
+
+
+def test_the_loss_is_the_cross_entropy_of_the_evaluated_network(run):
+    images = read_stored(run).images[1]
+    assert np.isfinite(images.loss).all()
+    right = images.predicted == images.labels
+    np.testing.assert_allclose(np.exp(-images.loss[right]), images.probability[right], rtol=1e-5)
+
+
+def test_gradients_of_every_layer_are_stored(run):
+    with np.load(run / "inspect" / "gradients.npz", allow_pickle=False) as file:
+        names, seen, facts = file["names"].tolist(), file["images_seen"].tolist(), file["facts"]
+    assert facts.shape == (len(seen), len(names), 8) and np.isfinite(facts).all()
+    assert seen == [0, 120, 240, 320, 400]  # every other step of 4 and of 6
+    least, mean, most, norm = facts[0, -1, :4]
+    assert least < mean < most and norm > 0 and 0 < facts[0, -1, 7] < 1
+
+
+def test_sheets_of_every_epoch_are_there(run):
+    names = {path.name for path in (run / "inspect" / "sheets").iterdir()}
+    kinds = [f"{split}-{kind}-loss" for split in ("training", "validation") for kind in ("largest", "smallest")]
+    assert names == {f"{kind}-{epoch:04d}.png" for kind in (*kinds, "grad-cam") for epoch in (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def two():
+    with world(2) as opened:
+        yield opened
+
+
+def test_two_ranks_write_the_same_tables(run, two, toy, tmp_path):
+    """With half the batch each; batch norm sees halves, so only the form is the same, and every image is there once."""
+    folder = tmp_path / "run"
+    ends = two.call(trained, flags(toy, folder, *FULL, "--batch-size", "30"))
+    assert [end.code for end in ends] == [0, 0], ends
+    stored = read_stored(folder)
+    assert stored.images[1].rows.tolist() == list(range(60)) and int(stored.counts.confusion.sum()) == 60
+    assert np.array_equal(stored.images[1].labels, read_stored(run).images[1].labels)
+    assert {path.name for path in (folder / "inspect").iterdir()} == {path.name for path in (run / "inspect").iterdir()}
+
+
+@pytest.mark.parametrize("loader", ["threads", "packed", pytest.param("dali", marks=pytest.mark.slow)])
+def test_loaders_of_image_trees_are_inspected(toy, tmp_path, loader):
+    if loader == "dali":
+        pytest.importorskip("nvidia.dali")
+    more = ("--loader", loader, "--shift", "0", "--workers", "1")
+    assert train(toy, tmp_path / "run", *FULL, *more) == 0
+    assert read_stored(tmp_path / "run").images[0].rows.tolist() == list(range(60))
+    assert len(list((tmp_path / "run" / "inspect" / "sheets").iterdir())) == 10
+
+
+# suspects
+
+
+def history(predicted, probability, labels) -> dict[int, Images]:
+    rows = np.arange(len(labels))
+    return {
+        epoch: Images(rows, np.array(labels), np.array(p), np.array(x, np.float32), np.ones(len(labels), np.float32))
+        for epoch, (p, x) in enumerate(zip(predicted, probability, strict=True))
+    }
+
+
+def test_a_suspect_is_wrong_with_confidence_late_in_the_run():
+    """Image 0 is wrong early only, 1 is wrong each time and sure, 2 is wrong each time and unsure, 3 is right."""
+    images = history(
+        [[1, 1, 1, 0], [1, 1, 2, 0], [0, 1, 1, 0], [0, 1, 2, 0]], [[0.9, 0.9, 0.4, 0.9]] * 4, labels=[0, 0, 0, 0]
+    )
+    found = suspects(images)
+    assert [(one.row, one.predicted, one.wrong, one.of) for one in found] == [(1, 1, 2, 2), (2, 1, 2, 2)]
+    assert found[0].score == pytest.approx(0.9)
+    assert [one.row for one in worst_images(images, 2)] == [0, 1]  # equal losses, by row
+
+
+def test_suspects_are_told_with_their_files(run, capsys):
+    assert main(["suspects", str(run), "--html", "--top", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "validation/" in out and "of 60 validation images disagree" in out
+    page = (run / "inspect" / "suspects.html").read_text()
+    assert page.count("<figure>") == len(rows_of(run / "inspect" / "suspects.csv")) and "file://" in page
+
+
+@pytest.mark.slow
+def test_planted_wrong_labels_are_found(tmp_path):
+    """1 % of the validation labels: at least 80 % of them are among the first 2 % of the images."""
+    from data_prep.sources.toy import prepare_toy
+    from data_prep.trees.adopt import adopt
+
+    root = tmp_path / "toy"
+    prepare_toy(root, images=4000)
+    pictures = sorted((root / "validation").rglob("*.jpg"))
+    wrong = pictures[:: len(pictures) // (len(pictures) // 100)][: len(pictures) // 100]
+    for path in wrong:
+        path.rename(root / "validation" / ("disc" if path.parent.name == "ring" else "ring") / f"moved-{path.name}")
+    adopt(root, again=True)
+    assert main(
+        [
+            str(root),
+            "--recipe",
+            "toy",
+            "--loader",
+            "threads",
+            "--shift",
+            "0",
+            "--inspect",
+            "light",
+            "--device",
+            "cpu",
+            "--logdir",
+            str(tmp_path / "run"),
+        ]
+    ) in (0, 3)
+    assert main(["suspects", str(tmp_path / "run")]) == 0
+    first = rows_of(tmp_path / "run" / "inspect" / "suspects.csv")[: 2 * len(wrong)]
+    assert sum("moved-" in row["file"] for row in first) >= 0.8 * len(wrong)
+
+
+# bad input
+
+
+def refused(capsys, *arguments: str) -> str:
+    assert main([*arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err
+
+
+def test_a_run_without_inspection_has_no_suspects(toy, tmp_path, capsys):
+    assert train(toy, tmp_path / "run", "--epochs", "1") == 0
+    capsys.readouterr()
+    assert "was not inspected. Train with --inspect light" in refused(capsys, "suspects", str(tmp_path / "run"))
+    assert "nowhere" in refused(capsys, "suspects", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing column", "lost counts"])
+def test_damaged_files_are_named(run, tmp_path, capsys, damage):
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+    path = copy / "inspect" / "epochs" / "0001.npz"
+    if damage == "cut":
+        os.truncate(path, 100)
+    elif damage == "missing column":
+        np.savez(path, rows=np.arange(3))
+    else:
+        path = copy / "inspect" / "counts.npz"
+        path.unlink()
+    line = refused(capsys, "suspects", str(copy))
+    assert ("was not inspected" if damage == "lost counts" else f"{path}: is damaged") in line
+
+
+def test_a_class_without_images_has_empty_cells(run):
+    from training.inspect.counts import count
+    from training.inspect.tables import classes_csv, confused_pairs
+
+    counts = count(torch.tensor([[0.8, 0.1, 0.1]] * 4), torch.tensor([0, 0, 1, 1]))
+    rows = {row["class"]: row for row in csv.DictReader(classes_csv(counts, ["a", "b", "c"]).splitlines())}
+    assert (
+        rows["c"]["recall"] == rows["c"]["average_precision"] == rows["c"]["precision"] == ""
+        and rows["c"]["images"] == "0"
+    )
+    assert rows["b"]["f1"] == "0.0000" and confused_pairs(counts) == [(1, 0, 2)]
