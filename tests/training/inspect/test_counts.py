@@ -61,6 +61,7 @@ def test_average_precision_and_auc_are_scikit_learns_of_the_binned_scores(seen):
     assert torch.isnan(average_precision(own[5], others[5])) and torch.isnan(roc_auc(own[5], others[5]))
 
 
+@pytest.mark.slow  # torchmetrics takes seconds to import
 def test_curves_and_calibration_are_torchmetrics(seen):
     from torchmetrics.functional.classification import binary_precision_recall_curve, multiclass_calibration_error
 
