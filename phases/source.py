@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from filekind import wrong_kind_of
+from dawn.filekind import wrong_kind_of
 from phases.arithmetic import plain_value, unique_keys
 from phases.catalog import PRESETS, load_preset
 from phases.phase import PhaseError, shown, shown_path

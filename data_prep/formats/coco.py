@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.files import file_digest
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 
 LAYOUTS = (
     # annotations, folders of the pictures: the first that is there

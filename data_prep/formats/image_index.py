@@ -17,7 +17,7 @@ from data_prep.errors import DataError
 from data_prep.files import write_atomically
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest, Split, check_files, describe_files, how_to_make, load_manifest
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 
 DTYPES = {"paths": np.bytes_, "labels": np.int64, "widths": np.int32, "heights": np.int32, "bytes": np.int64}
 

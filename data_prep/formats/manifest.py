@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.errors import DataError
 from data_prep.files import MANIFEST, PARTIAL, file_digest, write_atomically
-from filekind import wrong_kind, wrong_kind_of
+from dawn.filekind import wrong_kind, wrong_kind_of
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**20  # lists of images live in index files, so a manifest is small
-KINDS = {".npz": "zip", ".npy": "npy", ".bin": "raw"}  # what filekind calls our files
+KINDS = {".npz": "zip", ".npy": "npy", ".bin": "raw"}  # what dawn.filekind calls our files
 COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
 MADE_BY = {  # beginning of a folder's name: the command that makes such a dataset; the first that fits
     "cifar10": "cifar10 {}",

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.files import write_npy
 from data_prep.formats.manifest import Manifest, Split, check_files, describe_files, how_to_make, load_manifest
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 
 SPLITS = ("train", "validation")
 BLOCK = 10_000  # images hashed or copied at a time
@@ -49,8 +49,8 @@ def check_packed(root: str | Path, verify: bool = False) -> Manifest:
 
 
 def packed_side(root: str | Path) -> int:
-    """Shorter side of the stored images in pixels, from the validation images, whose SHA-256 is compared: all images are
-    as large, and those for training are not read before the clock. DataError for files that are not the manifest's."""
+    """Shorter side of the stored images in pixels, from the validation images, whose SHA-256 is compared: all images
+    are as large, and those for training are not read before the clock. DataError for files that are not the manifest's."""
     manifest = load_manifest(root)
     check_files(root, manifest, only=set(packed_names("validation")))
     return min(_open_split(Path(root), "validation", manifest).images.shape[1:3])

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.formats.manifest import Manifest, Split, check_files, load_manifest
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 
 DTYPES = {"offsets": np.int64, "heights": np.int32, "widths": np.int32, "labels": np.int64}
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from data_prep.errors import DataError
 from data_prep.formats.file_names import printable
-from filekind import wrong_kind, wrong_kind_of
+from dawn.filekind import wrong_kind, wrong_kind_of
 
 # Those whose content tells them apart and whose decoder is in Pillow itself: EPS would start another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")

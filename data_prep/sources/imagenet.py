@@ -30,7 +30,7 @@ from data_prep.sources.publish import existing, refuse_foreign_tree, start
 from data_prep.trees.adopt import index_trees, publish_index
 from data_prep.trees.scan import walk_trees
 from data_prep.workers import in_processes
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 
 MD5 = {"train": "1d675b47d978889d74fa0da5fadfb00e", "validation": "29b22e2961454d5413ddabcf34fc5622"}  # published
 MEMBERS = {"train": 1000, "validation": 50_000}

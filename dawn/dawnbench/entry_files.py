@@ -12,9 +12,9 @@ from typing import Any
 
 from dawn.dawnbench.tasks import Task
 from dawn.dawnbench.tsv import TsvRow, read_tsv
+from dawn.filekind import wrong_kind_of
 from dawn.runlog.writer import RunError
 from dawn.tables import plain
-from filekind import wrong_kind_of
 
 MAX_BYTES = 20_000_000
 REQUIRED = ("version", "author", "authorEmail", "framework", "model", "hardware", "timestamp")

@@ -8,9 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dawn.filekind import is_utf16, wrong_kind_of
 from dawn.runlog.fields import Fields
 from dawn.runlog.writer import RunError
-from filekind import is_utf16, wrong_kind_of
 
 MAX_TEXT_BYTES = 50_000_000
 MAX_LINE_BYTES = 1_000_000

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dawn.filekind import wrong_kind
 from dawn.runlog.writer import MAX_FILE_BYTES, RunError
-from filekind import wrong_kind
 
 MAX_RECORD_BYTES = 64 * 2**20  # checked before memory is taken; a record of scalars has about 50 bytes
 HEAD_BYTES = 64  # a length has zeros among its first eight bytes

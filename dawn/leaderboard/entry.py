@@ -10,7 +10,7 @@ from typing import Any
 
 from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, target_text
 from dawn.dawnbench.tsv import read_tsv
-from filekind import wrong_kind_of
+from dawn.filekind import wrong_kind_of
 
 MAX_BYTES = 5_000_000  # of a JSON or TSV
 MOST = 1e9  # no hours, percent or dollars per hour of a real entry are more

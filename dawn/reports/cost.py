@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dawn.dawnbench.tasks import target_text, task_of
+from dawn.filekind import wrong_kind
 from dawn.runlog.fields import Fields
 from dawn.runlog.records import CLOCKS, Row
 from dawn.runlog.run import Run
 from dawn.runlog.writer import RunError
 from dawn.tables import Table
-from filekind import wrong_kind
 
 JOULES_PER_KWH = 3_600_000
 MEANINGS = {

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dawn.filekind import wrong_kind
 from dawn.runlog.fields import Fields
 from dawn.runlog.records import Validation
 from dawn.runlog.writer import RunError
-from filekind import wrong_kind
 
 EVALUATIONS = "evaluations.json"
 SHAPES = ("square", "rectangular")

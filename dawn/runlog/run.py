@@ -8,11 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dawn.filekind import wrong_kind
 from dawn.runlog.clock import RUN_LABELS
 from dawn.runlog.fields import Fields
 from dawn.runlog.records import CLOCKS, PREPARE_LABELS, Row, Start, Stop, row_record, start_record, stop_record
 from dawn.runlog.writer import RunError, read_lines
-from filekind import wrong_kind
 
 LOG_NAME = "run.jsonl"
 SAME_IN_ALL_ATTEMPTS = ("run_id", "task", "metric", "target", "total_epochs")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 
 MAX_FILE_BYTES = 1_000_000_000
 MAX_LINE_BYTES = 16_000_000

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"training", "phases", "dawn", "data_prep", "filekind"}
-MAY_IMPORT = {package: {"filekind"} for package in ("phases", "data_prep", "dawn")}
-MAY_IMPORT |= {"training": {"phases", "data_prep", "dawn", "filekind"}, "filekind": set()}
+OURS = {"training", "phases", "dawn", "data_prep"}
+MAY_IMPORT = {"training": {"phases", "data_prep", "dawn"}, "phases": {"dawn"}, "data_prep": {"dawn"}, "dawn": set()}
+SHARED = "dawn.filekind"  # all that phases and data_prep take of another package
 TRAINING_ONLY = {"torch", "torchvision", "timm", "nvidia"}
 DEPENDENCIES = TRAINING_ONLY | {"numpy", "PIL", "simplejpeg", "cykooz_resizer", "matplotlib", "rich", "pytest", "ruff"}
 DEPENDENCIES |= {
@@ -28,10 +28,9 @@ FLOORS = {  # an import between the rooms of a package goes only to the right; r
     "training": "train_imagenet_nv __main__ detection export evaluation runs inspect engine logs data distributed "
     "models config errors",
     "dawn": "__main__ commands report prepare_dawn_tsv,prepare_dawn_bs,prepare_dawn_is,prepare_dawn_lr page "
-    "importers,reports,leaderboard,stats dawnbench files runlog,tables",
+    "importers,reports,leaderboard,stats dawnbench files runlog,tables filekind",
     "data_prep": "__main__ commands sources trees formats files,workers errors,progress,interrupt",
     "phases": "__main__ chart,table schedule source,ramps language values,catalog,arithmetic,quotes phase",
-    "filekind": "",
 }
 
 
@@ -74,6 +73,13 @@ def test_arrows_go_down():
     assert not {name: found for name, found in upward.items() if found - {name.split("/")[0]}}
 
 
+def test_phases_and_data_prep_take_one_module_of_another_package():
+    for path in FILES:
+        if package_of(path) in ("phases", "data_prep"):
+            others = {name for name in modules_imported(path) if not name.startswith(f"{package_of(path)}")}
+            assert others <= {SHARED}, name_of(path)
+
+
 def test_torch_stays_in_training():
     others = [path for path in FILES if package_of(path) != "training"]
     assert not [name_of(path) for path in others if imports(tree(path)) & TRAINING_ONLY]
@@ -95,7 +101,7 @@ def test_imports_are_declared():
 def test_phases_is_standard_library_with_matplotlib_inside_functions():
     phases = [path for path in FILES if package_of(path) == "phases"]
     foreign = {name_of(path): imports(tree(path)) - set(sys.stdlib_module_names) for path in phases}
-    assert not {name: found for name, found in foreign.items() if found - {"phases", "filekind", "matplotlib"}}
+    assert not {name: found for name, found in foreign.items() if found - {"phases", "dawn", "matplotlib"}}
     assert not [name_of(path) for path in phases if "matplotlib" in imports(outside_functions(path))]
 
 

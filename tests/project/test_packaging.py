@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("training", "phases", "dawn", "data_prep", "filekind", "tests")
+SOURCES = ("training", "phases", "dawn", "data_prep", "tests")
 COMMANDS = ("dawn-train", "dawn-phases", "dawn-data", "dawn-report")
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
 
@@ -52,7 +52,7 @@ def environment(wheel, tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_packages_their_presets_and_the_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     presets = {f"phases/presets/{path.name}" for path in (ROOT / "phases" / "presets").glob("*.json")}
-    modules = {str(path.relative_to(ROOT)) for name in SOURCES[:5] for path in (ROOT / name).rglob("*.py")}
+    modules = {str(path.relative_to(ROOT)) for name in SOURCES[:4] for path in (ROOT / name).rglob("*.py")}
     data = {"data_prep/sources/imagenet_validation.npz", "dawn/leaderboard/historical.json", "dawn/reports/prices.json"}
     data |= {f"dawn/page/{name}" for name in ("page.css", "page.js", "page_charts.js")}
     assert len(presets) >= 9 and presets | modules | data <= set(names)
@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_packages_their_presets_and_the_licence(wheel):
 
 def test_the_wheel_holds_nothing_else(wheel):
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == set(SOURCES[:5])
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(SOURCES[:4])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import write_atomically
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 from phases import PRESETS, Schedule
 from training.config.config import Config, with_values
 from training.errors import ConfigError

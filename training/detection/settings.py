@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 from training.config.parser import Parser
 from training.config.saved import CONFIG
 from training.errors import ConfigError

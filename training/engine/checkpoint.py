@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from data_prep.files import write_atomically
-from filekind import wrong_kind, wrong_kind_of
+from dawn.filekind import wrong_kind, wrong_kind_of
 from training.errors import ConfigError, Preempted
 
 INDEX = "checkpoints.json"

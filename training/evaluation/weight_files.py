@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 from training.data.transforms import MEAN, STD
 from training.errors import ConfigError
 

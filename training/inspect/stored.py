@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from filekind import wrong_kind
+from dawn.filekind import wrong_kind
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.counts import CALIBRATION_BINS, THRESHOLDS, Counts

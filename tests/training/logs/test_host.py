@@ -114,7 +114,7 @@ def test_time_asleep_is_seen_and_time_at_work_is_not():
     slept = usage().asleep - before.asleep
     while time.process_time() - before.own < 0.1:
         pass
-    assert 0.15 < slept and usage().asleep - before.asleep - slept < 0.15
+    assert slept > 0.15 and usage().asleep - before.asleep - slept < 0.15
 
 
 def rank(own: float, busy: float, cores=(0, 1), wall: float = 10.0) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from filekind import wrong_kind, wrong_kind_of
+from dawn.filekind import wrong_kind, wrong_kind_of
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
     "xml": (b'<?xml version="1.0"?><Error>', "HTML or XML"),
     "pointer": (LFS, "lfs pull"),
     "annex": (b"/annex/objects/SHA256E-s12--ab\n", "git annex get"),
-    "gzip": (gzip.compress(b"x"), "gunzip"),
+    "gzip": (gzip.compress(b"x", mtime=0), "gunzip"),
     "zip": (b"PK\x03\x04" + bytes(40), "unzip"),
     "tar": (b"name".ljust(257, b"\0") + b"ustar" + bytes(99), "tar -xf"),
     "utf-16": ("epoch\thours\n".encode("utf-16"), "iconv"),
@@ -42,7 +42,7 @@ def test_a_file_in_place_of_another_is_named_with_its_remedy(tmp_path, name):
 def test_the_remedy_is_quoted_for_the_shell(tmp_path):
     (tmp_path / "a b").mkdir()
     path = tmp_path / "a b" / "x.gz"
-    path.write_bytes(gzip.compress(b"x"))
+    path.write_bytes(gzip.compress(b"x", mtime=0))
     assert wrong_kind(path).endswith(f"gunzip '{path}'")
     path.write_bytes(LFS)
     assert f"git -C '{path.parent}' lfs pull" in wrong_kind(path)

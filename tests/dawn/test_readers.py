@@ -20,7 +20,7 @@ from training.errors import ConfigError
 ODD = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "lfs pull"),
     "page": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "an HTML or XML page"),
-    "gzip": (gzip.compress(b"{}"), "gunzip"),
+    "gzip": (gzip.compress(b"{}", mtime=0), "gunzip"),
     "utf-16": ('[{"ep": 0}]\n'.encode("utf-16"), "UTF-16"),
 }
 SPLIT = Split(1, (1,), (1, 1), (1, 1), {"log.npz": {"bytes": 12345, "sha256": "0" * 64}})
