@@ -11,13 +11,17 @@ from rank_processes import trained, world
 from tiny_run import events, flags, tiny_job
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dawn import Clock
+from training.config.config import Config
 from training.config.parser import config_from
 from training.config.schedule import resolved_schedule
 from training.data.loader import open_loader
 from training.distributed.env import Env, open_env
+from training.distributed.group import open_group
 from training.distributed.launcher import ranks
+from training.distributed.parallel import distributed, wrapped
 from training.engine import trainer
 from training.engine.state import fingerprint
 from training.engine.step import step
@@ -172,6 +176,59 @@ def test_before_validation_each_rank_has_statistics_of_its_own(two, toy):
     """Negative control: what validation makes the same."""
     first, second = two.call(stepped, toy, "--nesterov")
     assert {name for name in first if first[name] != second[name]} == {"evaluated statistics"}
+
+
+class Collectives(TorchDispatchMode):
+    """Names of the exchanges with the other ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "c10d":
+            self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+class Codebook(torch.nn.BatchNorm2d):
+    """A layer whose training reads a buffer of its own, beside batch norm's."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.outer = torch.nn.Module()
+        self.outer.register_buffer("codes", torch.zeros(3))
+
+
+def broadcasts(other: bool) -> int:
+    """Of a forward pass: the buffers that it takes from rank 0."""
+    with open_group(Config(timeout_minutes=1), ranks()):
+        forward = distributed(Codebook() if other else torch.nn.BatchNorm2d(3), Env(torch.device("cpu"), world_size=2))
+        forward(torch.zeros(2, 3, 4, 4))
+        with Collectives() as exchanged:
+            forward(torch.zeros(2, 3, 4, 4))
+    return exchanged.names.count("broadcast_")
+
+
+def test_statistics_that_training_does_not_read_are_not_sent_before_a_step(two):
+    """A ResNet-50 has 159 of them. A buffer that training may read is still rank 0's."""
+    assert two.call(broadcasts, False) == [0, 0] and min(two.call(broadcasts, True)) > 0
+
+
+def orders(mode: str) -> tuple[bool, bool]:
+    """Whether DDP is around the compiled network, of one without and of one with a layer that freezes."""
+    config = Config(compile=True, compile_mode=mode, timeout_minutes=1)
+    with open_group(config, ranks()):
+        env = Env(torch.device("cpu"), world_size=2)
+        networks = torch.nn.Linear(2, 2), build_model(Config(width=0.125), 6)
+        return tuple(isinstance(wrapped(config, network, env), DistributedDataParallel) for network in networks)
+
+
+@pytest.mark.slow
+def test_with_cuda_graphs_the_compiler_is_inside_ddp(two):
+    """Outside, torch leaves the CUDA graphs out where batch norm's statistics change (pytorch#139207)."""
+    assert two.call(orders, "default") == [(False, True)] * 2
+    assert two.call(orders, "reduce-overhead") == [(True, True)] * 2
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def check_settings(config: Any) -> None:
         if not low <= value <= high:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be from {low:g} to {high:g}")
     check_optimizer(config)
+    check_graphs(config)
     if config.bce_threshold and config.loss != "bce":
         raise ConfigError(f"--bce-threshold {config.bce_threshold:g}: --loss {config.loss} has none; use --loss bce")
     for name in ("mixup", "cutmix"):
@@ -85,6 +86,16 @@ def check_value(name: str, value: Any, kind: type, choices: tuple[str, ...], own
     if choices and value not in choices and not (own and is_own(value)):
         more = ", or a function of yours as FILE.py:FUNCTION" if own else ""
         raise ConfigError(f"{flag} {value!r:.60}: choose from {', '.join(choices)}{more}")
+
+
+def check_graphs(config: Any) -> None:
+    """Raises: ConfigError for parts of a batch under CUDA graphs: the gradients that a part leaves lie in the graph's
+    memory, where the next part overwrites them. torch may not even tell (pytorch#169545, #96693)."""
+    if config.accumulate > 1 and config.compile and config.compile_mode == "reduce-overhead":
+        raise ConfigError(
+            f"--accumulate {config.accumulate}: CUDA graphs lose the gradients of all parts but the last. "
+            "Use --compile-mode default, or --accumulate 1"
+        )
 
 
 def check_optimizer(config: Any) -> None:

@@ -47,7 +47,8 @@ def chosen_env(config: Config, here: Ranks, group: Group) -> Env:
     device = chosen_device(config, here)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        # It tunes every new shape anew (pytorch#2759); the warm-up meets those of training before the clock starts.
+        # It tunes every new shape anew (pytorch#2759): the warm-up meets those of training before the clock starts, and
+        # validation is not tuned (training.engine.precision.untuned_kernels).
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; the fast formats have names of their own
     elif config.sync_bn:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from training.config.config import Config
@@ -19,12 +20,13 @@ def wrapped(config: Config, model: nn.Module, env: Env) -> Forward:
     """`model`, which must be on its device in its memory format. Alone it stays bare: a wrapper would only copy.
 
     A compiler wants to be outside of DDP, to split its graph where gradients are sent (pitfall of torch's docs); for a
-    network that freezes a layer it is inside, because DDP is then made anew.
+    network that freezes a layer it is inside, because DDP is then made anew. With CUDA graphs it is inside, too: in the
+    parts of a split graph batch norm's statistics are inputs that change, for which torch leaves the CUDA graph out
+    (pytorch#139207). Gradients then travel after the backward pass, not during it.
     """
-    freezes = has_whitening(model)
     if env.world_size == 1:
         return compiled(config, model)
-    if freezes:
+    if has_whitening(model) or (config.compile and config.compile_mode == "reduce-overhead"):
         return distributed(compiled(config, model), env)
     return compiled(config, distributed(model, env))
 
@@ -54,8 +56,27 @@ def graphs_fixed(config: Config) -> contextlib.AbstractContextManager:
 
 
 def distributed(model: nn.Module, env: Env) -> DistributedDataParallel:
-    """Rank 0's batch norm statistics are sent before every forward pass, so that rank 0's are the run's."""
+    """Batch norm's statistics stay on their rank: training does not read them, and validation takes rank 0's
+    (training.engine.evaluate), as a save does. Other buffers of the state are rank 0's in every forward pass."""
     warnings.filterwarnings("ignore", message="c10d::broadcast_")  # DDP's own, about a broadcast in its backward pass
+    warnings.filterwarnings(
+        "ignore", message="`broadcast_buffers` is deprecated"
+    )  # torch 2.11 has no other name for it
     devices = [env.device.index] if env.device.type == "cuda" else None
     # The view saves a copy of all gradients. No static_graph=True: a network that freezes a layer changes its graph.
-    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    shared = bool(saved_buffers(model) - statistics(model))
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=shared)
+
+
+def saved_buffers(model: nn.Module) -> set[str]:
+    return {name for name, _ in model.named_buffers()} & model.state_dict().keys()
+
+
+def statistics(model: nn.Module) -> set[str]:
+    """Names of the buffers of batch norm (159 in a ResNet-50)."""
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    return {
+        f"{name}.{buffer}" if name else buffer
+        for name, norm in norms
+        for buffer, _ in norm.named_buffers(recurse=False)
+    }

@@ -9,7 +9,7 @@ from dawn.runlog.records import Validation
 from training.data.loader import Batch
 from training.distributed.group import Group
 from training.engine.near_ties import Referee
-from training.engine.precision import Precision
+from training.engine.precision import Precision, untuned_kernels
 from training.logs.metrics import Meter, correct_counts
 from training.models.outputs import logits_of
 
@@ -34,8 +34,8 @@ def evaluate(
     passed on, to say what was counted. `referee` decides the images near a tie; without one rounding does.
     """
     group, k5 = group or Group(), 5
-    # Validation goes past DDP's wrapper and its broadcast. In 2018 each rank counted with statistics of its own, so
-    # the sum was the accuracy of no single model (mmdetection#4582).
+    # Each rank trains with batch norm statistics of its own. In 2018 each counted with its own, too, and the sum was the
+    # accuracy of no single model (mmdetection#4582).
     group.spread(list(model.buffers()))
     was_training = model.training
     model.eval()
@@ -57,6 +57,7 @@ def evaluate(
     return Validation(correct1, correct5, seen, size, weights, tta, k5)
 
 
+@untuned_kernels()
 def predict(model: nn.Module, images: Tensor, precision: Precision, tta: str) -> Tensor:
     """Logits (B, classes) float32."""
     with precision.autocast():

@@ -11,6 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from training.engine.precision import untuned_kernels
 from training.models.outputs import logits_of
 
 MARGIN = 1e-4  # of the largest logit; float32's own error is a hundredth of that or less
@@ -22,6 +23,7 @@ class Referee:
     def __init__(self, model: nn.Module) -> None:
         self.model, self.settled = copy.deepcopy(model).double().eval(), 0
 
+    @untuned_kernels()
     def logits(self, logits: Tensor, images: Tensor, targets: Tensor, k5: int, tta: str) -> Tensor:
         """(B, classes) float64: `logits`, but computed anew where top-1 or top-`k5` is close."""
         settled = logits.double()

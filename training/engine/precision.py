@@ -1,8 +1,9 @@
-"""In which number format a run computes, and how `auto` finds out."""
+"""In which number format and with which kernels a run computes, and how `auto` finds out."""
 
 import contextlib
 import copy
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,18 @@ class Precision:
             return torch.amp.GradScaler(self.device_type, enabled=enabled)
         fixed = {"growth_interval": 2**31 - 1, "backoff_factor": 1 - 1e-12}  # times this is the same float32
         return torch.amp.GradScaler(self.device_type, loss_scale, enabled=enabled, **fixed)
+
+
+@contextlib.contextmanager
+def untuned_kernels() -> Iterator[None]:
+    """Inside, cuDNN takes the convolution that its own rules name and tries none out. It would try for every new pair
+    of shape and batch: a validation of rectangles has dozens, and the last batch of any is one of its own."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def choose_precision(config: Config, env: Env, model: nn.Module, size: int) -> Precision:

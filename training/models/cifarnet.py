@@ -52,7 +52,8 @@ class CifarNet(nn.Module):
         """Set the whitening filters to the scaled eigenvectors of the 2x2 patches of `images` (N, 3, H, W) float32,
         and their negatives."""
         patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
-        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        # On the CPU: a first eigh on a GPU would set up its solver library, on the clock, for a matrix of 12 x 12.
+        values, vectors = torch.linalg.eigh((patches.T @ patches / len(patches)).cpu())
         filters = (vectors / (values + eps).sqrt()).T.reshape(12, 3, 2, 2)
         self.whiten.weight.copy_(torch.cat([filters, -filters]))
         self.whiten.bias.zero_()

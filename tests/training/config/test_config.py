@@ -65,6 +65,7 @@ def test_numbers_outside_their_range(name, low, high):
         ({"trust_clip": True}, "--trust-clip: --optimizer sgd has none"),
         ({"optimizer": "lars", "weight_decay": 0.0}, "--weight-decay 0: lars adapts only"),
         ({"bce_threshold": 0.2}, "--bce-threshold 0.2: --loss ce has none"),
+        ({"accumulate": 2, "compile": True, "compile_mode": "reduce-overhead"}, "--accumulate 2: CUDA graphs lose"),
         ({"mixup": 0.001}, "--mixup 0.001: must be 0"),
         ({"cutmix": 0.001}, "--cutmix 0.001: must be 0"),
     ],

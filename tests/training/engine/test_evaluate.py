@@ -8,6 +8,7 @@ from torch import nn
 from dawn.runlog.records import Validation
 from training.data.loader import Batch
 from training.engine.evaluate import evaluate
+from training.engine.near_ties import Referee
 from training.engine.precision import Precision
 from training.engine.state import fingerprint
 from training.engine.trainer import fit
@@ -70,6 +71,29 @@ def test_flip_adds_the_logits_of_the_mirror_image():
     batch, model = [Batch(images, torch.tensor([1, 1, 0]))], LeftEdge()
     assert evaluate(model, batch, 3, FP32, "none").correct1 == 2
     assert evaluate(model, batch, 3, FP32, "flip").correct1 == 3
+
+
+class Tuning(nn.Linear):
+    """Notes whether cuDNN would try out kernels for what comes to it, or to a copy of it."""
+
+    def __init__(self, seen: list[tuple[torch.dtype, bool]]) -> None:
+        super().__init__(2, 3)
+        self.note = seen.append  # a bound method, which copies share
+
+    def forward(self, x):
+        self.note((x.dtype, torch.backends.cudnn.benchmark))
+        return super().forward(x.mean((2, 3))[:, :2])
+
+
+def test_no_kernel_is_tried_out_for_a_shape_of_validation(monkeypatch):
+    """cuDNN would do so on the clock for each new pair of shape and batch: 38 of them at 288 px with rectangles."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+    model = Tuning(seen)
+    nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)  # all images are ties: the referee decides
+    evaluate(model, batches(labels(3), 20), 53, FP32, "flip", referee=Referee(model))
+    assert {dtype for dtype, _ in seen} == {torch.float32, torch.float64} and not any(tuned for _, tuned in seen)
+    assert torch.backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -6,6 +6,8 @@ import torch
 from refusals import training_refused
 from tiny_run import flags
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -46,6 +48,26 @@ def test_whitened_images_have_the_identity_as_covariance():
     second_moment = output[:12] @ output[:12].T / output.shape[1]
     assert torch.allclose(second_moment, torch.eye(12), atol=1e-3)
     assert torch.equal(output[12:], -output[:12])
+
+
+class Eigh(TorchDispatchMode):
+    """Where a matrix is decomposed."""
+
+    devices: tuple[str, ...] = ()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "eigh" in function.overloadpacket.__name__:
+            self.devices += (args[0].device.type,)
+        return function(*args, **(kwargs or {}))
+
+
+def test_whitening_sets_up_no_solver_on_a_gpu():
+    """Its library takes longer to start, on the clock, than the 12 x 12 matrix takes on the CPU."""
+    with FakeTensorMode(), torch.device("cuda"), Eigh() as found:
+        model = CifarNet(10, 0.125)
+        model.initialise_from(torch.empty(20, 3, 12, 12))
+        assert model.whiten.weight.device.type == "cuda"
+    assert found.devices == ("cpu",)
 
 
 def test_whitening_stays_finite_on_grey_images():
