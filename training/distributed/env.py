@@ -37,7 +37,10 @@ def open_env(config: Config, alone: bool = False) -> Iterator[Env]:
     ConfigError, on all ranks when one of them cannot take part."""
     here = ranks()
     with open_group(config, here, alone) as group:
-        yield group.together(lambda: chosen_env(config, here, group))
+        env = group.together(lambda: chosen_env(config, here, group))
+        devices = group.gather(name_of_gpu(env.device))
+        group.together(lambda: check_apart(devices))
+        yield env
 
 
 def chosen_env(config: Config, here: Ranks, group: Group) -> Env:
@@ -60,12 +63,35 @@ def chosen_device(config: Config, here: Ranks) -> torch.device:
     found = torch.cuda.device_count() if config.device != "cpu" and torch.cuda.is_available() else 0
     if config.device == "cpu" or (config.device == "auto" and not found):
         return torch.device("cpu")
-    if here.local_rank >= found:
+    return torch.device("cuda", device_index(config.device, here.local_rank, found))
+
+
+def device_index(wanted: str, local_rank: int, found: int) -> int:
+    """Of the `found` GPUs that this process sees. With `srun --gpus-per-task=1` each rank sees its own alone, which is
+    number 0 whatever its local rank. Raises: ConfigError."""
+    if found == 1:
+        return 0
+    if local_rank >= found:
         raise ConfigError(
-            f"--device {config.device}: no usable CUDA device here for local rank {here.local_rank} "
+            f"--device {wanted}: no usable CUDA device here for local rank {local_rank} "
             f"(found: {found}). Use --device cpu, or start one process per device"
         )
-    return torch.device("cuda", here.local_rank)
+    return local_rank
+
+
+def name_of_gpu(device: torch.device) -> str:
+    """A name that no other GPU (or part of one, MIG) on any machine has; "" for a CPU."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+
+
+def check_apart(devices: list[str]) -> None:
+    """`devices`: by rank, see name_of_gpu. Raises: ConfigError for two ranks on one GPU, which NCCL cannot serve."""
+    for rank, device in enumerate(devices):
+        first = devices.index(device)
+        if device and first != rank:
+            raise ConfigError(
+                f"ranks {first} and {rank} have the same GPU ({device}). Start one process per GPU, or use --device cpu"
+            )
 
 
 def shared_threads(here: Ranks) -> int:

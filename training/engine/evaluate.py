@@ -34,7 +34,7 @@ def evaluate(
     passed on, to say what was counted. `referee` decides the images near a tie; without one rounding does.
     """
     group, k5 = group or Group(), 5
-    # Each rank trains with batch norm statistics of its own. In 2018 each counted with its own, too, and the sum was the
+    # Each rank trains with batch norm statistics of its own. In 2018 each counted with them, too, and the sum was the
     # accuracy of no single model (mmdetection#4582).
     group.spread(list(model.buffers()))
     was_training = model.training
