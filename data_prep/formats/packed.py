@@ -50,7 +50,8 @@ def check_packed(root: str | Path, verify: bool = False) -> Manifest:
 
 def packed_side(root: str | Path) -> int:
     """Shorter side of the stored images in pixels, from the validation images, whose SHA-256 is compared: all images
-    are as large, and those for training are not read before the clock. DataError for files that are not the manifest's."""
+    are as large, and those for training are not read before the clock. DataError for files that are not the
+    manifest's."""
     manifest = load_manifest(root)
     check_files(root, manifest, only=set(packed_names("validation")))
     return min(_open_split(Path(root), "validation", manifest).images.shape[1:3])
