@@ -10,6 +10,7 @@ from typing import NoReturn
 from data_prep.commands import COMMANDS
 from data_prep.errors import DataError, NoSourceError
 from data_prep.interrupt import own_interrupts
+from dawn.commandline import ended
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +21,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
+    return ended(lambda: dispatch(argv))
+
+
+def dispatch(argv: list[str] | None) -> int:
     try:
         with own_interrupts():
             arguments = _parser().parse_args(argv)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
+from dawn.commandline import DISK_FULL
 
 MANIFEST = "manifest.json"  # written last
 PARTIAL = ".partial"  # folder inside ROOT for everything that is not finished; ours alone, removed at the end
@@ -64,7 +65,7 @@ def disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or root
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise DataError(f"{place}: disk full. Free some space and run the same command again.") from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
             raise DataError(f"{place}: a file is in the way of the dataset folder. Choose another folder.") from error

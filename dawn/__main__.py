@@ -1,10 +1,10 @@
 """The command `dawn-report`, also `python -m dawn`: reports of runs, made from their run.jsonl."""
 
 import argparse
-import os
 import sys
 from typing import NoReturn
 
+from dawn.commandline import ended
 from dawn.commands import board, check, cost, entry, files, import_logs, mlperf, report, study
 from dawn.commands.command import Command
 from dawn.runlog.writer import RunError
@@ -34,17 +34,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code of the command, 2 with one line `error: ...` for bad input, 1 where the reader has gone (head)."""
+    """The exit code of the command, 2 with one line `error: ...` for bad input."""
+    return ended(lambda: dispatch(argv))
+
+
+def dispatch(argv: list[str] | None) -> int:
     try:
         args = parser().parse_args(argv)
-        code = COMMANDS[args.command].run(args) or 0
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush at the end succeeds
-        return 1
+        return COMMANDS[args.command].run(args) or 0
     except RunError as error:
-        print("error:", plain(" ".join(str(error).split()), MOST_TEXT), file=sys.stderr)
+        print("error:", plain(" ".join(str(error).splitlines()), MOST_TEXT), file=sys.stderr)
         return 2
 
 

@@ -33,6 +33,8 @@ def write_atomic(path: Path, data: bytes) -> Path:
 def write_device(path: Path, data: bytes) -> Path:
     try:
         path.write_bytes(data)
+    except BrokenPipeError:  # whoever read it has gone, as with all other output
+        pass
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}). {REMEDY}") from None
     return path

@@ -1,10 +1,10 @@
 """`python -m phases show PHASES` and `python -m phases list`."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from dawn.commandline import ended
 from phases.catalog import PRESETS, load_preset
 from phases.phase import PhaseError, shown_path
 from phases.quotes import split_schedule
@@ -64,15 +64,16 @@ def list_presets() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 after one line about bad input."""
+    return ended(lambda: dispatch(argv))
+
+
+def dispatch(argv: list[str] | None) -> int:
     try:
         options = parser().parse_args(argv)
         if options.command == "list":
             list_presets()
         else:
             show(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output is gone (`| head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except PhaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,10 +4,12 @@ detect."""
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from data_prep import DataError
 from data_prep.interrupt import own_interrupts
 from dawn import RunError
+from dawn.commandline import ended
 from phases import PhaseError
 from training.config.config import Config
 from training.config.parser import Parser, config_from
@@ -21,11 +23,16 @@ from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
 def main(argv: list[str] | None = None) -> int:
     """The exit code (docs/exit-codes.md); 2 after one line about bad input."""
     arguments = sys.argv[1:] if argv is None else argv
-    return exit_code_of(lambda: dispatch(arguments))
+    return exit_code_of(lambda: dispatch(arguments), output_is_result=arguments[:1] in ([name] for name in PRINTED))
 
 
-def exit_code_of(action: Callable[[], int]) -> int:
-    """What `action` returns, or the code for the input error it raises, after one line that says it."""
+def exit_code_of(action: Callable[[], int], output_is_result: bool = False) -> int:
+    """What `action` returns, or the code for the input error it raises, after one line that says it. A run has a folder
+    and keeps its exit code where its output cannot be written."""
+    return ended(lambda: input_errors_told(action), output_is_result)
+
+
+def input_errors_told(action: Callable[[], int]) -> int:
     try:
         with own_interrupts():
             return action()
@@ -56,33 +63,9 @@ def rank_word() -> str:
 
 
 def dispatch(arguments: list[str]) -> int:
-    """The first word may be a subcommand; everything else trains. torch is imported only to train."""
-    if arguments[:1] == ["recipes"]:
-        return recipes(arguments[1:])
-    if arguments[:1] == ["flags"]:
-        return flags(arguments[1:])
-    if arguments[:1] == ["demo"]:
-        from training.runs.demo import demo
-
-        return demo(arguments[1:])
-    if arguments[:1] == ["probe"]:
-        return probe(arguments[1:])
-    if arguments[:1] == ["export"]:
-        from training.export.command import export
-
-        return export(arguments[1:])
-    if arguments[:1] == ["evaluate"]:
-        from training.evaluation.command import evaluate
-
-        return evaluate(arguments[1:])
-    if arguments[:1] == ["suspects"]:
-        from training.inspect.suspects import show_suspects
-
-        return show_suspects(arguments[1:])
-    if arguments[:1] == ["detect"]:
-        from training.detection.command import detect
-
-        return detect(arguments[1:])
+    """The first word may be a subcommand; everything else trains."""
+    if arguments[:1] and arguments[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[arguments[0]](arguments[1:])
     if any(word == "--seeds" or word.startswith("--seeds=") for word in arguments):
         from training.runs.seeds import train_seeds
 
@@ -142,12 +125,26 @@ def start(config: Config) -> int:
 
 
 def show(text: str) -> int:
-    """The exit code, also when whoever read the output is gone (`| head`)."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
     return 0
+
+
+def imported(module: str, name: str) -> Callable[[list[str]], int]:
+    """A subcommand of another module, which is imported when it runs: most need torch."""
+    return lambda arguments: getattr(import_module(module), name)(arguments)
+
+
+SUBCOMMANDS = {
+    "recipes": recipes,
+    "flags": flags,
+    "probe": probe,
+    "demo": imported("training.runs.demo", "demo"),
+    "export": imported("training.export.command", "export"),
+    "evaluate": imported("training.evaluation.command", "evaluate"),
+    "suspects": imported("training.inspect.suspects", "show_suspects"),
+    "detect": imported("training.detection.command", "detect"),
+}
+PRINTED = ("recipes", "flags", "probe", "evaluate", "suspects")  # subcommands whose result is what they print
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """How a run can end, and the exit code of each way (docs/exit-codes.md)."""
 
-import errno
 from enum import Enum
 
 from data_prep import DataError
 from dawn import RunError
+from dawn.commandline import is_about_files
 from phases import PhaseError
 
 
@@ -25,7 +25,6 @@ class Outcome(Enum):
 
 INPUT_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_CODES = {
     Outcome.TARGET_REACHED: 0,
     Outcome.FINISHED: 0,
@@ -73,8 +72,8 @@ def error_code(error: BaseException) -> int:
     """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
     if isinstance(error, PeerFailed | Ended):
         return error.exit_code
-    disk_full = isinstance(error, OSError) and error.errno in DISK_FULL
-    return INPUT_ERROR if disk_full or is_bad_input(error) else Outcome.CRASHED.exit_code
+    refused = isinstance(error, OSError) and is_about_files(error)
+    return INPUT_ERROR if refused or is_bad_input(error) else Outcome.CRASHED.exit_code
 
 
 def summary(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+from dawn.commandline import ended
 from dawn.dawnbench.tasks import TASKS, target_text
 from dawn.importers.tfevents_file import Scalar
 from dawn.importers.tfevents_scalars import EventLog, read_event_log
@@ -24,6 +25,10 @@ class Parser(argparse.ArgumentParser):
 
 def main(lines_of: Callable[[EventLog, argparse.Namespace], list[str]], text: str, argv: list[str] | None) -> int:
     """Print the lines of one script; notes and errors go to standard error. Exit code 0, or 2 for bad input."""
+    return ended(lambda: show(lines_of, text, argv))
+
+
+def show(lines_of: Callable[[EventLog, argparse.Namespace], list[str]], text: str, argv: list[str] | None) -> int:
     try:
         args = parser(text, with_target=lines_of is tsv_lines).parse_args(argv)
         log = read_event_log(args.events_path)

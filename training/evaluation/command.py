@@ -176,15 +176,7 @@ def measured_and_shown(task: Task, env: Env, as_csv: bool) -> list[Measured]:
 
 
 def printer(env: Env, file: TextIO) -> Callable[[str], None]:
-    """Of rank 0. A reader that is gone (`| head`) does not end the measurement, whose result is kept."""
-
-    def say(text: str) -> None:
-        try:
-            print(text, file=file, flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-
-    return say if env.rank == 0 else lambda text: None
+    return lambda text: print(text, file=file, flush=True) if env.rank == 0 else None
 
 
 def about(task: Task, env: Env) -> str:

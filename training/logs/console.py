@@ -1,8 +1,6 @@
 """What a person watches: a table with one line per epoch and, on a terminal, a progress bar with the time to the end
 and to the target under it."""
 
-import os
-import sys
 import time
 
 from rich.console import Console
@@ -13,21 +11,11 @@ from phases import Schedule
 HEADER = " epoch  size  batch        lr    loss   top-1   top-5   images/s  data wait   T_total    T_dawn"
 
 
-class OwnConsole(Console):
-    """When whoever read the output is gone (`| head`), the run goes on without showing anything."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
 class EpochTable:
     """Prints the table; `forecast` texts come from training.logs.console."""
 
     def __init__(self) -> None:
-        self.console = OwnConsole(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, soft_wrap=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -12,6 +12,7 @@ from typing import Any
 
 from data_prep import DataError
 from dawn import Run, RunError, read_run
+from dawn.commandline import safe_output
 from dawn.runlog.records import Validation
 from phases import PhaseError, Schedule
 from training.config.config import Config, with_values
@@ -65,8 +66,9 @@ def schedule_of(config: Config) -> Schedule:
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Every kind of bad input as the one error that callers need to know."""
+    """Every kind of bad input as the one error that callers need to know; the output may be any."""
     try:
-        yield
+        with safe_output():
+            yield
     except (DataError, PhaseError, RunError) as error:
         raise ConfigError(str(error)) from error

@@ -10,9 +10,10 @@ from pathlib import Path
 from data_prep.files import MANIFEST
 from data_prep.formats.file_names import printable
 from dawn import read_events
+from dawn.commandline import DISK_FULL
 from dawn.runlog.run import LOG_NAME as LOG
 from training.config.config import Config
-from training.errors import DISK_FULL, ConfigError
+from training.errors import ConfigError
 
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
 RESUMABLE = ("preempted", "crashed")
