@@ -9,7 +9,7 @@ from importlib import import_module
 from data_prep import DataError
 from data_prep.interrupt import own_interrupts
 from dawn import RunError
-from dawn.commandline import ended
+from dawn.commandline import ended, is_about_files, refusal
 from phases import PhaseError
 from training.config.config import Config
 from training.config.parser import Parser, config_from
@@ -37,8 +37,12 @@ def input_errors_told(action: Callable[[], int]) -> int:
         with own_interrupts():
             return action()
     except (ConfigError, PhaseError, DataError, RunError) as error:
-        rank = rank_word()
-        print(f"error: {error}" if rank == "0" else f"rank {rank}: error: {error}", file=sys.stderr)
+        say_of_rank(f"error: {error}")
+        return error_code(error)
+    except OSError as error:
+        if not is_about_files(error):
+            raise
+        say_of_rank(f"error: {refusal(error)}")
         return error_code(error)
     except PeerFailed as error:
         say_once(f"error: {error}", error.said_by_all)
@@ -46,6 +50,11 @@ def input_errors_told(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:  # before the run can save anything
         print("interrupted before the first step", file=sys.stderr)
         return INTERRUPTED
+
+
+def say_of_rank(text: str) -> None:
+    rank = rank_word()
+    print(text if rank == "0" else f"rank {rank}: {text}", file=sys.stderr)
 
 
 def say_once(text: str, by_all: bool = False) -> None:
