@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from training.inspect.counts import (
     THRESHOLDS,
@@ -35,6 +34,8 @@ def binned(probabilities):
 
 
 def test_pairs_and_classes_are_scikit_learns(seen):
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     probabilities, targets = seen
     counts = count(probabilities, targets)
     predicted = probabilities.argmax(1)
@@ -49,6 +50,8 @@ def test_pairs_and_classes_are_scikit_learns(seen):
 
 
 def test_average_precision_and_auc_are_scikit_learns_of_the_binned_scores(seen):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     probabilities, targets = seen
     counts, scores = count(probabilities, targets), binned(probabilities)
     others, own = counts.scores
