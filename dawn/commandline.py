@@ -101,16 +101,11 @@ def refusal(error: OSError) -> str:
     return f"{place}: {error.strerror or error}. {remedy}, or choose another place."
 
 
-def command(*words: object) -> str:
-    """A command line to be copied into a shell, such as `python -m dawn report '/a b/run'`."""
-    return " ".join(quoted(str(word)) for word in words)
-
-
-def quoted(word: str) -> str:
-    """One word for a shell, on one line: what cannot be printed is written as bash reads it, $'a\\nb'."""
-    if word.isprintable():
-        return shlex.quote(word)
-    return "$'" + "".join(map(escaped, word)) + "'"
+def quoted(word: object) -> str:
+    """A path or a text of a user as one word of a command line that a message proposes, such as
+    `python -m dawn report '/a b/run'`. What cannot be printed is written as bash reads it: $'a\\nb'."""
+    text = str(word)
+    return shlex.quote(text) if text.isprintable() else "$'" + "".join(map(escaped, text)) + "'"
 
 
 def escaped(char: str) -> str:

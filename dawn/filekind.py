@@ -6,9 +6,10 @@ A reader asks after it has failed, so that "corrupt" is said only of a file that
 
 import os
 import re
-import shlex
 import stat
 from typing import NamedTuple
+
+from dawn.commandline import quoted
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 64
@@ -99,12 +100,12 @@ def _described(head: bytes, tail: bytes, path: str, expected: str) -> str:
     kind = next((kind for kind in KINDS if head.startswith(kind.starts) and kind.name != expected), None)
     if kind:
         folder = os.path.dirname(path) or "."
-        return f"this is {kind.what}. {kind.remedy.format(path=shlex.quote(path), folder=shlex.quote(folder))}"
+        return f"this is {kind.what}. {kind.remedy.format(path=quoted(path), folder=quoted(folder))}"
     if head[257:262] == b"ustar" and expected != "tar":
-        return f"this is a tar archive. Unpack it: tar -xf {shlex.quote(path)}"
+        return f"this is a tar archive. Unpack it: tar -xf {quoted(path)}"
     if is_utf16(head):
-        quoted = shlex.quote(path)
-        return f"this is text in UTF-16, as `>` of PowerShell writes it. Convert it: iconv -f UTF-16 -t UTF-8 {quoted}"
+        convert = f"iconv -f UTF-16 -t UTF-8 {quoted(path)}"
+        return f"this is text in UTF-16, as `>` of PowerShell writes it. Convert it: {convert}"
     if not tail.strip(b"\0") and len(tail) == TAIL_BYTES and expected not in ("raw", "npy"):
         return f"it ends in zero bytes, as after a power cut or an unfinished copy. {RESTORE}"
     return ""

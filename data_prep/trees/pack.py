@@ -23,6 +23,7 @@ from data_prep.formats.packed_tree import DTYPES, offsets_of, packed_tree_names
 from data_prep.progress import tracked, waiting
 from data_prep.trees.shrink import decode
 from data_prep.workers import Rows, in_processes
+from dawn.commandline import quoted
 
 CHUNK = 32  # pictures a process takes at a time
 SPARE = 64 << 20  # bytes of the disk to leave free
@@ -100,7 +101,7 @@ def _place(root: Path, pixels: Path, picture: tuple[bytes, int, int, int]) -> No
     if image.shape != (height, width, 3):
         raise DataError(
             f"{printable(file)}: {image.shape[1]} x {image.shape[0]} pixels, the index says {width} x "
-            f"{height}. See what else differs: python -m data_prep check {root}"
+            f"{height}. See what else differs: python -m data_prep check {quoted(root)}"
         )
     descriptor = os.open(pixels, os.O_WRONLY)
     try:

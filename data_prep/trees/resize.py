@@ -26,6 +26,7 @@ from data_prep.trees.shards import begin, complete, standing
 from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root
 from data_prep.workers import Rows, in_processes
+from dawn.commandline import quoted
 
 LARGEST = 4096  # px, of --sizes
 CHUNK = 16  # images of one task: what a kill can lose in each process
@@ -114,7 +115,7 @@ def _make(job: Job, image: tuple[bytes, int]) -> list[tuple[int, int, int, int]]
     if len(data) != length:
         raise DataError(
             f"{printable(file)} has {len(data)} bytes, the index says {length}. See what else differs: "
-            f"python -m data_prep check {job.root}"
+            f"python -m data_prep check {quoted(job.root)}"
         )
     try:
         copies = shrink(data, printable(path), job.sizes, job.rule)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dawn.commandline import quoted
 from dawn.dawnbench.denominator import (
     BLACKLIST,
     Audit,
@@ -114,15 +115,16 @@ def margin_text(correct: int, images: int, target: float) -> str:
 def _check_beside(run: Run, verdict: Verdict) -> None:
     """result.tsv and entry.json in the log's folder say what the log says."""
     folder = run.path.parent
+    again = {made: f"Make it again: python -m dawn {made} {quoted(folder)}" for made in ("tsv", "entry")}
     if (folder / TSV_NAME).exists() and run.path.name == LOG_NAME:
         if read_bytes(folder / TSV_NAME) != tsv(run).encode():
-            verdict.problems.append(f"{TSV_NAME} is not what the log says. Make it again: dawn-report tsv")
+            verdict.problems.append(f"{TSV_NAME} is not what the log says. {again['tsv']}")
         else:
             verdict.notes.append(f"{TSV_NAME} is what the log says")
     for name in NAMES.values():
         if (folder / name).exists() and run.path.name == LOG_NAME:
             wrong = entry_differences(read_fields(folder / name, []), run)
-            verdict.problems += [f"{name}: {text}. Make it again: dawn-report entry" for text in wrong]
+            verdict.problems += [f"{name}: {text}. {again['entry']}" for text in wrong]
             verdict.notes += [f"{name} is what the log says"] * (not wrong)
 
 

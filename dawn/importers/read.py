@@ -1,13 +1,13 @@
 """Reading the result of any training code we know as a Curve; the kind of a file is told by its content."""
 
 import os
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from dawn.commandline import quoted
 from dawn.importers.console_logs import console_curve, is_console_line
 from dawn.importers.csv_tables import is_table_header, table_curve
 from dawn.importers.curve import Curve, Point, checked, curve_from_json
@@ -35,8 +35,7 @@ def read_curve(path: str | os.PathLike[str], options: Options = Options()) -> Cu
     curves = read_curves(path, options)
     if len(curves) != 1:
         raise RunError(
-            f"{path}: holds {len(curves)} runs. Split them with "
-            f"`python -m dawn import {shlex.quote(str(path))} --out DIR`."
+            f"{path}: holds {len(curves)} runs. Split them with `python -m dawn import {quoted(path)} --out DIR`."
         )
     return curves[0]
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dawn.commandline import command, ended, safe_output
+from dawn.commandline import ended, quoted, safe_output
 
 
 def text_file(encoding: str = "utf-8") -> io.TextIOWrapper:
@@ -80,8 +80,8 @@ def test_the_terminal_is_still_seen_through_it(capsys):
 
 
 @pytest.mark.parametrize("path", ["/a/run", "/a b/it's  run", "/rün/$(x)/*", "/a\nb\\'c", os.fsdecode(b"/r\xfcn")])
-def test_a_printed_command_is_read_back_by_a_shell(path):
-    line = command("printf", "%s", path)
+def test_a_quoted_path_is_read_back_by_a_shell(path):
+    line = f"printf %s {quoted(path)}"
     assert line.isprintable()
     assert subprocess.run(["bash", "-c", line], capture_output=True).stdout == os.fsencode(path)
     if path.isprintable():

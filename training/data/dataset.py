@@ -8,6 +8,7 @@ from data_prep import Manifest, load_manifest, open_packed
 from data_prep.formats.image_index import ImageIndex, check_images, index_name, open_index
 from data_prep.formats.packed import check_packed, packed_names, packed_side
 from data_prep.formats.packed_tree import check_packed_tree, packed_tree_names
+from dawn.commandline import quoted
 from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.config.loaders import reads, reads_files
@@ -184,7 +185,7 @@ def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     size = -(-phase.sz * 5 // 4 // 32) * 32
     return (
         f"the phase at epoch {phase.epoch} trains at {phase.sz} px and reads images of {short} px (median short side): "
-        f"python -m data_prep resize {config.data} --sizes {size}, then 'trndir': '-sz/{size}'"
+        f"python -m data_prep resize {quoted(config.data)} --sizes {size}, then 'trndir': '-sz/{size}'"
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from data_prep.formats.coco import CocoSet, read_coco
 from dawn import Clock, RunLog, process_start_ns
+from dawn.commandline import quoted
 from dawn.runlog.run import LOG_NAME
 from training.config.saved import CONFIG, write_settings
 from training.detection.backbone import Backbone, open_backbone
@@ -63,7 +64,8 @@ def opened_folder(settings: DetectSettings) -> Iterator[Path]:
     folder = Path(settings.logdir) if settings.logdir else next_folder(Path("runs"), "detect")
     with locked(folder, settings.data, LOG, settings.resume):
         if not settings.resume and any((folder / name).exists() for name in (LOG, LOG_NAME, CONFIG)):
-            raise ConfigError(f"--logdir {folder}: holds another run. Go on with it (--resume), or name another folder")
+            advice = f"Go on with it: --resume {quoted(folder)}; or name another folder"
+            raise ConfigError(f"--logdir {folder}: holds another run. {advice}")
         if settings.resume and (folder / LOG).exists() and ending(folder, LOG) not in (*RESUMABLE, ""):
             raise ConfigError(f"--resume {folder}: that run has ended. Its result is in {folder / RESULT}")
         yield folder

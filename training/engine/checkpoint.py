@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from data_prep.files import write_atomically
+from dawn.commandline import quoted
 from dawn.filekind import wrong_kind, wrong_kind_of
 from training.errors import ConfigError, Preempted
 
@@ -46,7 +47,7 @@ class Saver:
             before = "The one before is whole" if generations(self.folder) else "There is none before"
             raise ConfigError(
                 f"{path}: cannot save the checkpoint ({error.strerror}). {before}: "
-                f"free some space and go on with --resume {self.folder.parent}"
+                f"free some space and go on with --resume {quoted(self.folder.parent)}"
             ) from error
         self.saved_at = time.monotonic()
         return path
@@ -57,7 +58,7 @@ class Saver:
 
     def preempted(self, signal: str, done: str) -> Preempted:
         """To raise after the save that a signal asked for. `done`: how far the run came."""
-        return Preempted(f"{signal} after {done}; saved. Go on with --resume {self.folder.parent}")
+        return Preempted(f"{signal} after {done}; saved. Go on with --resume {quoted(self.folder.parent)}")
 
     def write(self, path: Path, data: bytes, about: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

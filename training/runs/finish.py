@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dawn import RunError, read_run
+from dawn.commandline import quoted
 from dawn.report import write_reports
 from dawn.reports.summary import print_summary
 from training.engine.trainer import Job, fit
-from training.errors import Diverged, Outcome, Preempted, error_code
+from training.errors import Diverged, Outcome, Preempted, error_code, summary
 from training.logs.host import host_state
 from training.runs.folder import LOG
 
@@ -67,14 +68,19 @@ def stop_line(job: Job, outcome: Outcome, detail: str, exit_code: int | None = N
 
 
 def report_run(folder: Path, say: Callable[[str], None], with_chart: bool = True) -> None:
-    """Write TSV, entry and picture, print the summary and where they are. A run without a validation has nothing to
-    report."""
+    """Print the summary, write TSV, entry and picture, and say where they are. A run without a validation has nothing
+    to report. The run has ended: whatever fails here is told, and changes nothing."""
     try:
-        files = write_reports(folder, with_page=False, with_chart=with_chart)
+        run = read_run(folder)
     except RunError as error:
         say(f"no report: {error}")
         return
-    print_summary(read_run(folder))
+    try:
+        print_summary(run)
+        files = write_reports(folder, with_page=False, with_chart=with_chart)
+    except Exception as error:
+        say(f"no report: {summary(error)}")
+        files = {}
     for name, path in {**files, "log": folder / LOG}.items():
         say(f"{name:>8}: {path}")
-    say(f"    page: python -m dawn report {folder}")
+    say(f"    page: python -m dawn report {quoted(folder)}")

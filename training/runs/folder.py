@@ -10,7 +10,7 @@ from pathlib import Path
 from data_prep.files import MANIFEST
 from data_prep.formats.file_names import printable
 from dawn import read_events
-from dawn.commandline import DISK_FULL
+from dawn.commandline import DISK_FULL, quoted
 from dawn.runlog.run import LOG_NAME as LOG
 from training.config.config import Config
 from training.errors import ConfigError
@@ -115,7 +115,7 @@ def disk_errors(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        go_on = f"The checkpoint before is whole: free some space and go on with --resume {folder}"
+        go_on = f"The checkpoint before is whole: free some space and go on with --resume {quoted(folder)}"
         raise ConfigError(
             f"{error.filename or folder}: cannot write there ({error.strerror}). "
             + (go_on if Path(folder, "checkpoints").exists() else "Free some space, or name another folder")
@@ -137,7 +137,7 @@ def take_lock(lock: int, name: str) -> None:
 def check_contents(folder: Path, resume: str) -> None:
     if begun(folder) and not resume:
         raise ConfigError(
-            f"--logdir {folder}: holds another run. Go on with it: --resume {folder}; or name another folder"
+            f"--logdir {folder}: holds another run. Go on with it: --resume {quoted(folder)}; or name another folder"
         )
     if resume and not (folder / LOG).exists():
         raise ConfigError(

@@ -6,6 +6,7 @@ from itertools import count
 from typing import NamedTuple
 
 from dawn import Clock
+from dawn.commandline import quoted
 from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.config.loaders import reads_files
@@ -105,7 +106,7 @@ def advice(config: Config, schedule: Schedule, phase: DataPhase, rates: Rates) -
     name, lines = loader_name(config, schedule), [oversized(config, schedule, phase)]
     if reads_files(name):
         folder = config.data.rstrip("/") + phase.trndir
-        lines.append(f"decode nothing at train time: python -m data_prep pack {folder}, then --loader packed")
+        lines.append(f"decode nothing at train time: python -m data_prep pack {quoted(folder)}, then --loader packed")
     if limit(rates) != "the loader":
         lines.append("loader and model share the cores: --workers and --threads divide them")
     elif name != "memory":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dawn.commandline import quoted
 from training.config.parser import Parser, config_from
 from training.config.saved import check_settings
 from training.distributed.launcher import ranks
@@ -36,7 +37,7 @@ def train_seeds(arguments: list[str]) -> int:
         if code not in FINAL:
             print(f"{base}: stopped at seed {seed}; the same command goes on from there", file=sys.stderr)
             return code
-    print(f"all runs are in {base}; what they show together: python -m dawn study {base}")
+    print(f"all runs are in {base}; what they show together: python -m dawn study {quoted(base)}")
     return 0
 
 

@@ -31,7 +31,7 @@ from training.engine.precision import Precision, choose_precision, emulated
 from training.engine.state import TrainState, new_state, part_of_rank
 from training.engine.trainer import Job
 from training.engine.warmup import prepare_device
-from training.errors import ConfigError, Outcome
+from training.errors import ConfigError, Outcome, summary
 from training.inspect.build import meters_of, watches_of
 from training.inspect.views import write_views
 from training.logs.environment import EnergyMeter
@@ -81,8 +81,8 @@ def show_inspection(job: Job) -> None:
     """The tables and pictures of --inspect. They are views: the run's outcome stands already."""
     try:
         write_views(job.folder, job.config, job.book)
-    except (ConfigError, OSError) as error:
-        job.book.say(f"no inspection: {error}")
+    except Exception as error:
+        job.book.say(f"no inspection: {summary(error)}")
 
 
 @contextlib.contextmanager
