@@ -3,6 +3,7 @@ here."""
 
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,13 @@ from dawn.runlog.records import Row
 from dawn.runlog.run import Run
 from dawn.tables import plain
 
+OUTCOMES = {
+    "target_reached": "target reached",
+    "finished_without_target": "finished below the target",
+    "preempted": "interrupted and saved",
+}
+HASH_DIGITS = 12  # of SHA-256 and run ids: enough to tell them apart
+HASH = re.compile(r"[0-9a-f]{16,}")
 Cell = str | int | None  # None: an empty cell; whole numbers and texts that begin with a digit stand on the right
 
 
@@ -27,10 +35,15 @@ def script_json(value: Any) -> str:
 
 
 def table(
-    header: Sequence[str], groups: Iterable[tuple[str, Sequence[Sequence[Cell]]]], about: str, wrapped: int = -1
+    header: Sequence[str],
+    groups: Iterable[tuple[str, Sequence[Sequence[Cell]]]],
+    about: str,
+    wrapped: int = -1,
+    short: bool = False,
 ) -> str:
     """Rows in groups, each under its name (an empty name: no line for it). Wide tables scroll inside their frame;
-    column `wrapped` holds sentences, which are broken into lines instead.
+    column `wrapped` holds sentences, which are broken into lines instead. `short`: a low frame, so that what follows is
+    seen on the first screen.
 
     End tags that HTML makes optional are left out, and numbers, which are most cells, have no class: a page of many
     runs has a hundred thousand cells.
@@ -38,7 +51,8 @@ def table(
     groups = list(groups)
     right = _right(len(header), groups)
     classes = [" class=w" if i == wrapped else "" if right[i] else " class=l" for i in range(len(header))]
-    lines = [f'<div class=scroll tabindex=0 role=region aria-label="{text(about)}"><table><thead><tr>']
+    frame = '"scroll short"' if short else "scroll"
+    lines = [f'<div class={frame} tabindex=0 role=region aria-label="{text(about)}"><table><thead><tr>']
     lines += [f"<th scope=col{classes[i]}>{text(name)}" for i, name in enumerate(header)]
     for name, rows in groups:
         lines.append("\n<tbody>" + (f"<tr><th scope=rowgroup colspan={len(header)}>{text(name)}" if name else ""))
@@ -63,6 +77,32 @@ def details(summary: str, inside: str, is_open: bool = False) -> str:
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """Names with their values; the page puts them side by side where there is room."""
     return "<dl>" + "".join(f"<div><dt>{text(n)}</dt><dd>{text(v, 2000)}</dd></div>" for n, v in pairs) + "</dl>\n"
+
+
+def outcome_text(run: Run) -> str:
+    if run.stop is None:
+        return "still running, or killed"
+    return OUTCOMES.get(run.stop.outcome, run.stop.outcome)
+
+
+def words_of(name: str) -> str:
+    """The name of a logged field, for people."""
+    return name.replace("_", " ")
+
+
+def value_text(value: Any) -> str:
+    """A logged value for people: no quotes, braces or True of a programming language; hashes cut short."""
+    if value is None or isinstance(value, bool):
+        return {None: "not known", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_text, value)) or "none"
+    if isinstance(value, dict):
+        return "; ".join(f"{words_of(str(name))} {value_text(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, str) and HASH.fullmatch(value):
+        return f"{value[:HASH_DIGITS]}…"
+    return str(value) if value != "" else "none"
 
 
 def section(name: str, title: str, inside: str) -> str:
@@ -98,7 +138,12 @@ def clock_text(seconds: float) -> str:
 
 def accuracy_texts(row: Row) -> list[str | None]:
     """Of each metric in percent; None where the epoch was not validated."""
-    return [f"{row.validation.percent(metric):.3f}" if row.validation else None for metric in METRIC_NAMES]
+    return [percent_text(row.validation.percent(metric)) if row.validation else None for metric in METRIC_NAMES]
+
+
+def percent_text(value: float | None) -> str | None:
+    """As many decimals in every row of every table."""
+    return None if value is None else f"{value:.3f}"
 
 
 def number_text(value: float | None) -> str | None:

@@ -78,6 +78,11 @@
     return label;
   }
 
+  // says above each table that is wider than its frame that there is more; a closed one has no width yet
+  function hintAtMore() {
+    document.querySelectorAll(".scroll").forEach((frame) => frame.classList.toggle("more", frame.scrollWidth > frame.clientWidth + 1));
+  }
+
   function on(id, charts, take) {
     const control = find(id);
     if (control) control.addEventListener("change", () => { take(control); charts.forEach(draw); });
@@ -97,6 +102,8 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
     matchMedia("print").addEventListener("change", drawAll); // some browsers are back on the screen only after afterprint
     matchMedia(NARROW_WINDOW).addEventListener("change", drawAll); // a phone is turned; plotly does the rest
+    addEventListener("resize", hintAtMore);
+    addEventListener("toggle", hintAtMore, true);
     addEventListener("beforeprint", () => { printing = true; root.dataset.theme = "light"; drawAll(); });
     addEventListener("afterprint", () => { printing = false; delete root.dataset.theme; drawAll(); });
   }
@@ -104,5 +111,6 @@
   document.getElementById("controls").reset(); // browsers keep what was switched before a reload
   listRuns();
   listen();
+  hintAtMore();
   requestAnimationFrame(() => setTimeout(drawInTurn, 0, Object.keys(CHARTS)));
 })();

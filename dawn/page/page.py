@@ -68,9 +68,9 @@ def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve]
     data = page_data(shown, price) | {"history": old, "curves": [curve_data(curve) for curve in curves]}
     most = MOST_STEPS // len(shown)
     body = [
-        result.header(shown), "<main>\n", result.result_section(shown, price),
-        stats.statistics_section(shown), controls(data),
+        result.header(shown), "<main>\n", result.result_section(shown, price), controls(data),
         sections.time_section(shown, old), sections.epochs_section(shown, curves),
+        stats.statistics_section(shown),
         evaluations.evaluations_section(shown),
         sections.ledger_section(shown), sections.speed_section(shown), sections.schedule_section(shown),
         sections.steps_section(shown, most), setup.checks_section(shown),

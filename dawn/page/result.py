@@ -2,8 +2,9 @@
 
 from dawn.dawnbench.tasks import METRIC_NAMES, target_text
 from dawn.page.data import Shown
-from dawn.page.html import Cell, clock_text, facts, note, result_in_words, section, table, text
+from dawn.page.html import Cell, clock_text, facts, outcome_text, result_in_words, section, table, text
 from dawn.reports.cost import JOULES_PER_KWH, energy_joules
+from dawn.reports.summary import resumed_text
 from dawn.runlog.records import CLOCKS, Row, hardware_name
 from dawn.runlog.run import Run
 from dawn.tables import plain
@@ -32,12 +33,13 @@ def _kind(run: Run) -> str:
 
 def result_section(shown: list[Shown], price: float | None) -> str:
     inside = _large_figures(shown[0].run, price) if len(shown) == 1 else _table(shown, price)
-    if price is not None:
-        inside += note(f"Cost: T_total, and T_dawn as DAWNBench has it, times {price:g} US dollars per hour.")
-    meanings = facts((f"T_{clock}", meaning) for clock, meaning in CLOCKS.items())
-    return section(
-        "result", "Result", f"{inside}<details><summary>What the clocks count</summary>\n{meanings}</details>\n"
-    )
+    inside += _resumed(shown)
+    words = [("cost", f"the time of a clock, times {price:g} US dollars per hour")] if price is not None else []
+    if len(shown) > 1:
+        words.append(("accuracy and times", "of the first evaluation at the target; of a run that missed it, the best"))
+    meanings = facts([*((f"T_{clock}", meaning) for clock, meaning in CLOCKS.items()), *words])
+    what = "What the columns say" if len(shown) > 1 else "What the clocks count"
+    return section("result", "Result", f"{inside}<details><summary>{what}</summary>\n{meanings}</details>\n")
 
 
 def _large_figures(run: Run, price: float | None) -> str:
@@ -55,28 +57,31 @@ def _large_figures(run: Run, price: float | None) -> str:
         ]
         figures += [("energy of the devices", f"{kwh} kWh") for kwh in [energy_kwh(run, row)] if kwh]
     cells = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in figures)
-    outcome = run.stop.outcome if run.stop else "no stop line in the log"
-    mark = "✓" if hit else "•"
-    return f"<p class=verdict>{mark} {text(words)} <span>({text(outcome)})</span></p>\n<dl class=figures>{cells}</dl>\n"
+    mark, told = ("✓", "") if hit and run.stop and run.stop.outcome == "target_reached" else ("•", outcome_text(run))
+    outcome = f" <span>({text(told)})</span>" if told else ""
+    return f"<p class=verdict>{mark} {text(words)}{outcome}</p>\n<dl class=figures>{cells}</dl>\n"
+
+
+def _resumed(shown: list[Shown]) -> str:
+    """What the interruptions of each run cost, as the summary says it."""
+    lines = []
+    for item in shown:
+        for attempt in item.run.resumes:
+            name = f"{item.name}: " if len(shown) > 1 else ""
+            lines.append(f"<li>{text(f'{name}resumed, {resumed_text(attempt)}', 400)}")
+    return f"<ul class=notes>{''.join(lines)}</ul>\n" if lines else ""
 
 
 def _table(shown: list[Shown], price: float | None) -> str:
     money = ("T_total in $", "T_dawn in $") if price is not None else ()
-    names = (
-        "run",
-        "folder",
-        "outcome",
-        "target",
-        "in epoch",
-        "accuracy %",
-        *(f"T_{clock} (s)" for clock in CLOCKS),
-        *money,
-        "energy (kWh)",
-    )
+    clocks = tuple(f"T_{clock} (s)" for clock in CLOCKS)
+    metrics = {item.run.start.metric for item in shown}
+    accuracy = f"{METRIC_NAMES[metrics.pop()]} %" if len(metrics) == 1 else "accuracy %"
+    names = ("run", accuracy, clocks[0], "in epoch", "outcome", *clocks[1:], *money, "target", "folder", "energy (kWh)")
     rows = [_line(item, price) for item in shown]
     if all(row[-1] is None for row in rows):  # no device of any run had a counter
         names, rows = names[:-1], [row[:-1] for row in rows]
-    return table(names, [("", rows)], "Result of each run")
+    return table(names, [("", rows)], "Result of each run", short=True)
 
 
 def _line(item: Shown, price: float | None) -> list[Cell]:
@@ -85,14 +90,14 @@ def _line(item: Shown, price: float | None) -> list[Cell]:
     start, rows = run.start, [row for row in run.rows if row.validation]
     best = max(rows, key=lambda row: row.validation.percent(start.metric), default=None)
     seen = hit or best
-    accuracy = f"{seen.validation.percent(start.metric):.6g}" if seen else None
+    accuracy = f"{seen.validation.percent(start.metric):.3f}" if seen else None
     at = hit or (rows[-1] if rows and start.target is None else None)
     clocks = [f"{at.clock[clock]:.3f}" if at else None for clock in CLOCKS]
     money = [f"{dollars(at, clock, price):.4f}" if at else None for clock in ("total", "dawn") if price is not None]
     target = "none" if start.target is None else target_text(start.metric, start.target)
-    reached = str(hit.epoch + 1) if hit else ("not reached" if start.target is not None else None)
-    outcome = run.stop.outcome if run.stop else "no stop line"
-    return [item.name, item.folder, outcome, target, reached, accuracy, *clocks, *money, energy_kwh(run, at)]
+    reached = str(hit.epoch + 1) if hit else None
+    first = [item.name, accuracy, clocks[0], reached, outcome_text(run)]
+    return [*first, *clocks[1:], *money, target, item.folder, energy_kwh(run, at)]
 
 
 def energy_kwh(run: Run, row: Row | None) -> str | None:

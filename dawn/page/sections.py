@@ -12,6 +12,7 @@ from dawn.page.html import (
     details,
     note,
     number_text,
+    percent_text,
     ramp_text,
     result_in_words,
     section,
@@ -65,12 +66,13 @@ def _history_table(old: list[dict[str, Any]]) -> str:
     """Closed at first; empty where no historical result is of the task of a run."""
     if not old:
         return ""
-    header = ("result", "day", "hardware", "hours (DAWNBench)", "accuracy %", "$ per hour", "entry")
+    header = ("result", "day", "hardware", "T_dawn (s)", "hours", "accuracy %", "$ per hour", "entry")
     names = ("name", "date", "hardware")
     rows = [
         [
             *(result[name] for name in names),
-            f"{result['seconds'] / 3600:.4f}",
+            f"{result['seconds']:.3f}",
+            f"{result['seconds'] / 3600:.6f}",
             f"{result['percent']:.3f}" if result["measured"] else f"{result['percent']:g} or more",
             number_text(result["cost_per_hour"]),
             "/".join(result["source"].split("/")[-3:]),
@@ -109,11 +111,18 @@ def curves_table(curves: Sequence[Curve]) -> str:
     """The numbers of the results that are drawn behind the runs; empty without any."""
     if not curves:
         return ""
-    header = ("epoch", "hours", "top-1 %", "top-5 %")
-    percents = [[[number_text(point.percent(m)) for m in METRICS] for point in curve.points] for curve in curves]
+    header = ("epoch", "time (s)", "hours", "top-1 %", "top-5 %")
     rows = [
-        [[f"{point.epoch:.6g}", f"{point.hours:.6f}", *percents[i][j]] for j, point in enumerate(curve.points)]
-        for i, curve in enumerate(curves)
+        [
+            [
+                f"{p.epoch:.6g}",
+                f"{p.hours * 3600:.3f}",
+                f"{p.hours:.6f}",
+                *(percent_text(p.percent(m)) for m in METRICS),
+            ]
+            for p in curve.points
+        ]
+        for curve in curves
     ]
     heads = [(f"{curve.name}, hours: {curve.clock}", *(plain(note, 300) for note in curve.notes)) for curve in curves]
     groups = [("; ".join(head), rows[i]) for i, head in enumerate(heads)]

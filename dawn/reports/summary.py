@@ -34,7 +34,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         else ("outcome", f"not known, the log has no stop line. {GO_ON}"),
         ("epochs", f"{len(run.rows)} of {start.total_epochs}"),
         ("hardware", plain(f"{hardware_name(hardware)}, {start.precision}, PyTorch {run.latest.versions['torch']}")),
-        ("resumed", "; ".join(_resumed(attempt) for attempt in run.resumes) or "no"),
+        ("resumed", "; ".join(resumed_text(attempt) for attempt in run.resumes) or "no"),
     ]
     facts += [("a trial", reason) for reason in start.trials]
     return facts + ([("log", "its last line is torn off, the run may have crashed")] if run.torn else [])
@@ -56,7 +56,7 @@ def _accuracy(row: Row, metric: str) -> str:
     return plain(f"{percents} ({counts}, weights: {seen.weights}, TTA: {seen.tta})")
 
 
-def _resumed(attempt: Start) -> str:
+def resumed_text(attempt: Start) -> str:
     """Attempts, epochs and steps count from 1, as on the console."""
     at, number = attempt.resumed_from, attempt.attempt + 1
     if at is None:

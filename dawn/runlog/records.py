@@ -47,6 +47,7 @@ class Start:
     world_size: int
     config: dict[str, Any]
     config_hash: str
+    changed: list[str] | None  # settings that are not at their defaults; None in older logs
     phases: list[Any]
     total_epochs: int
     optimizer: dict[str, Any]
@@ -179,6 +180,7 @@ def start_record(fields: Fields) -> Start:
         seed=fields.count("seed", -MOST),
         world_size=fields.count("world_size", 1),
         **{name: fields.mapping(name) for name in ("config", "optimizer", "dataset", "hardware", "versions")},
+        changed=[str(name) for name in fields.items("changed")] if "changed" in fields.values else None,
         phases=fields.items("phases"),
         total_epochs=fields.count("total_epochs", 1),
         commit=fields.text_or_none("commit"),

@@ -223,19 +223,31 @@ def _trial_row(trial: Trial, metric: str) -> tuple[str, ...]:
 
 def estimate_table(title: str, estimates: dict[str, Estimate]) -> Table:
     header = ("statistic", "value", "interval", "confidence", "note")
-    return Table(title, header, tuple((name, *_cells(estimate)) for name, estimate in estimates.items()))
+    return Table(title, header, tuple(_estimate_row(name, estimate) for name, estimate in estimates.items()))
 
 
-def _cells(estimate: Estimate) -> tuple[str, str, str, str]:
-    interval = "-" if estimate.low is None else f"{number(estimate.low)} to {number(estimate.high)}"
+def _estimate_row(name: str, estimate: Estimate) -> tuple[str, ...]:
+    """A rate in percent; the ends of an interval with the decimals of the value."""
+    if name == "hit rate":
+        name, estimate = "hit rate, %", estimate.mapped(lambda share: 100 * share)
+    value = number(estimate.value)
+    decimals = len(value.partition(".")[2]) if value[:1].isdigit() and "e" not in value else None
+    ends = [number(end, decimals) for end in (estimate.low, estimate.high)]
+    interval = "-" if estimate.low is None else " to ".join(ends)
     confidence = "-" if estimate.confidence is None else f"{100 * estimate.confidence:.4g} %"
-    return number(estimate.value), interval, confidence, estimate.note
+    return name, value, interval, confidence, estimate.note
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, decimals: int | None = None) -> str:
+    """Five digits, or as many decimals; `never` for infinity."""
     if value is None:
         return "-"
-    return f"{value:.5g}" if math.isfinite(value) else "never"
+    if not math.isfinite(value):
+        return "never"
+    if decimals is not None:
+        return f"{value:.{decimals}f}"
+    whole = len(f"{abs(value):.0f}") if abs(value) >= 1 else 1
+    return f"{value:.{max(0, 5 - whole)}f}" if 1e-2 <= abs(value) < 1e5 or not value else f"{value:.5g}"
 
 
 def study_json(study: Study) -> str:

@@ -236,6 +236,11 @@ class Config:
         return chosen | {"phases": phases}
 
 
+def changed_settings(config: Config) -> list[str]:
+    """Names of the training fields that are not at their defaults, by a recipe or a flag."""
+    return [f.name for f in fields(Config) if f.metadata["training"] and getattr(config, f.name) != f.default]
+
+
 def percentage(target: str) -> Fraction | None:
     """The exact value of --target; None for ''. Raises: ConfigError for anything but a percentage in (0, 100]."""
     if not target:

@@ -5,7 +5,7 @@ from typing import Any
 from data_prep import Manifest
 from dawn.runlog.clock import DEFINITION
 from phases import Schedule
-from training.config.config import Config
+from training.config.config import Config, changed_settings
 from training.config.loaders import reads
 from training.config.own_code import own_code, short_name
 from training.distributed.env import Env
@@ -44,6 +44,7 @@ def start_fields(
         "world_size": env.world_size,
         "config": identity["fields"],
         "config_hash": identity["config_hash"],
+        "changed": changed_settings(config),
         "phases": identity["fields"]["phases"],
         "total_epochs": schedule.total_epochs,
         "optimizer": optimizer_facts(config, state),

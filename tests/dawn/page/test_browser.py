@@ -209,3 +209,25 @@ def check_a_turned_phone(tab):
     tab.wait_for("document.getElementById('chart-steps').layout.dragmode === false")
     tab.wait_for("document.documentElement.scrollWidth <= 390")
     assert tab.errors == []
+
+
+def test_the_first_chart_of_many_runs_is_seen_without_scrolling(tab, tmp_path):
+    folders = [scripted_run(tmp_path / str(seed), seed=seed, run_id=str(seed)) for seed in range(12)]
+    opened(tab, tmp_path, folders)
+    assert (
+        tab.value("document.querySelector('#chart-time .plotbg, #chart-time .bglayer').getBoundingClientRect().top")
+        < 650
+    )
+
+
+def test_a_phone_shows_accuracy_and_time_of_each_run_and_says_that_there_is_more(tab, tmp_path, folders):
+    opened(tab, tmp_path, folders, width=390)
+    names = tab.value(
+        "[...document.querySelectorAll('#result th')].filter(head => head.getBoundingClientRect().right < 390)"
+        ".map(head => head.textContent)"
+    )
+    assert names[:3] == ["run", "top-1 %", "T_total (s)"]
+    hint = "getComputedStyle(document.querySelector('#result .scroll'), '::before').content"
+    assert "more columns" in tab.value(hint)
+    tab.look(1700)
+    tab.wait_for(f"{hint} === 'none'")

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from dawn_script import CORRECT, Script, resumed_run, scripted_run
+from dawn_script import CORRECT, START, Script, resumed_run, scripted_run
 from long_run import STEPS, long_run
 
 from dawn import RunError, read_run
@@ -86,7 +86,7 @@ def test_tables_and_facts_say_the_same(tmp_path):
     hit = run.hit()
     assert f"94 % top-1 reached in epoch 4, T_total {hit.clock['total']:.2f} s" in words
     assert f"${hit.clock['total'] / 100:.4g}" in words and f"${hit.clock['dawn'] / 100:.4g}" in words
-    for fact in ("AMD EPYC 9B14", "2.15.0", "0123abc", "cifarnet", "ab" * 32, "weight_decay", "the model limits"):
+    for fact in ("AMD EPYC 9B14", "2.15.0", "0123abc", "cifarnet", "ab" * 6 + "…", "weight decay", "the model limits"):
         assert fact in words
     assert "the ledger of all epochs adds up to T_total" in words and "✗" not in words
 
@@ -188,7 +188,7 @@ def test_runs_that_look_the_same_are_told_apart(tmp_path):
     names = [run["name"] for run in data_of(made(*folders))["runs"]]
     assert names == [*(f"cifar10-94, seed 0 ({name})" for name in "abc"), "cifar10-94, seed 1"]
     words = Reader(made(*folders)).words
-    assert "No statistics: a seed occurs twice." in words and all(f"\t{name}\t" in words for name in "abcd")
+    assert "No statistics: a seed occurs twice." in words and all(f"\t{name}\n" in words for name in "abcd")
 
 
 def test_two_sets_of_the_same_seeds_are_told_apart_by_their_folders(tmp_path):
@@ -199,7 +199,7 @@ def test_two_sets_of_the_same_seeds_are_told_apart_by_their_folders(tmp_path):
     places = ["slow/seed-0", "slow/seed-1", "fast/seed-0", "fast/seed-1"]
     assert [run["name"] for run in data_of(page)["runs"]] == [f"cifar10-94, seed {p[-1]} ({p})" for p in places]
     words = Reader(page).words
-    assert all(f"\t{place}\t" in words for place in places)
+    assert all(f"\t{place}\n" in words for place in places)
     assert "Runs: cifar10-94, seed 0 (fast/seed-0); cifar10-94, seed 1 (fast/seed-1)." in words
 
 
@@ -223,7 +223,8 @@ def test_a_run_that_failed_stays_in_the_page(tmp_path):
     script.stop("diverged")
     page = made(tmp_path / "good", tmp_path / "bad")
     words = Reader(page).words
-    assert "cifar10-94, seed 7\tbad\tdiverged" in words and "hit rate\t0.5\t" in words
+    assert "\n\tcifar10-94, seed 7\t\t\t\tdiverged\t" in words and "\tbad\n" in words
+    assert "hit rate, %\t50.000\t" in words
     assert data_of(page)["runs"][1]["epochs"]["total"] == []
     with pytest.raises(RunError, match="no evaluation, the run has ended"):
         page_of([tmp_path / "bad"])
@@ -262,8 +263,8 @@ def test_historical_results_can_be_read_without_a_mouse(tmp_path):
     """As every other number of a chart, and with the entry that each is from."""
     words = Reader(made(scripted_run(tmp_path / "run"))).words
     line = next(line for line in words.splitlines() if line.startswith("\tDavid Page"))
-    assert line.split("\t")[2:6] == ["2018-11-06", "1 V100 (p3.2xlarge)", "0.0206", "94 or more"]
-    assert "\tCIFAR10/train/" in line
+    assert line.split("\t")[2:6] == ["2018-11-06", "1 V100 (p3.2xlarge)", "74.000", "0.020556"]
+    assert "\t94 or more\t" in line and "\tCIFAR10/train/" in line
     other = scripted_run(tmp_path / "other", task="toy")
     assert "Historical results" not in Reader(made(other)).words
 
@@ -281,7 +282,7 @@ def test_results_of_other_codes_stand_beside_the_runs(tmp_path, capsys):
     (curve,) = data_of(page)["curves"]
     assert (curve["name"], curve["epoch"], curve["seconds"]) == ("<b>other", [1, 2], [36.0, 72.0])
     assert (curve["top1"], curve["top5"]) == ([80.5, 94.25], [None, None])
-    assert "2\t0.020000\t94.25" in Reader(page).words and "<b>" not in page.replace(plotly_script(), "")
+    assert "2\t72.000\t0.020000\t94.250" in Reader(page).words and "<b>" not in page.replace(plotly_script(), "")
     assert main(["report", str(run), "--beside", str(other), "--out", str(tmp_path / "x.html")]) == 0
     assert (tmp_path / "x.html").read_text() == page
     capsys.readouterr()
@@ -322,3 +323,63 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch,
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and words in err
     assert [path.name for path in tmp_path.rglob("*.html")] == []
+
+
+def test_a_resumed_run_says_what_the_interruption_cost(tmp_path):
+    told = "attempt 2 at epoch 3, step 11 (lost 2.0 s, gap 31.5 s)"
+    resumed, whole = resumed_run(tmp_path / "a"), scripted_run(tmp_path / "b", seed=1, run_id="b")
+    assert f"resumed, {told}" in Reader(made(resumed)).words
+    assert f"cifar10-94, seed 0: resumed, {told}" in Reader(made(resumed, whole)).words
+    assert "resumed, " not in Reader(made(whole)).words
+
+
+@pytest.mark.parametrize(
+    ("hardware", "words"),
+    [
+        ({"count": 2}, "AMD EPYC 9B14, PyTorch"),  # an older log counted processes
+        ({"count": 1, "machines": 1, "processes": 2}, "AMD EPYC 9B14, 2 processes, PyTorch"),
+        ({"count": 2, "machines": 2, "processes": 4}, "2 x AMD EPYC 9B14, 4 processes, PyTorch"),
+        ({"count": 8, "machines": 2, "processes": 8, "device": "cuda", "name": "H100"}, "8 x H100, PyTorch"),
+    ],
+)
+def test_processes_are_not_taken_for_processors(tmp_path, hardware, words):
+    scripted_run(tmp_path, world_size=2, hardware=START["hardware"] | hardware)
+    assert f"cifarnet, bf16, {words} 2.15.0" in Reader(made(tmp_path)).words
+
+
+def test_what_differs_from_the_defaults_comes_first_and_phases_are_a_table(tmp_path):
+    phases = [{"ep": 0, "sz": 24, "bs": 1000, "trndir": "", "rect_val": False}, {"ep": [0, 5], "lr": [1.0, 0.0]}]
+    config = {"ema": 0.99, "flip": "random", "nesterov": True, "compile": False, "phases": phases, "target": "94"}
+    scripted_run(tmp_path, config=config, phases=phases, changed=["ema", "nesterov"])
+    words = Reader(made(tmp_path)).words
+    setup = words[words.index("Settings that differ from the defaults") :]
+    assert (
+        setup.index("ema") < setup.index("nesterov") < setup.index("Settings at their defaults") < setup.index("flip")
+    )
+    assert "nesterov\tyes" in setup and "compile\tno" in setup
+    assert "epochs\tsize (px)\tbatch\tlearning rate\n" in setup  # no column for what no phase says
+    assert "\tfrom 0\t24\t1000\t\n" in setup and "\t0 to 5\t\t\t1 to 0" in setup
+    for representation in ("True", "False", "None", "{&#x27;", "{'", "memory_gib", "target_reached"):
+        assert representation not in words
+
+
+def test_an_older_log_does_not_tell_which_settings_were_chosen(tmp_path):
+    words = Reader(made(scripted_run(tmp_path))).words
+    assert "All settings" in words and "defaults" not in words
+
+
+def test_no_fault_is_found_in_a_run_that_did_what_it_should(tmp_path):
+    """Of another target than DAWNBench's, with uncommitted changes, on a machine that rested: worth knowing, no more."""
+    hosts = [{"idle_seconds": 60.0}]
+    words = Reader(made(scripted_run(tmp_path, CORRECT[:3], target=85.0, dirty=True, hosts=hosts))).words
+    assert "✗" not in words and "failed" not in words
+    for told in ("no entry for DAWNBench: target 94 % top-1 not reached", "uncommitted changes", "idle for 60.0 s"):
+        assert "• note\t" in words and told in words
+
+
+def test_numbers_of_a_column_have_the_same_decimals(tmp_path):
+    for name, correct in (("a", CORRECT), ("b", (*CORRECT[:3], (9399, 9950), (9402, 9960)))):
+        scripted_run(tmp_path / name, correct, seed="ab".index(name))
+    words = Reader(made(tmp_path / "a", tmp_path / "b")).words
+    assert "seed 0\t94.000\t48.075\t" in words and "seed 1\t94.020\t60.375\t" in words
+    assert "hit rate, %\t100.00\t34.24 to 100.00" in words
