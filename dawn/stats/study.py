@@ -230,12 +230,19 @@ def _estimate_row(name: str, estimate: Estimate) -> tuple[str, ...]:
     """A rate in percent; the ends of an interval with the decimals of the value."""
     if name == "hit rate":
         name, estimate = "hit rate, %", estimate.mapped(lambda share: 100 * share)
-    value = number(estimate.value)
-    decimals = len(value.partition(".")[2]) if value[:1].isdigit() and "e" not in value else None
-    ends = [number(end, decimals) for end in (estimate.low, estimate.high)]
-    interval = "-" if estimate.low is None else " to ".join(ends)
+    decimals = None if estimate.value is None else decimals_of(estimate.value)
+    value, low, high = (number(x, decimals) for x in (estimate.value, estimate.low, estimate.high))
+    interval = "-" if estimate.low is None else f"{low} to {high}"
     confidence = "-" if estimate.confidence is None else f"{100 * estimate.confidence:.4g} %"
     return name, value, interval, confidence, estimate.note
+
+
+def decimals_of(value: float) -> int | None:
+    """That show five digits; None for what needs an exponent."""
+    size = abs(value)
+    if not math.isfinite(value) or size >= 1e5 or 0 < size < 1e-2:
+        return None
+    return max(0, 5 - len(f"{size:.0f}"))
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
@@ -244,10 +251,7 @@ def number(value: float | None, decimals: int | None = None) -> str:
         return "-"
     if not math.isfinite(value):
         return "never"
-    if decimals is not None:
-        return f"{value:.{decimals}f}"
-    whole = len(f"{abs(value):.0f}") if abs(value) >= 1 else 1
-    return f"{value:.{max(0, 5 - whole)}f}" if 1e-2 <= abs(value) < 1e5 or not value else f"{value:.5g}"
+    return f"{value:.5g}" if decimals is None else f"{value:.{decimals}f}"
 
 
 def study_json(study: Study) -> str:

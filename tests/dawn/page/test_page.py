@@ -369,7 +369,7 @@ def test_an_older_log_does_not_tell_which_settings_were_chosen(tmp_path):
 
 
 def test_no_fault_is_found_in_a_run_that_did_what_it_should(tmp_path):
-    """Of another target than DAWNBench's, with uncommitted changes, on a machine that rested: worth knowing, no more."""
+    """Of another target than DAWNBench's, with uncommitted changes, on a machine that rested: told, no more."""
     hosts = [{"idle_seconds": 60.0}]
     words = Reader(made(scripted_run(tmp_path, CORRECT[:3], target=85.0, dirty=True, hosts=hosts))).words
     assert "✗" not in words and "failed" not in words
