@@ -11,11 +11,14 @@ from tiny_run import events, flags, train
 
 from data_prep import load_manifest
 from training.__main__ import main
+from training.config.config import Config
 from training.engine.checkpoint import load
 from training.engine.state import fingerprint
+from training.inspect.gradients import FACTS, NORM, NOT_FINITE, Gradients, strange_layers
 from training.inspect.history import suspects, worst_images
 from training.inspect.predictions import Images
 from training.inspect.stored import read_stored
+from training.models.build import build_model
 
 FULL = ("--inspect", "full", "--inspect-every", "2")
 
@@ -74,6 +77,31 @@ def test_gradients_of_every_layer_are_stored(run):
     assert seen == [0, 120, 240, 320, 400]  # every other step of 4 and of 6
     least, mean, most, norm = facts[0, -1, :4]
     assert least < mean < most and norm > 0 and 0 < facts[0, -1, 7] < 1
+
+
+def test_a_step_that_is_looked_at_reads_nothing(tmp_path):
+    """On a device without numbers a read fails, as in test_step."""
+    config = Config(width=0.125)
+    with torch.device("meta"):
+        model = build_model(config, 6)
+    watch = Gradients(model, 1, tmp_path)
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    watch.gradients(0)
+    watch.updated()
+    assert watch.facts[0].shape == (len(watch.names), len(FACTS)) and watch.facts[0].is_meta
+
+
+def test_layers_that_vanish_and_explode_are_named():
+    facts = np.ones((4, 3, len(FACTS)), np.float32)
+    facts[:, :, NOT_FINITE] = 0
+    assert strange_layers(["a", "b", "c"], facts, 0) == []
+    facts[:, 1, NORM] = 1e-9
+    facts[2, 2, NORM] = 1e5
+    assert strange_layers(["a", "b", "c"], facts, 0) == [
+        "epoch 1: gradients vanish: below 1e-7 of the largest in b",
+        "epoch 1: gradients explode in c",
+    ]
 
 
 def test_sheets_of_every_epoch_are_there(run):
