@@ -43,6 +43,8 @@ step=$!
 code=0
 wait "$step" || code=$?
 while kill -0 "$step" 2>/dev/null; do wait "$step" || code=$?; done # a signal cuts a wait short
+code=0
+wait "$step" || code=$? # the step may have ended between the two: bash keeps its code
 
 saved() { tail -n 1 "$RUN/run.jsonl" 2>/dev/null | grep -q '"outcome": "preempted"'; }
 running() { [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; } # not cancelled

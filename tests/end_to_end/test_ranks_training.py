@@ -86,10 +86,10 @@ def one_rank(toy):
 
 
 @pytest.mark.parametrize(
-    "accumulate", ["1", pytest.param("2", marks=pytest.mark.slow), pytest.param("3", marks=pytest.mark.slow), "24"]
+    "accumulate", ["1", pytest.param("2", marks=pytest.mark.slow), pytest.param("3", marks=pytest.mark.slow), "12"]
 )
 def test_two_ranks_train_as_one_with_the_same_global_batch(two, toy, one_rank, accumulate):
-    """Also when each batch is cut into parts; 24 parts of 24 images are single images."""
+    """Also when each batch is cut into parts; 12 parts of 24 images are of two."""
     weights, loss, moved = one_rank
     found = two.call(steps_with_fixed_statistics, toy, "--accumulate", accumulate)
     for part, _, _ in found:

@@ -36,9 +36,10 @@ def test_a_run_that_misses_its_target_is_returned(toy, tmp_path, capsys):
 
 
 def test_a_crash_raises_its_error(toy, tmp_path, capsys):
-    """Of a network that only fails while it trains, which no check before the run sees."""
-    code = "from torch import nn\n\nclass Net(nn.Sequential):\n    def forward(self, x):\n"
-    code += "        assert not self.training, 'mine'\n        return super().forward(x)\n\n"
+    """Of a network that only fails in its fifth batch of twenty and more, which no check before the run sees."""
+    code = "from torch import nn\n\nclass Net(nn.Sequential):\n    batches = 0\n    def forward(self, x):\n"
+    code += "        self.batches += self.training and len(x) > 20\n        assert self.batches < 5, 'mine'\n"
+    code += "        return super().forward(x)\n\n"
     code += "def net(classes):\n    return Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes))\n"
     (tmp_path / "mine.py").write_text(code)
     with pytest.raises(AssertionError, match="mine"):
