@@ -91,5 +91,6 @@ def _ledger_table(run: Run) -> Table:
     total = sum(ledger[name] for name in RUN_LABELS)
     shown = [name for name in RUN_LABELS if ledger[name] or name not in NEWER_LABELS]
     rows = [(name, f"{ledger[name]:.3f}", f"{ledger[name] / total:.2%}" if total else "-") for name in shown]
-    rows += [(name, f"{run.start.setup_seconds[name]:.3f}", "before") for name in run.start.setup_seconds]
+    setup = {n: seconds for n, seconds in run.start.setup_seconds.items() if seconds or n not in NEWER_LABELS}
+    rows += [(name, f"{seconds:.3f}", "before") for name, seconds in setup.items()]
     return Table("where the time of the whole run went", ("label", "seconds", "of the run"), tuple(rows))

@@ -184,7 +184,7 @@ def test_facts_of_a_gpu_and_null_for_what_it_does_not_tell():
 
 
 def test_a_run_tells_of_its_host_at_the_start_and_at_the_end(toy, tmp_path):
-    train(toy, tmp_path / "run")
+    train(toy, tmp_path / "run", "--short-epoch")
     (start,), (stop,) = events(tmp_path / "run", "start"), events(tmp_path / "run", "stop")
     (host,) = start["hosts"]
     assert host["id"] == stop["host"]["id"] == "tests" and host["processes"] == 1
