@@ -19,6 +19,7 @@ PHASE_WORDS = {  # keys of a schedule
     "val_bs": "validation batch", "aug": "augmentation", "min_scale": "smallest crop", "rect_val": "rectangles",
     "trndir": "training folder", "valdir": "validation folder",
 }  # fmt: skip
+FIRST_KEYS = ("sz", "bs", "lr", "mom")  # seen on a phone without scrolling
 OTHER_SHARE = 0.01  # of T_total without a name, above which the ledger explains too little
 
 
@@ -70,6 +71,7 @@ def _phases(phases: list[Any]) -> str:
     entries = [entry for entry in phases if isinstance(entry, dict)]
     keys = [key for key in dict.fromkeys(key for entry in entries for key in entry) if key != "ep"]
     told = [key for key in keys if any(entry.get(key) not in ("", None, False) for entry in entries)]
+    told.sort(key=lambda key: FIRST_KEYS.index(key) if key in FIRST_KEYS else len(FIRST_KEYS))
     rows = [
         [_span(entry.get("ep")), *(_ramp(entry[key]) if key in entry else None for key in told)] for entry in entries
     ]
