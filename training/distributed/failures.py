@@ -3,6 +3,9 @@
 The reason lies in the store that the ranks met at. When no launcher keeps that store it lives in rank 0's process, and
 is gone with it before the others, who wait for each other in the middle of a step, could ask. So a thread of every rank
 looks for a reason now and then, and a rank that leaves one stays until it has been read.
+
+NCCL, which exchanges the tensors of GPUs, does not notice that a rank is gone: its kernels wait, and every read of the
+device and destroy_process_group() wait with them. So whoever learns of a failed rank aborts NCCL on its own rank.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import json
 import threading
 import time
 
+import torch
 import torch.distributed as dist
 
 from training.errors import PeerFailed
@@ -26,6 +30,7 @@ class LastWords:
         self.store, self.rank, self.world_size = store, rank, world_size
         self.told, self.found = False, ""
         self.lock, self.ended = threading.Lock(), threading.Event()
+        self.ending, self.aborted, self.closed = threading.Lock(), False, False  # the exchange between GPUs
         self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self) -> "LastWords":
@@ -44,6 +49,28 @@ class LastWords:
         with contextlib.suppress(RuntimeError):  # the store is gone
             while not self.look() and not self.ended.wait(LOOK_SECONDS):
                 pass
+        if not self.ended.is_set() and not self.is_own():
+            self.abort()
+
+    def is_own(self) -> bool:
+        """Whether the reason that was left is this rank's."""
+        return bool(self.found) and json.loads(self.found)[0] == self.rank
+
+    def abort(self) -> None:
+        """End the exchange between GPUs without the other ranks, so that what waits for them on this rank goes on, or
+        fails."""
+        with self.ending:
+            backend = None if self.aborted or self.closed else backend_of_gpus()
+            if backend is not None:
+                self.aborted = True
+                backend.abort()
+
+    def close(self) -> None:
+        """Leave the process group; other ranks do so, too, unless its exchange was aborted."""
+        with self.ending:
+            self.closed = True
+        if not self.aborted:
+            dist.destroy_process_group()
 
     def look(self) -> bool:
         """Whether a reason has been left. Raises: RuntimeError when the store is gone."""
@@ -71,6 +98,15 @@ class LastWords:
                 f"rank {self.rank}: another rank is gone without a word, perhaps killed ({short(error)})", 1, True
             )
         return None
+
+
+def backend_of_gpus() -> dist.Backend | None:
+    """NCCL in the open process group; None where gloo serves the GPUs, too, or there are none."""
+    try:
+        backend = dist.group.WORLD._get_backend(torch.device("cuda"))
+    except RuntimeError:  # no backend for that kind of device
+        return None
+    return None if backend.name() == "gloo" else backend
 
 
 def is_lost(error: BaseException) -> bool:

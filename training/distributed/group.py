@@ -5,6 +5,7 @@ Numbers on the CPU travel by gloo, those on a GPU by NCCL. A process that is alo
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,12 +17,14 @@ from torch import Tensor
 from data_prep import DataError
 from dawn import RunError
 from training.config.config import Config
-from training.distributed.failures import LastWords
+from training.distributed.failures import LastWords, is_lost
 from training.distributed.launcher import Ranks, rendezvous_url
 from training.distributed.rendezvous import choose_interface, name_of_start, waiting
 from training.errors import ConfigError, PeerFailed, error_code, is_bad_input, summary
 
 Result = TypeVar("Result")
+WISHES = ("stop", "save")
+ASK_SECONDS = 0.1  # between two times that the ranks tell their wishes
 SOON_SECONDS = 5.0  # that a rank with bad input stays, to tell the others
 
 
@@ -32,30 +35,49 @@ class Group:
         self.rank, self.world_size = (ranks.rank, ranks.world_size) if ranks else (0, 1)
         self.words = words
         self.failed = False  # all ranks know
-        self.asked: dict[str, tuple[Tensor, dist.Work]] = {}  # questions on their way
+        self.wishes = dict.fromkeys(WISHES, False)
+        self.asked: tuple[Tensor, dist.Work] | None = None  # wishes on their way
+        self.answered: set[str] = set()  # wishes that the last answer granted
+        self.granted: dict[str, bool] = {}  # of these, which `soon` has not told yet
+        self.interval, self.steps_left, self.asked_at = 1, 0, float("-inf")
+
+    @contextlib.contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Around what the ranks exchange. When it shows that a rank is gone, NCCL is aborted at once: on its way up the
+        error stops clocks, which wait for the device, which would wait for that rank."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.words and is_lost(error):
+                self.words.abort()
+            raise
 
     def sum(self, numbers: Tensor) -> Tensor:
         """Over all ranks, in place."""
         if self.words:
-            dist.all_reduce(numbers)
+            with self.exchange():
+                dist.all_reduce(numbers)
         return numbers
 
     def least(self, numbers: Tensor) -> Tensor:
         """Over all ranks, in place."""
         if self.words:
-            dist.all_reduce(numbers, dist.ReduceOp.MIN)
+            with self.exchange():
+                dist.all_reduce(numbers, dist.ReduceOp.MIN)
         return numbers
 
     def spread(self, tensors: list[Tensor]) -> None:
         """Give all ranks rank 0's values."""
-        for tensor in tensors if self.words else ():
-            dist.broadcast(tensor, 0)
+        with self.exchange():
+            for tensor in tensors if self.words else ():
+                dist.broadcast(tensor, 0)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value`, by rank."""
         values = [value] * self.world_size
         if self.words:
-            dist.all_gather_object(values, value)
+            with self.exchange():
+                dist.all_gather_object(values, value)
         return values
 
     def any(self, *wishes: bool) -> list[bool]:
@@ -63,21 +85,45 @@ class Group:
         if not self.words:
             return list(wishes)
         flags = torch.tensor(wishes, dtype=torch.int32)
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        with self.exchange():
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
         return flags.bool().tolist()
 
     def soon(self, name: str, wish: bool) -> bool:
-        """Whether a rank had the wish `name` when `soon` was last called for it. The answer is one call late: it
-        travels while the step in between computes, so that no step waits for it."""
+        """Whether a rank had the wish `name`, of WISHES, when they last went round (`ask`); granted once. Alone: this
+        process's own."""
         if not self.words:
             return wish
-        before = self.asked.get(name)
-        flag = torch.tensor(wish, dtype=torch.int32)
-        self.asked[name] = flag, dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True)
-        if before is None:
-            return False
-        before[1].wait()
-        return bool(before[0])
+        granted = self.granted.pop(name, False)
+        self.wishes[name] = wish and not granted
+        return granted
+
+    def ask(self) -> None:
+        """Once a step, by all ranks: about every ASK_SECONDS the wishes go round. The answer is taken when the next
+        ones leave, so that no step waits for it.
+
+        How many steps that is, all ranks take from the slowest rank's time of a step, which travels with the wishes; it
+        at most doubles from one time to the next, as the first steps only fill a GPU's queue.
+        """
+        self.steps_left -= 1
+        if not self.words or self.steps_left > 0:
+            return
+        now = time.monotonic()
+        numbers = [float(self.wishes[name]) for name in WISHES] + [(now - self.asked_at) / self.interval]
+        sent, self.asked_at, before = torch.tensor(numbers, dtype=torch.float64), now, self.asked
+        with self.exchange():
+            self.asked = sent, dist.all_reduce(sent, dist.ReduceOp.MAX, async_op=True)
+            if before:
+                before[1].wait()
+                self.take(*before[0].tolist())
+        self.steps_left = self.interval
+
+    def take(self, *answer: float) -> None:
+        """What was wished before it was granted the last time is not granted again."""
+        *wished, seconds = answer
+        new = {name for name, wish in zip(WISHES, wished, strict=True) if wish} - self.answered
+        self.answered, self.granted = new, dict.fromkeys(new, True)
+        self.interval = max(1, min(2 * self.interval, int(ASK_SECONDS / max(seconds, 1e-6))))
 
     def together(self, action: Callable[[], Result]) -> Result:
         """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError, RunError on
@@ -95,7 +141,8 @@ class Group:
         if not self.words:
             return action()
         box = list(attempt(action)) if self.rank == 0 else [None, None]
-        dist.broadcast_object_list(box)
+        with self.exchange():
+            dist.broadcast_object_list(box)
         self.raise_everywhere(box[1])
         return box[0]
 
@@ -154,13 +201,22 @@ def open_group(config: Config, ranks: Ranks, alone: bool = False) -> Iterator[Gr
         return
     with LastWords(store, ranks.rank, ranks.world_size) as words:
         group = Group(ranks, words)
-        try:
+        with left_alike(group, words):
             yield group
-        except Exception as error:
-            cause = group.cause(error)
-            raise cause from (error if cause is not error else error.__cause__)
-        finally:
-            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def left_alike(group: Group, words: LastWords) -> Iterator[None]:
+    """Closes the process group, or aborts it where this rank fails alone. Raises: see open_group."""
+    try:
+        yield
+    except BaseException as error:
+        cause = group.cause(error) if isinstance(error, Exception) else error
+        if not group.failed:
+            words.abort()
+        raise cause from (error if cause is not error else error.__cause__)
+    finally:
+        words.close()
 
 
 def met(config: Config, url: str, ranks: Ranks, timeout: timedelta) -> dist.Store:

@@ -157,6 +157,7 @@ def train_epoch(job: Job, epoch: int) -> None:
     # Counted from the manifest, equal on all ranks. Shards of a loader differ by one, and ranks that train until their
     # own data ends leave the others waiting in an all-reduce.
     for number in range(state.step, job.steps):
+        group.ask()
         save_if_due(job)
         loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0
         if group.soon("stop", job.stop.requested):
