@@ -1,5 +1,5 @@
-"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, evaluate, export and
-detect."""
+"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, evaluate, export,
+suspects, diagnose and detect."""
 
 import os
 import sys
@@ -151,6 +151,7 @@ SUBCOMMANDS = {
     "export": imported("training.export.command", "export"),
     "evaluate": imported("training.evaluation.command", "evaluate"),
     "suspects": imported("training.inspect.suspects", "show_suspects"),
+    "diagnose": imported("training.diagnosis.command", "diagnose"),
     "detect": imported("training.detection.command", "detect"),
 }
 PRINTED = ("recipes", "flags", "probe", "evaluate", "suspects")  # subcommands whose result is what they print

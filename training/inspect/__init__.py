@@ -1,3 +1,3 @@
 """Looking inside a run (--inspect): what it confuses, its worst images, gradients of its layers, pictures."""
 
-__all__ = ["build", "suspects", "views"]
+__all__ = ["build", "pictures", "suspects", "views"]

@@ -1,0 +1,185 @@
+"""Runs with a planted fault, each named by `python -m training diagnose`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import planted_faults
+import pytest
+from PIL import Image
+from refusals import training_refused
+from tiny_run import train
+
+from data_prep.sources.toy import prepare_toy
+from data_prep.trees.adopt import adopt
+from training.__main__ import main
+from training.diagnosis.causes import Growth, outside
+from training.diagnosis.dissection import Operation, Stats
+
+PLANTED = Path(planted_faults.__file__)
+FP16 = ("--precision", "fp16")
+ONE_RATE = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 2), 'lr': %s}]"
+NAN = ("--inject-fault", '{"kind": "nan", "epoch": 1, "step": 3}')
+
+
+def planted(name: str) -> tuple[str, str]:
+    return "--model", f"{PLANTED}:{name}"
+
+
+def diverge(toy, folder, *more: str) -> None:
+    assert train(toy, folder, "--shift", "0", *more) == 4
+
+
+def diagnosis(folder, capsys) -> list[str]:
+    """What it prints, after the line that says from where it replays."""
+    capsys.readouterr()
+    assert main(["diagnose", str(folder)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("replaying from ") and out[-1] == str(folder / "diagnosis.md")
+    return out[1:-1]
+
+
+def others(folder) -> dict[str, bytes]:
+    """The files of a run but the diagnosis."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.stem != "diagnosis")
+    return {str(path): path.read_bytes() for path in files}
+
+
+FAULTS = {  # name: more flags, where it is found, the cause
+    "root": ((), "`sqrt` in `fault` (Root), forward", "sqrt of a negative number: the smallest input of sqrt is -0.1"),
+    "root_at_zero": (
+        (),
+        "in `fault` (RootAtZero), backward pass (SqrtBackward0)",
+        "division by zero: a divisor is 0, in the backward pass of sqrt of `fault`",
+    ),
+    "logarithm": ((), "`log` in `fault` (Logarithm)", "log of zero: the smallest input of log is 0, of `fault`"),
+    "uninitialised": (
+        (),
+        "the weights of `fault` (Conv2d)",
+        "an uninitialised layer: 4.69 % of the values of `weight` were not finite",
+    ),
+    "large": (
+        FP16,
+        "`convolution` in `fault.wide` (Conv2d), forward",
+        "the range of fp16: in fp32 the same step is finite, with values up to 3.388e+05 in `fault.wide`",
+    ),
+    "steep": (
+        (*FP16, "--epochs", "8"),
+        "in `fault` (Steep), backward pass",
+        "the range of fp16: in fp32 the same step is finite, and the gradients",
+    ),
+    "batch_of_one": (
+        ("--accumulate", "60", "--phases", ONE_RATE % 0.01),
+        "`std` in `fault`",
+        "a batch of one with batch norm: `fault` (BatchNormOfMine)",
+    ),
+    "steps_without_end": (
+        ("--phases", ONE_RATE % 1000.0),
+        "(Linear), forward",
+        "a learning rate too high: at 1000, the norm of `2.weight` went from",
+    ),
+}
+QUICK = ("root_at_zero", "steps_without_end")
+
+
+@pytest.mark.filterwarnings("ignore:std")
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in FAULTS])
+def test_a_planted_fault_is_named(toy, tmp_path, capsys, name):
+    """The first line says where, the next the most likely cause; nothing else in the run's folder changes."""
+    folder, (more, place, cause) = tmp_path / "run", FAULTS[name]
+    diverge(toy, folder, *planted(name), *more)
+    before = others(folder)
+    lines = diagnosis(folder, capsys)
+    assert place in lines[0] and lines[1].startswith(f"cause 1: {cause}")
+    assert others(folder) == before
+    text = (folder / "diagnosis.md").read_text()
+    assert lines[1].removeprefix("cause 1: ") in text and ".jpg`" in text and "| precision | fp" in text
+    assert (folder / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_an_image_of_one_value_is_named_with_its_file(toy, tmp_path, capsys):
+    root = tmp_path / "toy"
+    for split in ("train", "validation"):
+        shutil.copytree(toy / split, root / split)
+    grey = next((root / "train" / "ring").iterdir())
+    Image.new("RGB", (32, 32), (128, 128, 128)).save(grey, quality=100)
+    adopt(root)
+    diverge(root, tmp_path / "run", "--loader", "threads", "--workers", "1", *planted("one_value"))
+    lines = diagnosis(tmp_path / "run", capsys)
+    assert "`div` in `0` (Standardised)" in lines[0]
+    assert lines[1].startswith("cause 1: a bad image: image ") and lines[2].startswith("cause 2: division by zero")
+    named = [
+        line for line in (tmp_path / "run" / "diagnosis.md").read_text().splitlines() if "one value in all" in line
+    ]
+    assert f"`train/ring/{grey.name}` has one value in all pixels, its part of the result is not finite" in named[-1]
+
+
+@pytest.mark.slow
+def test_the_replay_begins_at_the_last_good_checkpoint(toy, tmp_path, capsys):
+    """The fault is one that the log tells."""
+    folder = tmp_path / "run"
+    diverge(toy, folder, *NAN)
+    lines = diagnosis(folder, capsys)
+    assert lines[0].startswith("epoch 2, step 4:") and "`mul` in the loss" in lines[0]
+    assert lines[1].startswith("cause 1: an injected fault")
+    assert "| replayed | 3 steps before it, on cpu |" in (folder / "diagnosis.md").read_text()
+
+
+def test_growth_is_by_orders_of_magnitude():
+    assert not Growth("x", 9, 1.0, 99.0, 100).is_large and Growth("x", 9, 1.0, 100.0, 100).is_large
+    assert Growth("x", 9, 1.0, float("nan"), 100).is_large and not Growth("x", 9, 0.0, 1.0, 100).is_large
+
+
+def stats(low: float, high: float, smallest: float) -> Stats:
+    return Stats(low, (low + high) / 2, high, 0.0, smallest, "float32")
+
+
+@pytest.mark.parametrize(("name", "arguments", "cause"), [
+    ("log", [stats(0, 1, 0)], "log of zero"),
+    ("log", [stats(-2, 1, 0.1)], "log of a negative number"),
+    ("log1p", [stats(-1, 1, 0)], "log of zero"),
+    ("log1p", [stats(-0.5, 1, 0)], ""),
+    ("rsqrt", [stats(0, 1, 0)], "division by zero"),
+    ("div", [stats(1, 2, 1), 0.0], "division by zero"),
+    ("div", [stats(1, 2, 1), stats(-1, 1, 0.1)], ""),
+    ("pow", [stats(0, 2, 0), -1.0], "division by zero"),
+    ("pow", [stats(-1, 2, 0), 0.5], "a power of a negative number"),
+    ("exp", [stats(0, 1000, 0)], "an overflow of exp"),
+    ("convolution", [stats(0, 1, 0), stats(0, 1, 0)], ""),
+])  # fmt: skip
+def test_an_operation_outside_of_its_range_is_told_by_its_arguments(name, arguments, cause):
+    assert outside(Operation(name, arguments, None, "", [])).partition(":")[0] == cause
+
+
+# bad input
+
+
+def test_what_cannot_be_diagnosed_is_refused(toy, tmp_path, capsys):
+    """Nothing there, and a run whose code has changed."""
+    training_refused(capsys, ["diagnose", str(tmp_path)], "no run there")
+    mine = tmp_path / "mine.py"
+    mine.write_bytes(PLANTED.read_bytes())
+    diverge(toy, tmp_path / "run", "--model", f"{mine}:root")
+    capsys.readouterr()
+    mine.write_bytes(PLANTED.read_bytes() + b"\n")
+    training_refused(capsys, ["diagnose", str(tmp_path / "run")], "mine.py", "Restore it")
+    mine.write_bytes(PLANTED.read_bytes())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
+    training_refused(capsys, ["diagnose", str(tmp_path / "run")], "gone")
+    assert not (tmp_path / "run" / "diagnosis.md").exists()
+
+
+@pytest.mark.slow
+def test_another_dataset_and_a_run_that_did_not_diverge_are_refused(toy, tmp_path, capsys):
+    assert train(toy, tmp_path / "well") == 0
+    capsys.readouterr()
+    training_refused(capsys, ["diagnose", str(tmp_path / "well")], "did not diverge, it ended as finished")
+    other = tmp_path / "toy"
+    prepare_toy(other, images=120)
+    diverge(toy, tmp_path / "run", *planted("root"))
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"data": str(other)}))
+    capsys.readouterr()
+    training_refused(capsys, ["diagnose", str(tmp_path / "run")], "another dataset than the run's")

@@ -1,0 +1,94 @@
+"""What the log of a diverged run says about its end, and the checkpoint from which it can be replayed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from dawn import read_events
+from training.config.config import Config
+from training.config.own_code import check_same_code
+from training.config.saved import read_config
+from training.engine.checkpoint import generations, load
+from training.engine.state import leaves
+from training.errors import ConfigError, Outcome
+from training.logs.environment import source_commit
+from training.runs.folder import LOG, ending
+from training.runs.resume import dataset_hashes
+
+
+class Ended(NamedTuple):
+    """A diverged run. `epoch`, `step`: the position of its state when it noticed, which may be up to --print-freq steps
+    after the bad step."""
+
+    folder: Path
+    config: Config
+    start: dict[str, Any]  # of its last attempt
+    epoch: int
+    step: int
+    detail: str
+    losses: list[float]  # of the training steps in the log
+    fault: dict[str, Any]  # that was injected into its last attempt; empty: none
+
+
+def read_ended(folder: Path) -> Ended:
+    """Raises: ConfigError for a run that did not diverge, that had several processes, or whose code has changed;
+    RunError for a log that cannot be read."""
+    config = read_config(folder)
+    outcome = ending(folder)
+    if outcome != Outcome.DIVERGED.value:
+        how = f"ended as {outcome}" if outcome else "still runs, or was cut off"
+        raise ConfigError(f"{folder}: that run did not diverge, it {how}. Give a run that ended with exit code 4")
+    events = read_events(folder / LOG)
+    start = next(event for event in reversed(events) if event["event"] == "start")
+    if start["world_size"] != 1:
+        raise ConfigError(
+            f"{folder}: a run of {start['world_size']} processes, and only runs of one process can be replayed. "
+            "Train it again in one process, or with --detect-anomaly"
+        )
+    check_same_code({flag: facts["sha256"] for flag, facts in start.get("own_code", {}).items()}, config, str(folder))
+    stop = events[-1]
+    faults = [e["fault"] for e in events if e["event"] == "fault" and e["attempt"] == start["attempt"]]
+    losses = [event["losses/xent"] for event in events if event["event"] == "step"]
+    place = stop["epoch"], stop["step"], stop.get("detail", "")
+    return Ended(folder, config, start, *place, losses, faults[-1] if faults else {})
+
+
+def check_same_dataset(ended: Ended) -> None:
+    """Raises: ConfigError where the dataset is another one than the run's; DataError where there is none."""
+    found = list(dataset_hashes(ended.config).values())
+    before = ended.start["dataset"]["sha256"]
+    if before not in found:
+        change = f"{before[:12]} then, {found[0][:12]} now"
+        raise ConfigError(
+            f"{ended.folder}: {ended.config.data} is another dataset than the run's ({change}). Restore it"
+        )
+
+
+def good_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose weights are finite; None: the run has to be replayed from its first step. A
+    checkpoint at the end of an epoch may hold the damage of that epoch's last update, which no loss has shown yet."""
+    place = folder / "checkpoints"
+    for generation in generations(place, warn):
+        path = place / generation["file"]
+        try:
+            state = load(path, warn)["state"]
+        except ConfigError:
+            continue
+        tensors = (leaf for _, leaf in leaves(state["model"]) if isinstance(leaf, torch.Tensor))
+        if all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            return path
+    return None
+
+
+def injected(ended: Ended) -> str:
+    """For training.engine.faults."""
+    return json.dumps(ended.fault) if ended.fault.get("kind") == "nan" else ""
+
+
+def warn_of_other_code(ended: Ended, warn: Callable[[str], None]) -> None:
+    now, before = source_commit()[0], ended.start.get("commit")
+    if now and before and now != before:
+        warn(f"the run was made with commit {before[:12]}, this is {now[:12]}: the replay may differ")

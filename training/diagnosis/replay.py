@@ -1,0 +1,211 @@
+"""A run again, from its last good checkpoint to the step that is not finite. Nothing is written."""
+
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dawn import Clock
+from training.config.schedule import resolved_schedule
+from training.data.loader import Batch, Loader, open_loader
+from training.data.transforms import mixed
+from training.diagnosis.log import Ended, injected
+from training.distributed.env import Env, open_env
+from training.distributed.group import Group
+from training.distributed.process import StopSignal
+from training.engine.checkpoint import Saver
+from training.engine.faults import Faults
+from training.engine.state import rng_state, set_rng_state
+from training.engine.trainer import Job, enter_phase, finish_epoch, train_epoch
+from training.errors import ConfigError
+from training.logs.environment import EnergyMeter
+from training.logs.logbook import SilentLogbook
+from training.logs.metrics import View, parse_target
+from training.runs.session import build_state, checked_input
+
+REMEMBERED = 100  # steps
+HERE = {"resume": "", "compile": False, "detect_anomaly": False, "checkpoint_minutes": 0.0, "inspect": "off"}
+
+
+class Found(Exception):
+    """The bad step is reached."""
+
+
+class Past(NamedTuple):
+    """A step before the bad one. `weights` (P,) float32: norm of every parameter before its update."""
+
+    weights: Tensor
+    gradient: float  # norm of all, after --clip-grad
+    loss: float
+    logit: float  # the largest in magnitude
+
+
+@dataclass
+class BadStep:
+    """A job whose state stands before the update of its bad step, and what leads back to the step's beginning."""
+
+    job: Job
+    epoch: int
+    step: int
+    lr: float
+    momentum: float
+    batch: Batch  # as the network got it: mixed
+    loss_factor: float
+    past: list[Past]
+    weights: Tensor  # (P,) float32: norms at this step
+    replayed: int  # steps before this one
+    first: bool  # no update was made before it
+    buffers: list[Tensor]
+    rng: dict[str, Any]
+
+    def rewind(self) -> None:
+        """To the moment before the forward pass; the random numbers are those that follow mixup's."""
+        restore(self.job, self.buffers, self.rng)
+
+
+class NotedLoader:
+    """A Loader that remembers its last training batch."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader, self.last = loader, None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self.loader.train(epoch, start):
+            self.last = batch
+            yield batch
+
+
+@dataclass
+class FiniteWatch:
+    """A training.logs.metrics.Watch that ends the replay at the first bad step: a loss that is not finite, a gradient
+    that is not (fp16 leaves such a step out, which is no fault), or an fp16 loss scale below 1."""
+
+    job: Job
+    until: tuple[int, int]  # epoch, step
+    buffers: list[Tensor] = field(default_factory=list)
+    rng: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
+    steps: int = 0
+    weights: Tensor | None = None
+    gradient: float = 0.0
+    past: deque[Past] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def is_due(self, number: int) -> bool:
+        """Asked before each step, so this is where the step's beginning is noted."""
+        if (self.job.state.epoch, number) > self.until:
+            raise ConfigError(
+                f"the replay of {self.steps} steps stayed finite past the place where the run diverged. "
+                "Another device, thread count or version may be why; train again with --detect-anomaly"
+            )
+        self.number = number
+        self.buffers = [buffer.detach().clone() for buffer in self.job.state.model.buffers()]
+        self.rng = rng_state(self.job.env.device)
+        self.weights = norms([p.detach() for p in self.job.state.model.parameters()])
+        return True
+
+    def gradients(self, images_seen: int) -> None:
+        found = [p.grad for p in self.job.state.model.parameters() if p.grad is not None]
+        sizes = norms(found)
+        self.gradient = float(sizes.norm())
+        if not self.job.state.scaler.is_enabled() and not all_finite(found):
+            raise Found
+
+    def updated(self) -> None: ...
+
+    def batch(self, number: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
+        scaler = self.job.state.scaler
+        if not bool(torch.isfinite(loss)) or (scaler.is_enabled() and scaler.get_scale() < 1):
+            raise Found
+        self.past.append(Past(self.weights, self.gradient, float(loss), float(logits.abs().max())))
+        self.steps += 1
+
+    def finish(self, group: Group, view: View | None) -> None: ...
+
+
+def norms(tensors: list[Tensor]) -> Tensor:
+    """(len,) float32 on the CPU."""
+    return torch.stack(torch._foreach_norm([t.float() for t in tensors])).cpu() if tensors else torch.zeros(0)
+
+
+def all_finite(tensors: list[Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+@contextlib.contextmanager
+def replayed(ended: Ended, checkpoint: Path | None) -> Iterator[BadStep]:
+    """Raises: ConfigError, DataError; also when the replay passes the run's end without a bad step."""
+    resume = {"resume": str(checkpoint)} if checkpoint else {"precision": ended.start["precision"]}
+    config = replace(ended.config, **(HERE | resume))
+    schedule = resolved_schedule(config, 1, lambda text: None)
+    with open_env(config) as env, tempfile.TemporaryDirectory() as folder:
+        dataset = checked_input(config, schedule, env)
+        state, _ = build_state(config, schedule, dataset, env, Clock())
+        loader = NotedLoader(open_loader(config, schedule, dataset, env, state.precision.dtype))
+        with contextlib.closing(loader):
+            job = unwritten_job(ended, config, schedule, env, loader, state, len(dataset.classes), Path(folder))
+            yield bad_step(job, ended)
+
+
+def unwritten_job(ended: Ended, config, schedule, env: Env, loader, state, classes: int, folder: Path) -> Job:
+    """A Job that logs and saves nothing."""
+    faults = Faults(injected(ended), lambda fault: None, 0, ended.start["attempt"])
+    config = replace(config, inject_fault=injected(ended))
+    book = SilentLogbook(folder, 0, 0)
+    parts = Saver(folder), {}, parse_target(config), StopSignal(), faults, EnergyMeter(env)
+    return Job(config, schedule, env, loader, state, book, folder, *parts, classes)
+
+
+def bad_step(job: Job, ended: Ended) -> BadStep:
+    watch = FiniteWatch(job, (ended.epoch, ended.step))
+    job.watches = (watch,)
+    untouched = job.state.images_seen == 0
+    job.state.clock.start()
+    try:
+        for epoch in range(job.state.epoch, job.schedule.total_epochs):
+            enter_phase(job, epoch)
+            train_epoch(job, epoch)
+            finish_epoch(job.state, epoch, hit=False)
+    except Found:
+        return stopped(job, watch, untouched and watch.steps == 0)
+    raise ConfigError(f"the replay of {watch.steps} steps stayed finite to its end. Train again with --detect-anomaly")
+
+
+def stopped(job: Job, watch: FiniteWatch, first: bool) -> BadStep:
+    """The batch is mixed again from the same random numbers."""
+    position = job.state.epoch + (watch.number + 1) / job.loader.steps
+    lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
+    restore(job, watch.buffers, watch.rng)
+    batch = mixed(job.config, job.state.mixers, job.loader.last, job.state.epoch, job.loader.phase.aug)
+    factor = job.faults.before_step(job.state.epoch, watch.number)
+    return BadStep(
+        job,
+        job.state.epoch,
+        watch.number,
+        lr,
+        job.config.momentum if momentum is None else momentum,
+        batch,
+        factor,
+        list(watch.past),
+        watch.weights,
+        watch.steps,
+        first,
+        watch.buffers,
+        rng_state(job.env.device),
+    )
+
+
+def restore(job: Job, buffers: list[Tensor], rng: dict[str, Any]) -> None:
+    for buffer, before in zip(job.state.model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+    set_rng_state(rng, job.env.device)
+    for optimizer in job.state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
