@@ -141,8 +141,8 @@ def domain(facts: Facts) -> Cause | None:
     text = outside(operation) if operation else ""
     if not text:
         return None
-    how = f" in the backward pass of {operation.node.removesuffix('0').removesuffix('Backward').lower()}"
-    where = f"{how if operation.node else ''} of {place_of(facts.culprit)}"
+    how = f", in the backward pass of {operation.node.removesuffix('0').removesuffix('Backward').lower()}"
+    where = f"{how if operation.node else ''}, in {place_of(facts.culprit)}"
     name = text.partition(":")[0]
     return Cause(name, f"{text.partition(':')[2].strip()}{where}", remedy_of(name))
 
@@ -167,14 +167,14 @@ def outside(operation: Operation) -> str:
         return ""
     if name in ("log", "log2", "log10", "log1p") and (point := -1.0 if name == "log1p" else 0.0) >= first.low:
         kind = "zero" if first.low == point else "a negative number"
-        return f"log of {kind}: the smallest input of {name} is {first.low:.4g},"
+        return f"log of {kind}: the smallest input of {name} is {first.low:.4g}"
     if name in ("sqrt", "rsqrt") and first.low < 0:
-        return f"sqrt of a negative number: the smallest input of {name} is {first.low:.4g},"
+        return f"sqrt of a negative number: the smallest input of {name} is {first.low:.4g}"
     if name in ("rsqrt", "reciprocal") and first.smallest == 0:
-        return f"division by zero: an input of {name} is 0,"
+        return f"division by zero: an input of {name} is 0"
     if name.startswith("div") and len(given) > 1:
         divisor = given[1].smallest if isinstance(given[1], Stats) else abs(given[1])
-        return "division by zero: a divisor is 0," if divisor == 0 else ""
+        return "division by zero: a divisor is 0" if divisor == 0 else ""
     return outside_of_others(name, given, first)
 
 
@@ -182,13 +182,13 @@ def outside_of_others(name: str, given: list[Stats | float], first: Stats) -> st
     if name == "pow" and len(given) > 1:
         exponents = given[1] if isinstance(given[1], Stats) else Stats(given[1], given[1], given[1], 0, 0, "")
         if exponents.low < 0 and first.smallest == 0:
-            return f"division by zero: 0 to the power {exponents.low:.4g},"
+            return f"division by zero: 0 to the power {exponents.low:.4g}"
         if first.low < 0:
-            return f"a power of a negative number: {first.low:.4g} to the power {exponents.low:.4g},"
+            return f"a power of a negative number: {first.low:.4g} to the power {exponents.low:.4g}"
     if name in ("asin", "acos", "atanh") and first.largest >= 1:
-        return f"{name} of a number beyond 1: an input is {first.largest:.4g} in magnitude,"
+        return f"{name} of a number beyond 1: an input is {first.largest:.4g} in magnitude"
     if name in ("std", "var", "std_mean", "var_mean") and first.largest < 1e15:  # whose square is finite
-        return f"the deviation of one value: {name} of a single value with correction 1,"
+        return f"the deviation of one value: {name} of a single value with correction 1"
     if name in ("exp", "expm1", "exp2", "sinh", "cosh") and first.high > 11:
-        return f"an overflow of exp: the largest input of {name} is {first.high:.4g},"
+        return f"an overflow of exp: the largest input of {name} is {first.high:.4g}"
     return ""

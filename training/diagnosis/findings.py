@@ -92,7 +92,8 @@ def growths(ended: Ended, bad: BadStep, culprit: Culprit, initial: dict[str, Sta
             found.append(Growth(what, len(past) - 1, values[0], values[-1], GREW))
     if len(ended.losses) > 1:
         found.append(Growth("the logged loss", ended.step, ended.losses[0], max(ended.losses[1:]), GREW))
-    return found + own_growth(bad, culprit, initial)
+    known = {growth.what for growth in found}
+    return found + [growth for growth in own_growth(bad, culprit, initial) if growth.what not in known]
 
 
 def own_growth(bad: BadStep, culprit: Culprit, initial: dict[str, Stats]) -> list[Growth]:
@@ -113,5 +114,5 @@ def weight_growth(bad: BadStep) -> Growth:
     places = [n for n, (_, p) in enumerate(parameters) if p.dim() > 1 and before[n] > 1e-3] or [0]
     worst = max(places, key=lambda n: float(torch.nan_to_num(after[n] / before[n], nan=torch.inf)))
     name = parameters[worst][0]
-    what = f"the norm of `{name}`"
+    what = f"the largest value of `{name}`"
     return Growth(what, len(bad.past), float(before[worst]), float(after[worst]), GREW_WEIGHTS)

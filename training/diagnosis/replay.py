@@ -38,12 +38,13 @@ class Found(Exception):
 
 
 class Past(NamedTuple):
-    """A step before the bad one. `weights` (P,) float32: norm of every parameter before its update."""
+    """A step before the bad one; all are magnitudes. `weights` (P,) float32: the largest of every parameter before its
+    update."""
 
     weights: Tensor
-    gradient: float  # norm of all, after --clip-grad
+    gradient: float  # the largest, after --clip-grad
     loss: float
-    logit: float  # the largest in magnitude
+    logit: float  # the largest
 
 
 @dataclass
@@ -58,7 +59,7 @@ class BadStep:
     batch: Batch  # as the network got it: mixed
     loss_factor: float
     past: list[Past]
-    weights: Tensor  # (P,) float32: norms at this step
+    weights: Tensor  # (P,) float32: as in Past, at this step
     replayed: int  # steps before this one
     first: bool  # no update was made before it
     buffers: list[Tensor]
@@ -109,13 +110,12 @@ class FiniteWatch:
         self.number = number
         self.buffers = [buffer.detach().clone() for buffer in self.job.state.model.buffers()]
         self.rng = rng_state(self.job.env.device)
-        self.weights = norms([p.detach() for p in self.job.state.model.parameters()])
+        self.weights = largest([p.detach() for p in self.job.state.model.parameters()])
         return True
 
     def gradients(self, images_seen: int) -> None:
         found = [p.grad for p in self.job.state.model.parameters() if p.grad is not None]
-        sizes = norms(found)
-        self.gradient = float(sizes.norm())
+        self.gradient = float(largest(found).max())
         if not self.job.state.scaler.is_enabled() and not all_finite(found):
             raise Found
 
@@ -131,9 +131,10 @@ class FiniteWatch:
     def finish(self, group: Group, view: View | None) -> None: ...
 
 
-def norms(tensors: list[Tensor]) -> Tensor:
-    """(len,) float32 on the CPU."""
-    return torch.stack(torch._foreach_norm([t.float() for t in tensors])).cpu() if tensors else torch.zeros(0)
+def largest(tensors: list[Tensor]) -> Tensor:
+    """(len,) float32 on the CPU: magnitudes, which do not overflow as the squares in a norm do."""
+    found = torch._foreach_norm([tensor.float() for tensor in tensors], torch.inf)
+    return torch.stack(found).cpu() if found else torch.zeros(1)
 
 
 def all_finite(tensors: list[Tensor]) -> bool:

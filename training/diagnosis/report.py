@@ -115,10 +115,10 @@ def history(bad: BadStep) -> list[str]:
     first = bad.replayed - len(bad.past)
     shown = list(enumerate(bad.past, start=first - bad.replayed))[-SHOWN_STEPS:]
     rows = [
-        (str(place), f"{p.loss:.4g}", f"{p.logit:.4g}", f"{float(p.weights.norm()):.4g}", f"{p.gradient:.4g}")
+        (str(place), f"{p.loss:.4g}", f"{p.logit:.4g}", f"{float(p.weights.max()):.4g}", f"{p.gradient:.4g}")
         for place, p in shown
     ]
-    head = ["step", "loss", "largest logit", "norm of the weights", "norm of the gradients"]
+    head = ["step", "loss", "largest logit", "largest weight", "largest gradient"]
     return ["## The steps before", "", *table(head, rows), ""]
 
 
@@ -128,7 +128,7 @@ def batch_part(found: Findings, names: list[str]) -> list[str]:
     notes |= {row: "has values that are not finite" for row in found.broken}
     for row in operation.rows if operation else ():
         notes[row] = ", ".join(filter(None, [notes.get(row, ""), "its part of the result is not finite"]))
-    lines = [f"{row + 1}. `{name}`" + (f" {notes[row]}" if row in notes else "") for row, name in enumerate(names)]
+    lines = [f"{row + 1}. `{name}`" + (f": {notes[row]}" if row in notes else "") for row, name in enumerate(names)]
     return ["## The batch", "", *(lines if offset else ["The loader does not tell its files."])]
 
 

@@ -27,6 +27,8 @@ def guarded_fit(job: Job) -> Outcome:
     stop_line(job, outcome, detail)
     if detail:
         job.book.say(f"{outcome.value}: {detail}")
+    if outcome is Outcome.DIVERGED and job.env.world_size == 1:
+        job.book.say(f"where and why: python -m training diagnose {quoted(job.folder)}")
     return outcome
 
 

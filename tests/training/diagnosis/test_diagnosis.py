@@ -46,13 +46,17 @@ def others(folder) -> dict[str, bytes]:
 
 
 FAULTS = {  # name: more flags, where it is found, the cause
-    "root": ((), "`sqrt` in `fault` (Root), forward", "sqrt of a negative number: the smallest input of sqrt is -0.1"),
+    "root": (
+        (),
+        "`sqrt` in `fault` (Root), forward",
+        "sqrt of a negative number: the smallest input of sqrt is -0.1, in `fault`",
+    ),
     "root_at_zero": (
         (),
         "in `fault` (RootAtZero), backward pass (SqrtBackward0)",
-        "division by zero: a divisor is 0, in the backward pass of sqrt of `fault`",
+        "division by zero: a divisor is 0, in the backward pass of sqrt, in `fault`",
     ),
-    "logarithm": ((), "`log` in `fault` (Logarithm)", "log of zero: the smallest input of log is 0, of `fault`"),
+    "logarithm": ((), "`log` in `fault` (Logarithm)", "log of zero: the smallest input of log is 0, in `fault`"),
     "uninitialised": (
         (),
         "the weights of `fault` (Conv2d)",
@@ -76,7 +80,7 @@ FAULTS = {  # name: more flags, where it is found, the cause
     "steps_without_end": (
         ("--phases", ONE_RATE % 1000.0),
         "(Linear), forward",
-        "a learning rate too high: at 1000, the norm of `2.weight` went from",
+        "a learning rate too high: at 1000, the largest value of `2.weight` went from",
     ),
 }
 QUICK = ("root_at_zero", "steps_without_end")
@@ -112,7 +116,7 @@ def test_an_image_of_one_value_is_named_with_its_file(toy, tmp_path, capsys):
     named = [
         line for line in (tmp_path / "run" / "diagnosis.md").read_text().splitlines() if "one value in all" in line
     ]
-    assert f"`train/ring/{grey.name}` has one value in all pixels, its part of the result is not finite" in named[-1]
+    assert f"`train/ring/{grey.name}`: has one value in all pixels, its part of the result is not finite" in named[-1]
 
 
 @pytest.mark.slow
