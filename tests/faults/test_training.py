@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -386,7 +387,7 @@ def test_folder_of_another_run(base):
     folder = undisturbed(base)
     before = (folder / "run.jsonl").read_bytes()
     line = refused(*toy_arguments(base / "toy", folder))
-    assert f"--logdir {folder}: holds another run. Go on with it: --resume {folder}" in line
+    assert f"--logdir {folder}: holds another run. Go on with it: --resume {shlex.quote(str(folder))}" in line
     assert (folder / "run.jsonl").read_bytes() == before
 
 

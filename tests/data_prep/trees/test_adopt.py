@@ -185,12 +185,12 @@ def test_nothing_is_left_in_a_folder_that_is_no_tree(tmp_path):
 
 
 def test_the_remedy_for_a_tree_without_manifest_is_adopt(root):
-    with pytest.raises(DataError, match=f"python -m data_prep adopt {root}$"):
+    with pytest.raises(DataError, match=f"python -m data_prep adopt '{root}'$"):
         load_manifest(root)
 
 
 def test_the_remedy_for_a_missing_copy_is_resize(root):
-    with pytest.raises(DataError, match=f"python -m data_prep resize {root} --sizes 160$"):
+    with pytest.raises(DataError, match=f"python -m data_prep resize '{root}' --sizes 160$"):
         load_manifest(f"{root}-sz/160")
 
 
