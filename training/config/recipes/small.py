@@ -37,8 +37,8 @@ def cifar10_94_gpu() -> Config:
     """CIFAR-10 to 94 % top-1 on a GPU: airbench94_muon's 200 steps of 2,000 images, with images that grow.
 
     Command: python -m training DATA --recipe cifar10-94-gpu --compile
-    Differs: images of 24, 28 and 32 px; of its six views at test time only the mirror image; the clock counts loading and
-        validation, which the source's does not. It has not run yet: take its settings as a start.
+    Differs: images of 24, 28 and 32 px; of its six views at test time only the mirror image; the clock counts loading
+        and validation, which the source's does not. It has not run yet: take its settings as a start.
     """
     return airbench_muon(2000, shift=2, target="94", tta="flip", eval_from=7)
 
