@@ -55,13 +55,30 @@ def _verdicts(path: Path, log: Path | None) -> Iterator["Verdict"]:
     if path.name in BESIDE_LOG and (path.parent / LOG_NAME).exists():
         path = path.parent
     if path.is_dir() and not (path / LOG_NAME).exists():
-        for found in _found_in(path):
-            yield check_log(found) if found.name == LOG_NAME else check_entry(found, _task(found))
+        yield from map(_verdict_in_folder, _found_in(path))
     elif path.suffix in (".json", ".tsv"):
-        entry = path.with_suffix(".json")
-        yield check_entry(entry, _task(entry), log)
+        entry = _description(path)
+        yield check_entry(entry, _folder_task(entry), log)
     else:
         yield check_log(path)
+
+
+def _verdict_in_folder(path: Path) -> "Verdict":
+    """A file that cannot be opened is refused, and the others of the folder are checked all the same."""
+    from dawn.dawnbench.check import Verdict, check_entry, check_log
+
+    try:
+        return check_log(path) if path.name == LOG_NAME else check_entry(path, _folder_task(path))
+    except RunError as error:
+        return Verdict(path, [str(error)])
+
+
+def _description(path: Path) -> Path:
+    from dawn.dawnbench.entry_files import description_of
+
+    if not path.exists():
+        raise RunError(f"{path}: there is no such file. Give a run, an entry or a folder of entries.")
+    return description_of(path) if path.suffix == ".tsv" else path
 
 
 def _found_in(folder: Path) -> list[Path]:
@@ -75,19 +92,6 @@ def _folder_task(path: Path) -> str | None:
     """The task that the folders of an entry say: TASK/train/NAME.json."""
     folders = path.absolute().parent.parts[-2:]
     return folders[0] if len(folders) == 2 and folders[1] == "train" and folders[0] in TASKS else None
-
-
-def _task(path: Path) -> str:
-    """By its folders, else by the columns of its TSV."""
-    if task := _folder_task(path):
-        return task
-    table = path.with_suffix(".tsv")
-    try:
-        with open(table, encoding="utf-8", errors="replace") as file:
-            header = file.readline(1000)
-    except OSError:
-        header = ""
-    return "ImageNet" if "top5Accuracy" in header else "CIFAR10"
 
 
 HELP = "check a run log, an entry, or a folder of them (also a clone of dawn-bench-entries) against the rules"

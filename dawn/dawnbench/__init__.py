@@ -1,3 +1,3 @@
 """DAWNBench's own formats and rules: tasks, TSV, entry, submission, and their check."""
 
-__all__ = ["check", "entry", "tasks", "tsv"]
+__all__ = ["check", "entry", "entry_files", "hours", "tasks", "tsv"]

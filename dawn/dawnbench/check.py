@@ -15,8 +15,18 @@ from dawn.dawnbench.denominator import (
     standard_error_images,
 )
 from dawn.dawnbench.entry import NAMES, entry
-from dawn.dawnbench.entry_files import Progress, read_bytes, read_fields, read_rows
-from dawn.dawnbench.tasks import TASKS, Task, target_text, task_of
+from dawn.dawnbench.entry_files import (
+    EntryFiles,
+    Progress,
+    doubts,
+    first_at_target,
+    header_problem,
+    read_bytes,
+    read_entry_files,
+    read_fields,
+    table_of,
+)
+from dawn.dawnbench.tasks import TASKS, Task, percent_text, target_text, task_of
 from dawn.dawnbench.tsv import TSV_NAME, tsv
 from dawn.runlog.host import host_notes
 from dawn.runlog.records import CLOCKS, Row
@@ -97,10 +107,17 @@ def _unchained_lines(path: Path) -> int:
 def _reached(run: Run, metric: str, target: float) -> str:
     row, wanted = run.hit(metric, target), target_text(metric, target)
     if row is None:
-        return f"target {wanted}: not reached"
+        return not_reached(run, metric, target)
     correct, images = row.validation.correct(metric), row.validation.images
     hours = f"T_total {_time(run, row, 'total')}, T_dawn {_time(run, row, 'dawn')}"
     return f"target {wanted}: reached in epoch {row.epoch + 1}, {hours}, {margin_text(correct, images, target)}"
+
+
+def not_reached(run: Run, metric: str, target: float) -> str:
+    """What is said of a run that never reaches this target."""
+    seen = [row.validation.percent(metric) for row in run.rows if row.validation]
+    best = f", the best is {percent_text(max(seen), target)} %" if seen else ""
+    return f"target {target_text(metric, target)}: not reached{best}"
 
 
 def _time(run: Run, row: Row, clock: str) -> str:
@@ -123,7 +140,7 @@ def _check_beside(run: Run, verdict: Verdict) -> None:
             verdict.notes.append(f"{TSV_NAME} is what the log says")
     for name in NAMES.values():
         if (folder / name).exists() and run.path.name == LOG_NAME:
-            wrong = entry_differences(read_fields(folder / name, []), run)
+            wrong = entry_differences(read_fields(folder / name, EntryFiles()), run)
             verdict.problems += [f"{name}: {text}. {again['entry']}" for text in wrong]
             verdict.notes += [f"{name} is what the log says"] * (not wrong)
 
@@ -143,21 +160,21 @@ def entry_differences(fields: dict[str, Any], run: Run, clock: str = "dawn") -> 
     return [f"{name!r} is not what the log says" for name in wrong]
 
 
-def check_entry(path: Path, task_name: str, log: Path | None = None) -> Verdict:
-    """A JSON file and the TSV of the same name. `log`: the run that they should say the same as."""
-    verdict, task = Verdict(path), TASKS[task_name]
-    fields = read_fields(path, verdict.problems)
-    table = path.with_suffix(".tsv")
-    if not table.exists():
-        verdict.problems.append(f"TSV: there is no {table.name} beside it")
-        return verdict
-    rows = read_rows(table, task, verdict.problems)
-    if other := _other_dataset(fields):
+def check_entry(path: Path, task_name: str | None = None, log: Path | None = None) -> Verdict:
+    """An entry by its JSON file. task_name: a DAWNBench task (default: the one with the columns of its TSV). `log`: the
+    run that both files should say the same as. Nothing is derived from files that could not be read whole."""
+    table = table_of(path)
+    entry = read_entry_files(path, table)
+    task = TASKS[task_name or ("ImageNet" if "top5" in entry.metrics else "CIFAR10")]
+    verdict = Verdict(path)
+    if other := _other_dataset(entry.fields):
         verdict.notes.append(f"the dataset is {other!r:.60}: nothing is known about its images and its target")
-    elif rows:
-        _check_accuracy(rows, task, fields, verdict)
-    if log is not None:
-        _compare_with_log(table, fields, read_run(log), verdict)
+    else:
+        entry.breaches += header_problem(entry, task)
+        _check_accuracy(entry, task, verdict)
+    verdict.problems = [*entry.faults, *entry.breaches, *verdict.problems]
+    if log is not None and table.exists():
+        _compare_with_log(table, entry.fields, read_run(log), verdict)
     return verdict
 
 
@@ -169,23 +186,29 @@ def _other_dataset(fields: dict[str, Any]) -> str | None:
     return name if "draft" in fields and isinstance(name, str) and name.casefold() not in known else None
 
 
-def _check_accuracy(rows: list[Progress], task: Task, fields: dict[str, Any], verdict: Verdict) -> None:
+def _check_accuracy(entry: EntryFiles, task: Task, verdict: Verdict) -> None:
     """The target is crossed, and the digits fit the number of images that is claimed."""
-    found = audit([[row.texts[metric] for row in rows] for _, metric in task.columns], task.images)
-    images = task.images if found.fits or not found.others else _likeliest(found.others, task.images)
-    _check_images(found, images, fields, verdict)
-    hit = next((row for row in rows if row.percent(task.metric) >= task.target), None)
-    if hit is None:
-        best = max(row.percent(task.metric) for row in rows)
-        verdict.problems.append(f"target {target_text(task.metric, task.target)}: not reached, the best is {best:g} %")
+    hit = first_at_target(entry, task.metric, task.target, task.images)
+    if not (entry.rows and entry.fields):
         return
+    columns = [[row.texts[metric] for row in entry.rows] for metric in entry.metrics]
+    found = audit(columns, task.images)
+    images = task.images if found.fits or not found.others else _likeliest(found.others, task.images)
+    _check_images(found, images, entry.fields, verdict)
+    if hit is not None:
+        known = bool(found.tells and (found.fits or found.others))
+        verdict.notes += _reached_notes(entry, hit, task, images, known)
+
+
+def _reached_notes(entry: EntryFiles, hit: Progress, task: Task, images: int, known: bool) -> list[str]:
+    """known: do the digits tell the number of images?"""
     correct, hours = correct_images(hit.texts[task.metric], images), f"{hit.hours:.6g} h ({hit.hours * 3600:.1f} s)"
     reached = f"target {target_text(task.metric, task.target)}: reached in epoch {hit.epoch:g}, {hours}"
-    known = found.tells and (found.fits or found.others)
-    verdict.notes.append(f"{reached}, {'' if known else 'about '}{margin_text(correct, images, task.target)}")
-    cost = fields.get("costPerHour")
-    if type(cost) in (int, float):
-        verdict.notes.append(f"cost {hit.hours * cost:.4f} dollars at {cost:g} dollars per hour")
+    notes = [f"{reached}, {'' if known else 'about '}{margin_text(correct, images, task.target)}", *doubts(entry, hit)]
+    cost = entry.dollars_per_hour
+    if cost is not None:
+        notes.append(f"cost {hit.hours * cost:.4f} dollars at {cost:g} dollars per hour")
+    return notes
 
 
 def _check_images(found: Audit, images: int, fields: dict[str, Any], verdict: Verdict) -> None:
@@ -194,10 +217,6 @@ def _check_images(found: Audit, images: int, fields: dict[str, Any], verdict: Ve
     (verdict.notes if found.fits or left_out else verdict.problems).append(found.text())
     if fields.get("usedBlacklist") is True and found.fits and found.tells:
         verdict.notes.append(f"'usedBlacklist' is true, but the digits are those of all {found.claimed} images")
-    misc = _misc(fields)
-    said = misc.get("validationImages", [found.claimed])
-    if said != [found.claimed]:
-        verdict.problems.append(f"JSON: misc.validationImages is {said!r:.60}, the task has {found.claimed}")
 
 
 def _likeliest(others: tuple[int, ...], images: int) -> int:

@@ -13,30 +13,27 @@ TSV_NAME = "result.tsv"
 
 
 class TsvRow(NamedTuple):
-    line: int  # from 1, which is the header
+    line: int  # from 1
     cells: list[str]
     values: dict[str, str] | None  # by column; None where cells are missing or too many
 
 
-def read_tsv(lines: Iterable[str], loose: bool = False) -> tuple[list[str], Iterator[TsvRow]]:
-    """The columns that the first line names, and the rows below them; rows without a word are left out. What a column
-    must be called and a value may be is its reader's business.
-
-    `loose`: names of columns in any case, and more than one tab between cells, as in entries of the leaderboard.
-    """
-    lines = iter(lines)
-    columns = next(lines, "").split("\t")
-    if loose:
-        columns = [name.strip().casefold() for name in columns if name.strip()]
-    return columns, _rows(columns, lines, loose)
+def read_tsv(lines: Iterable[str]) -> tuple[list[str], Iterator[TsvRow]]:
+    """The columns that the first line with a word names, in lower case, and the rows below it; lines without a word are
+    left out. More than one tab may stand between cells, as in some entries of DAWNBench. What a column must be called
+    and a value may be is its reader's business."""
+    numbered = enumerate(lines, start=1)
+    header = next((line for _, line in numbered if line.strip()), "")
+    columns = [name.strip().casefold() for name in header.split("\t") if name.strip()]
+    return columns, _rows(columns, numbered)
 
 
-def _rows(columns: list[str], lines: Iterator[str], loose: bool) -> Iterator[TsvRow]:
-    for number, line in enumerate(lines, start=2):
+def _rows(columns: list[str], numbered: Iterator[tuple[int, str]]) -> Iterator[TsvRow]:
+    for number, line in numbered:
         cells = [cell.strip() for cell in line.split("\t")]
         if not any(cells):
             continue
-        if loose and len(cells) != len(columns):  # only then: an empty cell may also be a value that is missing
+        if len(cells) != len(columns):  # only then: an empty cell may also be a value that is missing
             cells = [cell for cell in cells if cell]
         yield TsvRow(number, cells, dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None)
 

@@ -36,14 +36,14 @@ def event_log_curve(name: str, where: str, lines: Iterable[Line], options: Optio
 
 
 def is_tsv_header(text: str) -> bool:
-    columns, _ = read_tsv([text], loose=True)
+    columns, _ = read_tsv([text])
     return {"epoch", "hours"} < set(columns) <= {"epoch", "hours", *TSV_COLUMNS}
 
 
 def tsv_curve(name: str, where: str, lines: Iterable[Line], options: Options) -> list[Curve]:
     """Every line but the first, the header, is a row that counts; columns in any order, as for the leaderboard."""
     lines, points = list(lines), []
-    columns, rows = read_tsv((line.text for line in lines), loose=True)
+    columns, rows = read_tsv(line.text for line in lines)
     for row in rows:
         line = lines[row.line - 1]
         if row.values is None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import realpath
 
-from dawn.dawnbench.tasks import target_text
+from dawn.dawnbench.tasks import percent_text, target_text
 from dawn.leaderboard.entry import BOARDS, Entry
 from dawn.tables import Table, html_table, markdown_table, markdown_text, plain
 
@@ -19,7 +19,8 @@ STYLE = (
 )
 ABOUT = (
     "Time is that of the first row at the target, read again from each TSV. The clock is DAWNBench's: evaluation and "
-    "checkpoints need not count, when it starts is not sharply defined, and each entry is one run."
+    "checkpoints need not count, when it starts is not sharply defined, and each entry is one run. "
+    "Whether an entry keeps the other rules of DAWNBench is not looked at here: that tells `check`."
 )
 MARK = "this run"
 
@@ -85,7 +86,7 @@ def board_table(board: Board) -> Table:
             plain(entry.hardware, 44) or "-",
             entry.day or "-",
             plain(entry.epoch, 8) or "-",
-            "-" if entry.percent is None else f"{entry.percent:.3f}",
+            "-" if entry.percent is None else percent_text(entry.percent, board.target, decimals=3),
         )
         for rank, entry in board.ranked
     ]
@@ -97,15 +98,25 @@ def board_table(board: Board) -> Table:
 
 def duration(seconds: float) -> str:
     if seconds < 600:
-        return f"{seconds:.2f} s"
+        return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds:.3g} s"
     return f"{seconds / 60:.2f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"
 
 
 def board_tables(boards: Sequence[Board], broken: Sequence[tuple[str, str]]) -> list[Table]:
-    """The boards, then what could not be ranked and why."""
+    """The boards, then what is odd in ranked entries, and what could not be ranked and why."""
+    odd = [(entry.place, doubt) for board in boards for _, entry in board.ranked for doubt in entry.doubts]
     left = [(entry.place, "no price") for board in boards for entry in board.unranked] + list(broken)
-    rows = tuple((plain(place, 160), plain(reason, 200)) for place, reason in left)
-    return [board_table(b) for b in boards] + ([Table("not ranked", ("entry", "reason"), rows)] if rows else [])
+    return [
+        *map(board_table, boards),
+        *_reasons("ranked, but hard to believe", odd),
+        *_reasons("not ranked", left),
+    ]
+
+
+def _reasons(title: str, pairs: Sequence[tuple[str, str]]) -> list[Table]:
+    """No table where there is nothing to say."""
+    rows = tuple((plain(place, 160), plain(reason, 240)) for place, reason in pairs)
+    return [Table(title, ("entry", "reason"), rows)] if rows else []
 
 
 def board_markdown(tables: Sequence[Table], lines: Sequence[str]) -> str:

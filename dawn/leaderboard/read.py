@@ -2,15 +2,18 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dawn.dawnbench.check import not_reached
 from dawn.dawnbench.entry import NAMES
-from dawn.dawnbench.tasks import target_text, task_of
-from dawn.dawnbench.tsv import TSV_NAME
-from dawn.leaderboard.entry import BOARDS, Entry, EntryError, dollars, read_entry, read_json, task_named
+from dawn.dawnbench.entry_files import EntryFiles, read_fields, table_of
+from dawn.dawnbench.hours import doubtful_hours, impossible_hours
+from dawn.dawnbench.tasks import task_of
+from dawn.leaderboard.entry import BOARDS, Entry, EntryError, dollars, read_entry, task_named
 from dawn.runlog.records import hardware_name
 from dawn.runlog.run import LOG_NAME, log_path, read_run
 from dawn.runlog.writer import RunError
@@ -43,18 +46,20 @@ def _read_pairs(place: Path, files: list[str], found: Found, target: float | Non
     for name in files:
         path = place / name
         if path.suffix == ".tsv":
-            _take(found, str(path), lambda path=path: read_entry(path, _description(path), _folder_task(path), target))
-        elif path.suffix == ".json" and _tsv_of(path).name not in files and _folder_task(path):
+            _take(found, str(path), lambda path=path: read_entry(path, _folder_task(path), target))
+        elif path.suffix == ".json" and table_of(path).name not in files and _folder_task(path):
             _note_missing(path, found)
 
 
 def _note_missing(path: Path, found: Found) -> None:
     """A JSON without its TSV, unless it is something else, such as the settings of a program."""
+    files = EntryFiles()
     try:
-        if "author" in read_json(path):
-            found.broken.append((str(path), f"no {_tsv_of(path).name} beside it"))
-    except EntryError as error:
-        found.broken.append((str(path), str(error)))
+        if "author" in read_fields(path, files):
+            files.faults.append(f"TSV: there is no {table_of(path).name} beside it")
+    except RunError as error:
+        files.faults.append(str(error))
+    found.broken += [(str(path), reason) for reason in files.faults[:1]]
 
 
 def _take(found: Found, place: str, read: Any) -> None:
@@ -62,18 +67,6 @@ def _take(found: Found, place: str, read: Any) -> None:
         found.entries.append(read())
     except (EntryError, RunError) as error:
         found.broken.append((place, str(error)))
-
-
-def _description(tsv: Path) -> dict[str, Any]:
-    names = list(NAMES.values()) if tsv.name == TSV_NAME else [f"{tsv.stem}.json"]
-    path = next((tsv.with_name(name) for name in names if tsv.with_name(name).is_file()), None)
-    if path is None:
-        raise EntryError(f"no {names[0]} beside it")
-    return read_json(path)
-
-
-def _tsv_of(path: Path) -> Path:
-    return path.with_name(TSV_NAME) if path.name in NAMES.values() else path.with_suffix(".tsv")
 
 
 def _folder_task(path: Path) -> str | None:
@@ -95,12 +88,14 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
     metric, percent = BOARDS[start.task][0], target or BOARDS[start.task][1]
     hit = run.hit(metric, percent)
     if hit is None:
-        raise EntryError(f"never reaches {target_text(metric, percent)}")
+        raise EntryError(not_reached(run, metric, percent))
     images = task_of(start.task).images
     if images and hit.validation.images != images:
         raise EntryError(f"validated on {hit.validation.images} images, the task has {images}")
-    described = _beside(log_path(place).parent)
-    seconds, author = hit.clock["dawn"], described.get("author")
+    seconds, described = hit.clock["dawn"], _beside(log_path(place).parent)
+    if reason := impossible_hours(seconds / 3600):
+        raise EntryError(f"epoch {hit.epoch + 1} stands at {reason}")
+    author, doubt = described.fields.get("author"), doubtful_hours(seconds / 3600)
     return Entry(
         task=start.task,
         name=(author if isinstance(author, str) else "") or f"{start.recipe}, seed {start.seed}",
@@ -110,16 +105,20 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
         seconds=seconds,
         percent=hit.validation.percent(metric),
         epoch=str(hit.epoch + 1),
-        dollars=dollars(seconds, described.get("costPerHour")),
+        dollars=dollars(seconds, described.dollars_per_hour),
         place=str(log_path(place)),
+        doubts=(f"epoch {hit.epoch + 1} stands at {doubt}",) if doubt else (),
     )
 
 
-def _beside(folder: Path) -> dict[str, Any]:
-    try:
-        return next((read_json(folder / name) for name in NAMES.values() if (folder / name).is_file()), {})
-    except EntryError:
-        return {}  # the log is what counts
+def _beside(folder: Path) -> EntryFiles:
+    """What the JSON beside a log says, nothing where it cannot be read: the log is what counts."""
+    files = EntryFiles()
+    path = next((folder / name for name in NAMES.values() if (folder / name).is_file()), None)
+    if path is not None:
+        with suppress(RunError):
+            files.fields = read_fields(path, files)
+    return files
 
 
 def historical() -> list[dict[str, Any]]:

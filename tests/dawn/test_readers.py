@@ -61,4 +61,4 @@ def test_an_entry_that_is_something_else_is_called_so_by_check_and_board(tmp_pat
     problems = check_entry(folder / "x.json", "CIFAR10").problems
     assert [text.partition(":")[0] for text in problems] == ["JSON", "TSV"] and all(words in text for text in problems)
     ((_, reason),) = read_folder(tmp_path).broken
-    assert words in reason and reason.startswith("x.json: ")
+    assert words in reason and reason.startswith("JSON: ")
