@@ -211,8 +211,9 @@ def bad_rows(results: list[Tensor], images: int) -> list[int]:
 
 
 class Culprit(NamedTuple):
-    """Where the first value that is not finite was made. `kind`: operation, weights (of `call`, before the step began),
-    input (the images), or none (nothing was found: the fault does not repeat)."""
+    """Where the first value that is not finite was made. `kind`: operation; output or gradient (of `call`, by an
+    operation that PyTorch does not show); weights (of `call`, before the step began); input (the images); or none
+    (nothing was found: the fault does not repeat)."""
 
     kind: str
     call: Call | None  # None: the loss, or the images
@@ -224,7 +225,7 @@ class Culprit(NamedTuple):
 
     @property
     def is_backward(self) -> bool:
-        return bool(self.operation and self.operation.node)
+        return self.kind == "gradient" or bool(self.operation and self.operation.node)
 
 
 def culprit_of(trace: Trace) -> Culprit:
@@ -237,4 +238,21 @@ def culprit_of(trace: Trace) -> Culprit:
     met = first and not first.node and first.call and broken and first.call.number < broken.number
     if broken and not met:
         return Culprit("weights", broken, None)
-    return Culprit("operation", first.call, first) if first else Culprit("none", None, None)
+    return Culprit("operation", first.call, first) if first else by_hooks(trace)
+
+
+def by_hooks(trace: Trace) -> Culprit:
+    """What the hooks alone tell, for code that computes outside of PyTorch's dispatcher: the innermost call that made
+    finite inputs, or in the backward pass a finite gradient of its output, into others."""
+    made = [call for call in trace.calls if is_odd(call.outputs) and not is_odd(call.inputs)]
+    if made:
+        return Culprit("output", max(made, key=lambda call: (call.depth, -call.number)), None)
+    made = [call for call in trace.calls if "output" in call.gradients and not is_odd(call.gradients["output"])]
+    made = [call for call in made if any(map(is_odd, call.gradients.values()))]
+    if made:
+        return Culprit("gradient", max(made, key=lambda call: (call.depth, call.number)), None)
+    return Culprit("none", None, None)
+
+
+def is_odd(stats: Stats | None) -> bool:
+    return stats is not None and stats.odd > 0

@@ -33,8 +33,10 @@ def what_happened(found: Findings) -> str:
         return f"the weights of {place_of(culprit)}{kind} were not finite before the step began"
     if culprit.kind == "none":
         return "the step was not finite in the run's own order, but is when it is computed alone"
-    way = f"backward pass ({operation.node})" if culprit.is_backward else "forward pass"
-    return f"the first value that is not finite came from `{operation.name}` in {place_of(culprit)}{kind}, {way}"
+    what = f"`{operation.name}` in {place_of(culprit)}{kind}" if operation else f"{place_of(culprit)}{kind}"
+    node = f" ({operation.node})" if operation and operation.node else ""
+    way = f"backward pass{node}" if culprit.is_backward else "forward pass"
+    return f"the first value that is not finite came from {what}, {way}"
 
 
 def cause_lines(found: Findings) -> list[str]:

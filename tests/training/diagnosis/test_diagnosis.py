@@ -6,6 +6,7 @@ from pathlib import Path
 
 import planted_faults
 import pytest
+import torch
 from PIL import Image
 from refusals import training_refused
 from tiny_run import train
@@ -14,7 +15,9 @@ from data_prep.sources.toy import prepare_toy
 from data_prep.trees.adopt import adopt
 from training.__main__ import main
 from training.diagnosis.causes import Growth, outside
-from training.diagnosis.dissection import Operation, Stats
+from training.diagnosis.dissection import Operation, Stats, Trace, culprit_of
+from training.diagnosis.log import good_checkpoint, read_ended
+from training.diagnosis.replay import replayed
 
 PLANTED = Path(planted_faults.__file__)
 FP16 = ("--precision", "fp16")
@@ -128,6 +131,33 @@ def test_the_replay_begins_at_the_last_good_checkpoint(toy, tmp_path, capsys):
     assert lines[0].startswith("epoch 2, step 4:") and "`mul` in the loss" in lines[0]
     assert lines[1].startswith("cause 1: an injected fault")
     assert "| replayed | 3 steps before it, on cpu |" in (folder / "diagnosis.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--loader", "packed", "--workers", "1", "--accumulate", "2")])
+def test_the_replay_has_the_losses_of_the_run(toy, tmp_path, more):
+    """Bit for bit, with mixed images, an average and the whitening of the first layer."""
+    mixing = ("--mixup", "0.4", "--cutmix", "1", "--ema-decay", "0.9", "--ema-every", "2", "--print-freq", "1")
+    diverge(toy, tmp_path / "run", *NAN, *mixing, *more)
+    ended = read_ended(tmp_path / "run")
+    with replayed(ended, good_checkpoint(ended.folder, pytest.fail)) as bad:
+        assert (bad.epoch, bad.step, bad.first) == (1, 3, False)
+        assert [past.loss for past in bad.past] == ended.losses[4:]
+
+
+@pytest.mark.parametrize(("fault", "name"), [(planted_faults.Logarithm, "log"), (planted_faults.RootAtZero, "div")])
+def test_the_hooks_name_the_same_module_as_the_operations(fault, name):
+    """For code whose operations PyTorch does not show. A mask of minus infinity is no fault."""
+    model, trace = planted_faults.Body(fault(), 3), Trace()
+    with trace.of(model):
+        masked = model(torch.randn(4, 3, 6, 6)).masked_fill(torch.tensor([True, False, False]), float("-inf"))
+        masked[:, 1:].sum().backward()
+    shown = culprit_of(trace)
+    assert (shown.kind, shown.name, shown.operation.name) == ("operation", "fault", name)
+    trace.first = None
+    hidden = culprit_of(trace)
+    assert (hidden.name, hidden.is_backward) == ("fault", shown.is_backward)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_growth_is_by_orders_of_magnitude():
