@@ -15,7 +15,7 @@ from training.config.config import Config
 from training.config.parser import Parser, config_from
 from training.config.recipes.registry import recipe_lines
 from training.config.schedule import resolved_schedule
-from training.distributed.launcher import ranks, warn
+from training.distributed.launcher import rank_word, ranks, warn
 from training.distributed.process import leave, stop_with_launcher
 from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
 
@@ -63,12 +63,6 @@ def say_once(text: str, by_all: bool = False) -> None:
     rank = rank_word()
     if rank == "0" or by_all:
         print(text, file=sys.stderr)
-
-
-def rank_word() -> str:
-    """This process's rank as its launcher wrote it, right or wrong."""
-    names = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-    return next((os.environ[name] for name in names if name in os.environ), "0")
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -10,8 +10,7 @@ import pytest
 from rank_processes import Ended, free_port, trained, world
 from tiny_run import PHASES, flags
 
-from training.distributed.launcher import Ranks, ranks
-from training.distributed.rendezvous import waiting_line
+from training.distributed.launcher import ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,10 +91,3 @@ def test_variables_of_a_launcher_that_are_left_over(tmp_path):
     """Ten minutes of silence, with a dataset that does not exist."""
     done = alone("0", str(tmp_path / "nowhere"), "--recipe", "toy")
     assert done.returncode == 2 and "nowhere" in done.stderr.splitlines()[-1]
-
-
-def test_a_rank_that_waits_says_for_whom_and_why(monkeypatch):
-    monkeypatch.setenv("RANK", "0"), monkeypatch.setenv("WORLD_SIZE", "2")
-    line = waiting_line("tcp://127.0.0.1:4", Ranks(0, 0, 2, 1))
-    assert "rank 0: waiting at tcp://127.0.0.1:4 for the 1 other processes" in line
-    assert "RANK=0, WORLD_SIZE=2" in line and "Unset these" in line

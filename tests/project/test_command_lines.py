@@ -113,7 +113,9 @@ def test_world_size_comes_from_torchrun_and_warns(toy, monkeypatch, capsys):
 
 def test_ranks_that_cannot_meet_are_refused(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(capsys, flags(toy, tmp_path / "run"), "2 processes did not meet", "MASTER_ADDR", "--dist-url")
+    refused(capsys, flags(toy, tmp_path / "run"), "WORLD_SIZE=2", "RANK is not set", "torchrun")
+    monkeypatch.setenv("RANK", "0")
+    refused(capsys, flags(toy, tmp_path / "run"), "RANK=0, WORLD_SIZE=2", "MASTER_ADDR", "--dist-url")
     assert not (tmp_path / "run").exists()
 
 

@@ -18,8 +18,8 @@ from data_prep import DataError
 from dawn import RunError
 from training.config.config import Config
 from training.distributed.failures import LastWords, is_lost
-from training.distributed.launcher import Ranks, rendezvous_url
-from training.distributed.rendezvous import choose_interface, name_of_start, waiting
+from training.distributed.launcher import Ranks, because, rendezvous_url
+from training.distributed.rendezvous import choose_interface, name_of_start, waiting_line, while_told
 from training.errors import ConfigError, PeerFailed, error_code, is_bad_input, summary
 
 Result = TypeVar("Result")
@@ -185,15 +185,16 @@ def open_group(config: Config, ranks: Ranks, alone: bool = False) -> Iterator[Gr
     if ranks.world_size == 1:
         yield Group()
         return
-    url, timeout = rendezvous_url(config.dist_url), timedelta(minutes=config.timeout_minutes)
+    url = rendezvous_url(config.dist_url)
+    timeout = timedelta(seconds=SOON_SECONDS) if alone else timedelta(minutes=config.timeout_minutes)
+    missing = set(range(1, ranks.world_size)) if ranks.rank == 0 else {0}
     try:
-        with waiting(url, ranks):
-            store = met(config, url, ranks, timedelta(seconds=SOON_SECONDS) if alone else timeout)
+        store = while_told(lambda: met(config, url, ranks, timeout, missing), lambda: waiting_line(url, ranks, missing))
     except (RuntimeError, ValueError) as error:
         store, reason = None, " ".join(str(error).split())[:160]
         if not alone:
             raise ConfigError(
-                f"rank {ranks.rank}: the {ranks.world_size} processes did not meet at {url} ({reason}). "
+                f"the {ranks.world_size} processes did not meet at {url} ({reason}), though {because()}. "
                 "Check --dist-url or the launcher's address, and that all were started"
             ) from None
     if store is None:
@@ -219,15 +220,16 @@ def left_alike(group: Group, words: LastWords) -> Iterator[None]:
         words.close()
 
 
-def met(config: Config, url: str, ranks: Ranks, timeout: timedelta) -> dist.Store:
-    """The store that the ranks met at, their process group being open. Raises: RuntimeError, ValueError."""
+def met(config: Config, url: str, ranks: Ranks, timeout: timedelta, missing: set[int]) -> dist.Store:
+    """The store that the ranks met at, their process group being open. `missing`: holds the ranks that this one still
+    waits for. Raises: RuntimeError, ValueError."""
     meeting, _, _ = next(dist.rendezvous(url, ranks.rank, ranks.world_size, timeout=timeout))
-    name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds())
+    name = name_of_start(meeting, ranks.rank, ranks.world_size, timeout.total_seconds(), missing)
     store = dist.PrefixStore(name, meeting)  # which still knows the addresses of the start before
     store.set_timeout(timeout)
     choose_interface(url, ranks)
     dist.init_process_group(backend(config), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout)
-    dist.barrier() if dist.get_backend() == "gloo" else dist.all_reduce(torch.zeros(1))  # gloo connects lazily
+    dist.all_reduce(torch.zeros(1))  # gloo connects lazily; a barrier would go by NCCL on a rank that has a GPU
     return store
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from training.distributed.launcher import MPI, is_rank, launcher
+
 PR_SET_PDEATHSIG = 1  # prctl(2)
-OF_A_RANK = {"RANK", "SLURM_PROCID"}  # what launchers set
 
 
 def age_seconds(process: int) -> float | None:
@@ -55,8 +56,9 @@ def wait_for_parents_word() -> None:
 
 
 def stop_with_launcher() -> None:
-    """A rank whose torchrun is killed would train on unknown to anybody and hold the run folder: it saves and ends."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    """A rank whose torchrun or mpirun is killed would train on unknown to anybody and hold the run folder: it saves and
+    ends."""
+    if "TORCHELASTIC_RUN_ID" in os.environ or launcher() in MPI:
         at_parents_death(signal.SIGTERM)
 
 
@@ -84,7 +86,7 @@ def leave(code: int) -> NoReturn:
     """End with this exit code. A rank does so without the interpreter's own finalisation: there a thread of gloo that
     still holds a tensor would wait for the lock of an interpreter that is gone, and abort the process with code -6
     ("terminate called without an active exception", github.com/pytorch/pytorch/pull/179291)."""
-    if not OF_A_RANK & os.environ.keys():
+    if not is_rank():
         sys.exit(code)
     atexit._run_exitfuncs()  # children end here
     for stream in (sys.stdout, sys.stderr):

@@ -1,7 +1,6 @@
 """How the processes of one start find each other: the network interface, and a name that tells this start from an
 earlier one whose words are still in the store."""
 
-import contextlib
 import fcntl
 import ipaddress
 import os
@@ -11,23 +10,27 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import torch.distributed as dist
 
-from training.distributed.launcher import Ranks
+from training.distributed.launcher import Ranks, because
 
+Result = TypeVar("Result")
 POLL_SECONDS = 0.02
 FIRST_LINE_SECONDS, LINE_SECONDS = 5.0, 60.0  # of a rank that waits for the others
 ANYWHERE = "192.0.2.1"  # an address of no machine (RFC 5737): the way to it is the default route
 SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
 
-def name_of_start(store: dist.Store, rank: int, world_size: int, timeout_seconds: float) -> str:
+def name_of_start(store: dist.Store, rank: int, world_size: int, timeout_seconds: float, missing: set[int]) -> str:
     """A name that this start alone has, the same on all ranks. torchrun keeps one store over its restarts, with the
     addresses of processes that are gone; and on several machines each torchrun counts restarts of its own, so their
     number is no name. Every rank asks under a word of its own, which only the rank 0 of the same start answers.
+    `missing`: holds the ranks that this one still waits for.
 
     Raises: RuntimeError when a rank does not come within `timeout_seconds`.
     """
@@ -38,47 +41,59 @@ def name_of_start(store: dist.Store, rank: int, world_size: int, timeout_seconds
         store.set(f"asks {rank}", own)
         name = store.get(f"answer {own}").decode()
         store.set(f"here {name} {rank}", "")
+        missing.clear()
         return name
-    missing, end = set(range(1, world_size)), time.monotonic() + timeout_seconds
+    end = time.monotonic() + timeout_seconds
     while missing:
         if time.monotonic() > end:
-            raise RuntimeError(f"ranks {sorted(missing)[:4]} did not come")
-        for other in missing:
+            raise RuntimeError(f"{named(sorted(missing))} did not come")
+        for other in sorted(missing):
             if store.check([f"asks {other}"]):  # perhaps of a process that is gone: then nobody reads the answer
                 store.set(f"answer {store.get(f'asks {other}').decode()}", own)
-        missing = {other for other in missing if not store.check([f"here {own} {other}"])}
+            if store.check([f"here {own} {other}"]):
+                missing.remove(other)
         time.sleep(POLL_SECONDS if missing else 0)
     return own
 
 
-@contextlib.contextmanager
-def waiting(url: str, ranks: Ranks) -> Iterator[None]:
-    """While the block waits for the other ranks: a line after 5 s, then each minute, that says for whom."""
-    met = threading.Event()
+def while_told(meet: Callable[[], Result], line: Callable[[], str]) -> Result:
+    """What `meet` returns or raises; while it waits, `line` after 5 s and then each minute. In a thread of its own,
+    because torch does not look at signals while it waits, and Ctrl-C would have to wait too."""
+    found: Future[Result] = Future()
 
-    def tell() -> None:
-        seconds = FIRST_LINE_SECONDS
-        while not met.wait(seconds):
-            print(waiting_line(url, ranks), file=sys.stderr, flush=True)
-            seconds = LINE_SECONDS
+    def work() -> None:
+        try:
+            found.set_result(meet())
+        except BaseException as error:
+            found.set_exception(error)
 
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        met.set()
-        thread.join()
+    threading.Thread(target=work, daemon=True).start()
+    seconds = FIRST_LINE_SECONDS
+    while not wait([found], seconds).done:
+        print(line(), file=sys.stderr, flush=True)
+        seconds = LINE_SECONDS
+    return found.result()
 
 
-def waiting_line(url: str, ranks: Ranks) -> str:
+def waiting_line(url: str, ranks: Ranks, missing: set[int]) -> str:
+    """`missing`: the ranks that this one has not met, as far as it knows."""
     address = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}" if url == "env://" else url
-    names = ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-    because = ", ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
     return (
-        f"rank {ranks.rank}: waiting at {address} for the {ranks.world_size - 1} other processes of this run "
-        f"(the environment has {because}). Unset these to train alone"
+        f"rank {ranks.rank}: waiting at {address} for {named(sorted(missing)) or 'the other ranks'} of "
+        f"{ranks.world_size}, because the environment has {because()}. Unset these to train alone"
     )
+
+
+def named(ranks: list[int]) -> str:
+    """[1, 2, 3, 8] -> 'ranks 1-3, 8'."""
+    parts: list[list[int]] = []
+    for rank in ranks:
+        if parts and rank == parts[-1][-1] + 1:
+            parts[-1].append(rank)
+        else:
+            parts.append([rank])
+    words = ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+    return words and f"rank{'s' if len(ranks) > 1 else ''} {words}"
 
 
 def choose_interface(url: str, ranks: Ranks) -> None:

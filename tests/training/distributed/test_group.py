@@ -217,7 +217,7 @@ def test_processes_that_do_not_meet_say_so_in_one_line_and_in_time(two):
     begin = time.monotonic()
     first, second = two.attempt(meet_alone)
     assert isinstance(first, Failed) and first.kind == "ConfigError" and second is None
-    assert first.text.startswith("rank 0: the 2 processes did not meet at env:// (") and "\n" not in first.text
+    assert first.text.startswith("the 2 processes did not meet at env:// (") and "\n" not in first.text
     assert time.monotonic() - begin < 90  # it was told to wait for a second
 
 

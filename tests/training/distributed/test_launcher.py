@@ -1,10 +1,10 @@
-"""Who a process is, from the environments that torchrun, the old launcher and Slurm make."""
+"""Who a process is, from the environments that torchrun, the old launcher, Slurm and mpirun make."""
 
 import os
 
 import pytest
 
-from training.distributed.launcher import ALONE, FIRST_PORT, Ranks, first_host, ranks, rendezvous_url
+from training.distributed.launcher import ALONE, FIRST_PORT, Ranks, first_host, rank_word, ranks, rendezvous_url
 from training.errors import ConfigError
 
 TORCHRUN = {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
@@ -13,13 +13,17 @@ JOB = {"SLURM_JOB_ID": "987654321", "SLURM_JOB_NODELIST": "gpu[07-08]", "SLURM_N
 BATCH = JOB | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}  # what a batch script sees around its srun
 STEP = JOB | {"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_NODELIST": "gpu[07-08]", "SLURM_STEP_TASKS_PER_NODE": "8(x2)"}
 STEP |= {"SLURM_PROCID": "11", "SLURM_LOCALID": "3"}
+OPEN_MPI = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
+OPEN_MPI |= {"OMPI_COMM_WORLD_LOCAL_SIZE": "2", "PMIX_RANK": "1", "PMIX_NAMESPACE": "2815950849"}
+HYDRA = {"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+HELPER = STEP | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}  # srun starts it for mpirun
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     """Sets exactly these variables of a launcher."""
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_", "OMPI_", "PMI", "MPI_")) or name in TORCHRUN:
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_", "OMPI_", "PMI", "MPI_", "MV2_")) or name in TORCHRUN:
             monkeypatch.delenv(name)
 
     def change(variables: dict[str, str]) -> None:
@@ -51,24 +55,88 @@ def test_srun(environment):
 
 
 def test_mpirun_of_open_mpi(environment):
-    environment({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "PMIX_RANK": "1"})
-    environment({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
+    environment(OPEN_MPI)
     assert ranks() == Ranks(1, 1, 2, 2, 0)
-    assert rendezvous_url("") == f"tcp://127.0.0.1:{FIRST_PORT + os.getppid() % 12_000}"  # one for all on this machine
+    urls = {rendezvous_url("")}
+    environment({"PMIX_NAMESPACE": "2815950850"})  # of another mpirun
+    urls.add(rendezvous_url(""))
+    ports = {int(url.removeprefix("tcp://127.0.0.1:")) for url in urls}
+    assert len(ports) == 2 and all(FIRST_PORT <= port < 32768 for port in ports)
     assert rendezvous_url("tcp://node-a:1234") == "tcp://node-a:1234"
 
 
-def test_mpirun_of_mpich_on_two_machines_needs_an_address(environment):
-    environment({"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"})
-    assert ranks() == Ranks(3, 1, 4, 2, 0)
+def test_mpiexec_of_mpich_on_one_machine(environment):
+    environment(HYDRA | {"PMI_SIZE": "4", "MPI_LOCALNRANKS": "4", "MPI_LOCALRANKID": "3"})
+    assert ranks() == Ranks(3, 3, 4, 4, 0)
+    assert rendezvous_url("").startswith("tcp://127.0.0.1:") and rendezvous_url("") == rendezvous_url("env://")
+
+
+def test_mpirun_rsh_of_mvapich(environment):
+    environment({"MV2_COMM_WORLD_RANK": "2", "MV2_COMM_WORLD_LOCAL_RANK": "0"})
+    environment({"MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_LOCAL_SIZE": "2"})
+    assert ranks() == Ranks(2, 0, 4, 2, 0)
+
+
+@pytest.mark.parametrize("variables", [HYDRA, OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "4"}])
+def test_mpirun_on_two_machines_needs_an_address(environment, variables):
+    environment(variables)
+    assert ranks().world_size == 4
     with pytest.raises(ConfigError, match=r"--dist-url tcp://HOST:PORT.*torchrun"):
+        rendezvous_url("")
+    environment({"MASTER_ADDR": "node-a"})
+    assert rendezvous_url("") == "env://"
+
+
+@pytest.mark.parametrize(("variables", "expected"), [(OPEN_MPI, Ranks(1, 1, 2, 2)), (HYDRA, Ranks(3, 1, 4, 2))])
+def test_mpirun_inside_slurm_wins(environment, variables, expected):
+    """srun starts a helper of mpirun on each machine, whose variables the ranks inherit: two helpers, four ranks."""
+    environment(HELPER | variables)
+    assert ranks() == expected and rank_word() == str(expected.rank)
+
+
+def test_srun_with_mpi_set_up_by_pmi_or_pmix(environment):
+    """Slurm's own numbers tell more."""
+    environment(STEP | {"PMI_RANK": "11", "PMI_SIZE": "16", "PMIX_RANK": "11"})
+    assert ranks() == Ranks(11, 3, 16, 8, 0)
+
+
+def test_one_process_of_srun_mpirun_or_mpiexec_is_alone(environment):
+    """Clusters may set PMIx up for every step."""
+    for one in (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1"}, {"PMI_SIZE": "1"}):
+        environment(one | {"PMIX_RANK": "0"})
+        assert ranks() == ALONE
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"PMIX_RANK": "0"}, "PMIX_RANK='0'"),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, "PMI_SIZE='2'"),  # HPE's PALS, Flux
+    ],
+)
+def test_a_launcher_that_does_not_tell_enough_is_refused(environment, variables, name):
+    environment(variables)
+    with pytest.raises(ConfigError, match=f"^environment variable {name}.*Start with torchrun"):
+        ranks()
+
+
+def test_a_world_size_without_a_rank(environment):
+    """Every process took itself for number 0, and waited. A dry run needs no rank."""
+    environment({"WORLD_SIZE": "2", "MASTER_ADDR": "node-a", "MASTER_PORT": "29500"})
+    assert ranks().world_size == 2
+    with pytest.raises(ConfigError, match=r"^WORLD_SIZE=2, but RANK is not set.*torchrun"):
         rendezvous_url("")
 
 
-def test_a_launcher_that_does_not_tell_its_size_is_refused(environment):
-    environment({"PMIX_RANK": "0"})
-    with pytest.raises(ConfigError, match=r"PMIX_RANK='0'.*Start with torchrun"):
-        ranks()
+def test_a_batch_script_that_exports_world_size_for_its_srun(environment):
+    environment(STEP | {"WORLD_SIZE": "16"})
+    assert ranks() == Ranks(11, 3, 16, 8, 0)
+
+
+def test_variables_that_are_left_over_without_an_address(environment):
+    environment({"RANK": "0", "WORLD_SIZE": "2"})
+    with pytest.raises(ConfigError, match=r"^RANK=0, WORLD_SIZE=2, so .* one of 2, .*MASTER_ADDR.*Unset these"):
+        rendezvous_url("")
 
 
 def test_a_requeued_slurm_job_knows_that_it_was_restarted(environment):
@@ -158,3 +226,16 @@ def test_two_jobs_on_one_machine_meet_at_different_ports(environment):
         environment(STEP | {"SLURM_JOB_ID": job})
         urls.append(rendezvous_url(""))
     assert urls == ["tcp://gpu07:21000", "tcp://gpu07:21001"]
+
+
+def test_two_steps_of_one_job_meet_at_different_ports(environment):
+    environment(STEP | {"SLURM_STEP_ID": "0"})
+    first = rendezvous_url("")
+    environment({"SLURM_STEP_ID": "1"})
+    assert rendezvous_url("") != first
+
+
+@pytest.mark.parametrize("job", ["1", "11999", "12000", "999999999"])
+def test_the_port_of_a_job_is_none_that_the_system_hands_out(environment, job):
+    environment(STEP | {"SLURM_JOB_ID": job, "SLURM_STEP_ID": "4000"})
+    assert FIRST_PORT <= int(rendezvous_url("").rpartition(":")[2]) < 32768
