@@ -96,10 +96,14 @@ def generations(folder: Path, warn: Callable[[str], None] = lambda text: None) -
     listed = read_index(folder)
     if listed or not folder.is_dir():
         return listed
-    found = [(path.stat().st_mtime_ns, path.name) for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    files = [(path.stat().st_mtime_ns, path.name) for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    found = sorted(files, reverse=True)
     if found:
-        warn(f"{folder / INDEX}: lost or damaged; reading checkpoints by their names ({len(found)} found)")
-    return [generation for _, name in sorted(found, reverse=True) for generation in named_generation(folder / name)]
+        warn(
+            f"{folder / INDEX}: lost or damaged; reading checkpoints by their names ({len(found)} found), "
+            f"{found[0][1]} first, the newest by file time. A copied folder may have other file times"
+        )
+    return [generation for _, name in found for generation in named_generation(folder / name)]
 
 
 def named_generation(path: Path) -> list[dict[str, Any]]:
