@@ -120,6 +120,16 @@ def test_the_end_of_a_run_names_tsv_entry_log_and_picture(toy, tmp_path, capfd):
         assert str(tmp_path / "run" / name) in out and (tmp_path / "run" / name).exists()
 
 
+def test_a_run_whose_report_cannot_be_written_says_so_and_keeps_its_code(toy, tmp_path, capfd):
+    """A folder is in the way of its picture."""
+    (tmp_path / "run" / "accuracy.png").mkdir(parents=True)
+    assert train(toy, tmp_path / "run", "--epochs", "1", "--chart") == 0
+    out, err = capfd.readouterr()
+    assert f"no report: {tmp_path / 'run' / 'accuracy.png'}: cannot be written (Is a directory)" in out
+    assert err == "" and str(tmp_path / "run" / "run.jsonl") in out and "outcome" in out
+    assert events(tmp_path / "run", "stop")[0]["exit_code"] == 0
+
+
 def test_the_log_says_what_every_parameter_group_trains_with(toy, tmp_path):
     with tiny_job(toy, tmp_path / "run", "--optimizer", "muon", "--bias-lr", "3", "--no-bn-wd", "--nesterov") as job:
         trained = sum(p.numel() for p in job.state.model.parameters() if p.requires_grad)

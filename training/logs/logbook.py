@@ -38,8 +38,11 @@ class Logbook:
     def __exit__(self, *error: object) -> None:
         self.table.__exit__()
         self.log.close()
-        self.text.close()
-        self.scalars.close()
+        for view in (self.text, self.scalars):
+            try:
+                view.close()
+            except OSError as failure:  # a run that has ended keeps its exit code
+                self.table.say(f"{self.folder}: text logs or TensorBoard are not whole ({failure.strerror})")
 
     def say(self, text: str) -> None:
         self.table.say(text)
