@@ -6,6 +6,7 @@ from data_prep import Manifest
 from training.config.config import Config
 from training.data.loader import Loader
 from training.engine.state import TrainState
+from training.inspect.board import ParameterGroups
 from training.inspect.gradients import Gradients
 from training.inspect.predictions import Predictions
 from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
@@ -28,9 +29,11 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
 
 def watches_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState, folder: Path) -> tuple[Watch, ...]:
     """What looks at the training steps."""
-    if config.inspect != "full":
+    if config.inspect == "off":
         return ()
-    watches: list[Watch] = [Gradients(state.model, config.inspect_every, folder / FOLDER)]
-    if hasattr(loader, "pictures"):
+    watches: list[Watch] = [ParameterGroups(state.optimizers)]
+    if config.inspect == "full":
+        watches.append(Gradients(state.model, config.inspect_every, folder / FOLDER))
+    if config.inspect == "full" and hasattr(loader, "pictures"):
         watches.append(TrainingBatches(loader, list(dataset.classes)))
     return tuple(watches)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from training.inspect.counts import Counts, calibration_error, curve
+from training.inspect.gradients import NORM
 from training.inspect.names import short
 from training.inspect.tables import confused_pairs
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6670"  # Okabe and Ito: told apart with every common colour blindness
 MOST_CLASSES = 30  # in one map
 MOST_CURVES = 10  # worst and best classes each
+MOST_LAYERS, MOST_LETTERS = 60, 34  # names beside a map
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def calibration_figure(counts: Counts) -> bytes:
         shares.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfectly calibrated")
         means = counts.confidence_sum.numpy()[there] / images[there]
         shares.plot(means, right[there] / images[there], color="black", marker="o", markersize=3, label="accuracy")
-        shares.set_ylim(0, 1), shares.set_ylabel("accuracy")
+        shares.set_ylim(0, 1.03), shares.set_ylabel("accuracy")
         (bars, words), (lines, more) = (part.get_legend_handles_labels() for part in (axes, shares))
         axes.legend(bars + lines, words + more, loc="upper left", fontsize=8)
         axes.set_title(f"calibration: expected error {100 * calibration_error(counts):.2f} %")
@@ -115,3 +117,27 @@ def curves_figure(counts: Counts, names: list[str], order: list[int]) -> bytes:
         axes.legend(fontsize=7, loc="lower left")
         axes.set_title("precision and recall of each class, one against all others")
         return png(made)
+
+
+def gradients_figure(names: np.ndarray, images_seen: np.ndarray, facts: np.ndarray) -> bytes:
+    """Norms of every layer's gradients, the first layer on top, over time. `names` (L,), `images_seen` (S,), `facts`
+    (S, L, F). Grey: a gradient that is zero or not finite."""
+    norms = facts[:, :, NORM].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        powers = np.ma.masked_invalid(np.log10(norms))
+    with figure(8, 1.6 + 0.17 * min(len(names), MOST_LAYERS)) as (made, axes):
+        axes.set_facecolor("#B0B4BA")
+        mesh = axes.pcolormesh(np.arange(len(images_seen) + 1), np.arange(len(names) + 1), powers, cmap="cividis")
+        every = -(-len(names) // MOST_LAYERS)
+        axes.set_yticks(np.arange(len(names))[::every] + 0.5, [tail(str(name)) for name in names[::every]], fontsize=7)
+        marks = np.unique(np.linspace(0, len(images_seen) - 1, 6).round().astype(int))
+        axes.set_xticks(marks + 0.5, [f"{images_seen[mark]:,}" for mark in marks])
+        axes.invert_yaxis(), axes.set_xlabel("training images seen")
+        made.colorbar(mesh, ax=axes, label="log10 of the norm")
+        axes.set_title("gradients of the layers, the input on top (grey: zero, as of a frozen layer)")
+        return png(made)
+
+
+def tail(name: str) -> str:
+    """The end of a layer's name says which it is."""
+    return name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"

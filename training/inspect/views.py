@@ -6,11 +6,19 @@ import torch
 
 from data_prep.files import write_atomically
 from training.config.config import Config
+from training.inspect.board import write_board
 from training.inspect.counts import average_precision
-from training.inspect.figures import calibration_figure, confusion_figure, curves_figure, predicted_figure
+from training.inspect.figures import (
+    calibration_figure,
+    confusion_figure,
+    curves_figure,
+    gradients_figure,
+    predicted_figure,
+)
+from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.history import worst_images
 from training.inspect.names import Names, names_of
-from training.inspect.stored import Stored, read_stored
+from training.inspect.stored import Stored, arrays, read_stored
 from training.inspect.tables import calibration_csv, classes_csv, confusion_csv, worst_csv
 from training.logs.logbook import Logbook
 
@@ -22,8 +30,12 @@ def write_views(run: Path, config: Config, book: Logbook) -> None:
     stored and is damaged."""
     stored = read_stored(run)
     names = names_of(run, config, stored)
-    for name, content in views(stored, names, config.inspect == "full").items():
+    made = views(stored, names, config.inspect == "full")
+    for name, content in made.items():
         write_atomically(stored.folder / name, content)
+    if book.scalars.writer:
+        drawn = {name: content for name, content in made.items() if name.endswith(".png")}
+        write_board(book.scalars.writer, run, config, stored, names.classes, drawn)
     book.say(f"{stored.folder}: confusion.csv, classes.csv, worst.csv and pictures of the inspection")
 
 
@@ -44,4 +56,8 @@ def views(stored: Stored, names: Names, full: bool) -> dict[str, bytes]:
         others, own = counts.scores
         order = torch.argsort(average_precision(own, others).nan_to_num(2.0), stable=True).tolist()
         found["curves.png"] = curves_figure(counts, classes, [i for i in order if own[i].any()])
+        if (stored.folder / GRADIENTS).is_file():  # none of a run whose steps were all before a restart
+            found["gradients.png"] = gradients_figure(
+                **arrays(stored.folder / GRADIENTS, ("names", "images_seen", "facts"))
+            )
     return found

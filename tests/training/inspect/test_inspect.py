@@ -10,6 +10,7 @@ from rank_processes import trained, world
 from tiny_run import events, flags, train
 
 from data_prep import load_manifest
+from dawn.importers.tfevents_file import read_file
 from training.__main__ import main
 from training.config.config import Config
 from training.engine.checkpoint import load
@@ -31,7 +32,7 @@ def rows_of(path) -> list[dict[str, str]]:
 def run(toy, tmp_path_factory):
     """A run of two epochs with everything that is looked at. Read only."""
     folder = tmp_path_factory.mktemp("inspected") / "run"
-    assert train(toy, folder, *FULL) == 0
+    assert train(toy, folder, *FULL, "--tensorboard") == 0
     return folder
 
 
@@ -111,6 +112,60 @@ def test_sheets_of_every_epoch_are_there(run):
 
 
 @pytest.fixture(scope="module")
+def board(run) -> dict[str, list]:
+    """The values of the run's only event file by tag, each with its step in front."""
+    (path,) = run.glob("events.out.tfevents.*")
+    found: dict[str, list] = {}
+    for event in read_file(path):
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value))
+    return found
+
+
+def test_tensorboard_compares_runs_by_their_settings_and_final_metrics(board, run):
+    """In the run's own event file: TensorBoard joins settings and scalars of one folder only."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    (_, start), (_, experiment) = (board[f"_hparams_/{name}"][0] for name in ("session_start_info", "experiment"))
+    data = HParamsPluginData.FromString(start.metadata.plugin_data.content).session_start_info.hparams
+    assert data["width"].number_value == 0.125 and data["inspect"].string_value == "full" and "seed" in data
+    assert "logdir" not in data and "weight_decay" not in data  # a path; at its default
+    infos = HParamsPluginData.FromString(experiment.metadata.plugin_data.content).experiment.metric_infos
+    assert {info.name.tag for info in infos} <= board.keys()
+    step, value = board["final/total_seconds"][0]
+    assert step == 480 and value.simple_value == pytest.approx(events(run, "stop")[0]["clock"]["total"])
+
+
+def test_tensorboard_has_what_every_group_trains_with_at_each_epoch(board):
+    rates = board["groups/0 weights/learning rate"]
+    assert [step for step, _ in rates] == [240, 480] and rates[0][1].simple_value > rates[1][1].simple_value
+    assert board["groups/0 weights/momentum"][0][1].simple_value == pytest.approx(0.9)
+    assert "groups/1 norms and biases/weight decay" in board
+
+
+def test_tensorboard_has_curves_histograms_and_pictures(board, run):
+    counts = read_stored(run).counts
+    curves = {tag: found[0][1] for tag, found in board.items() if tag.startswith("precision-recall/")}
+    assert len(curves) == 1 + int((counts.confusion.sum(1) > 0).sum())  # the micro average, too
+    points = torch.tensor(np.frombuffer(curves["precision-recall/micro average"].tensor.tensor_content, np.float32))
+    points = points if len(points) else torch.tensor(curves["precision-recall/micro average"].tensor.float_val)
+    assert points.reshape(6, -1)[:2, 0].tolist() == [60, 300]  # at threshold 0 everything of 6 classes is positive
+    images = read_stored(run).images
+    seen = board["highest probability/wrong images"]
+    assert [value.histo.num for _, value in seen] == [(i.predicted != i.labels).sum() for i in images.values()]
+    assert [step for step, _ in board["sheets/grad-cam"]] == [240, 480]
+    assert board["inspect/gradients"][0][1].image.encoded_image_string == (run / "inspect/gradients.png").read_bytes()
+
+
+def test_a_layer_without_gradient_and_a_single_look_are_drawn():
+    from training.inspect.figures import gradients_figure
+
+    facts = np.zeros((1, 2, len(FACTS)), np.float32)
+    facts[0, 1, NORM] = np.inf
+    assert gradients_figure(np.array(["a", "b" * 99]), np.array([0]), facts).startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
 def two():
     with world(2) as opened:
         yield opened
@@ -138,6 +193,8 @@ def test_loaders_of_image_trees_are_inspected(toy, tmp_path, loader):
     assert train(toy, tmp_path / "run", *FULL, *more) == 0
     assert read_stored(tmp_path / "run").images[0].rows.tolist() == list(range(60))
     assert len(list((tmp_path / "run" / "inspect" / "sheets").iterdir())) == 10
+    assert (tmp_path / "run" / "inspect" / "confusion.png").is_file()  # with --no-tensorboard, as here
+    assert not list((tmp_path / "run").glob("events.*"))
 
 
 # suspects
