@@ -18,6 +18,8 @@ from dawn.runlog.records import hardware_name
 from dawn.runlog.run import LOG_NAME, log_path, read_run
 from dawn.runlog.writer import RunError
 
+HISTORICAL = resources.files("dawn.leaderboard").joinpath("historical.json")  # see benchmarks/historical.py
+
 
 @dataclass
 class Found:
@@ -123,7 +125,7 @@ def _beside(folder: Path) -> EntryFiles:
 
 def historical() -> list[dict[str, Any]]:
     """The results of historical.json as they stand there: task, name, date, hardware, seconds, percent, source, ..."""
-    return json.loads(resources.files("dawn.leaderboard").joinpath("historical.json").read_text("utf-8"))["results"]
+    return json.loads(HISTORICAL.read_text("utf-8"))["results"]
 
 
 def historical_entries(read: list[Entry], target: float | None = None) -> list[Entry]:
