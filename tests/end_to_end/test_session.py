@@ -121,12 +121,14 @@ def test_the_end_of_a_run_names_tsv_entry_log_and_picture(toy, tmp_path, capfd):
 
 
 def test_a_run_whose_report_cannot_be_written_says_so_and_keeps_its_code(toy, tmp_path, capfd):
-    """A folder is in the way of its picture."""
+    """A folder is in the way of its picture, and the disk of a text log is full."""
     (tmp_path / "run" / "accuracy.png").mkdir(parents=True)
+    (tmp_path / "run" / "debug.log").symlink_to("/dev/full")
     assert train(toy, tmp_path / "run", "--epochs", "1", "--chart") == 0
     out, err = capfd.readouterr()
     assert f"no report: {tmp_path / 'run' / 'accuracy.png'}: cannot be written (Is a directory)" in out
     assert err == "" and str(tmp_path / "run" / "run.jsonl") in out and "outcome" in out
+    assert "text logs or TensorBoard are not whole (No space left on device)" in out
     assert events(tmp_path / "run", "stop")[0]["exit_code"] == 0
 
 

@@ -1,6 +1,7 @@
 """Everything a run writes down while it trains: run.jsonl first, then the views of it (text logs, TensorBoard, the
 console)."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -234,6 +235,7 @@ class TextLogs:
         self.event(f"~~{epoch}\t{hours:.5f}\t\t{top1:.3f}\t\t{top5:.3f}\n")
 
     def close(self) -> None:
-        for handler in list(self.logger.handlers):
-            handler.close()
-            self.logger.removeHandler(handler)
+        with contextlib.ExitStack() as all_of_them:  # also after one that cannot
+            for handler in list(self.logger.handlers):
+                all_of_them.callback(handler.close)
+                self.logger.removeHandler(handler)
