@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from dawn.commandline import ended
-from dawn.dawnbench.tasks import TASKS, target_text
+from dawn.dawnbench.tasks import TASKS, percent_text, target_text
 from dawn.importers.tfevents_file import Scalar
 from dawn.importers.tfevents_scalars import EventLog, read_event_log
 from dawn.importers.tfevents_tables import MOST, TEST_TAGS, Evaluation, batches, checked_value, evaluations, gap_note
@@ -67,7 +67,8 @@ def tsv_lines(log: EventLog, args: argparse.Namespace) -> list[str]:
     hits = [number for number, row in enumerate(rows, start=1) if row.percent(args.metric) >= as_single(target)]
     if not hits:
         best, wanted = max(row.percent(args.metric) for row in rows), target_text(args.metric, target)
-        log.notes.append(f"{wanted} was not reached (best: {best:.3f} %); the table has every evaluation.")
+        best_text = percent_text(best, target, decimals=3)
+        log.notes.append(f"{wanted} was not reached (best: {best_text} %); the table has every evaluation.")
     rows = rows[: hits[0]] if hits else rows
     log.notes += gap_note(log, rows[-1].wall_time)
     return ["\t".join(TSV_HEADER), *(tsv_row(log, row, args.ignore_eval) for row in rows)]

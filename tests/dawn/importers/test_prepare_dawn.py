@@ -65,6 +65,12 @@ def test_other_targets_and_none(run, capsys):
     assert "not reached" in output(capsys, "tsv", odd, "--target", "93.102")[1]
 
 
+def test_an_accuracy_just_below_its_target_is_not_rounded_up_to_it(capsys, tmp_path):
+    """93 % was not reached, and the best was said to be 93.000 %."""
+    odd = ef.write(tmp_path / "odd", ef.run_2018([(10.0, 1.0, 50.0, 92.9999)]))
+    assert "93 % top-5 was not reached (best: 92.9999 %)" in output(capsys, "tsv", odd)[1]
+
+
 def test_epochs_are_counted_where_they_are_not_told(tmp_path, capsys):
     path = ef.write(tmp_path / "x", ef.run_2018(numbered=False))
     assert [line.split("\t")[0] for line in output(capsys, "tsv", path)[0][1:]] == ["1", "2", "3"]
