@@ -4,6 +4,7 @@ the files of a pull request with it.
 A run that cannot be handed in gets entry.draft.json instead, which says why in its first field.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -22,6 +23,11 @@ COMPLETE = ("target_reached", "finished", "finished_without_target")
 NAMES = {False: "entry.json", True: "entry.draft.json"}  # by: is it a draft?
 LONGEST_PART = 48  # characters of each of the four parts of a file name
 OTHERS = re.compile(r"[^A-Za-z0-9.+]+")
+LETTER_NAME = re.compile(  # of Unicode, where it says how a letter is written in ASCII
+    r"(?:LATIN (?P<case>SMALL |CAPITAL )?(?:LETTER |LIGATURE )(?:DOTLESS |SHARP )?|HANGUL SYLLABLE |"
+    r"(?:HIRAGANA|KATAKANA) LETTER (?:SMALL )?)(?P<letter>[A-Z]{1,7})(?: WITH [A-Z -]+)?"
+)
+DIGEST = 8  # hexadecimal digits
 FRAMEWORK = "pytorch"
 
 
@@ -205,18 +211,38 @@ class Details(NamedTuple):
 
 def write_submission(run: Run, folder: Path, details: Details) -> list[Path]:
     """Write JSON and TSV below `folder`, which must exist; the paths, JSON first. The same log and details give the
-    same bytes. RunError where the system refuses."""
+    same bytes, and replace only files of the same run. RunError where the system refuses."""
     fields, table = submission_fields(run, details), tsv(run, details.clock).encode()
-    stem = file_stem(run, details)
-    if "draft" in fields:
-        stem, place = f"{stem}.draft", folder
-    else:
-        place = folder / run.start.task / "train"
+    draft = "draft" in fields
+    place = folder if draft else folder / run.start.task / "train"
     _make(folder, place)
+    description = _own_file(run, place, file_stem(run, details), ".draft.json" if draft else ".json")
     return [
-        write_atomic(place / f"{stem}.json", entry_text(fields).encode()),
-        write_atomic(place / f"{stem}.tsv", table),
+        write_atomic(description, entry_text(fields).encode()),
+        write_atomic(description.with_suffix(".tsv"), table),
     ]
+
+
+def _own_file(run: Run, place: Path, stem: str, suffix: str) -> Path:
+    """The name that this run's entry has there, else the first that is free: with the seed, then with a digest of the
+    run behind it where another run has the one before."""
+    stems = (stem, f"{stem}-seed{run.start.seed}", f"{stem}-{_digest(run.start.run_id)}")
+    paths = [place / f"{name}{suffix}" for name in stems]
+    own = next((path for path in paths if _run_id(path) == run.start.run_id), None)
+    free = (path for path in paths if not path.exists() and not path.with_suffix(".tsv").exists())
+    found = own or next(free, None)
+    if found is None:
+        raise RunError(f"--out {place}: other entries have the name {paths[-1].name} and those without its end. "
+                       "Give another --hardware-tag, or remove one.")  # fmt: skip
+    return found
+
+
+def _run_id(path: Path) -> str | None:
+    """Of the run that an entry is about; None where it does not say so, as those of other code."""
+    try:
+        return json.loads(path.read_text("utf-8"))["misc"]["runId"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return None
 
 
 def submission_fields(run: Run, details: Details) -> dict[str, Any]:
@@ -241,9 +267,31 @@ def hardware_tag(hardware: dict[str, Any]) -> str:
 
 
 def safe(text: str) -> str:
-    """Accents dropped, every other run of characters a hyphen; `unknown` where nothing is left."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return OTHERS.sub("-", plain).strip("-.")[:LONGEST_PART].strip("-.") or "unknown"
+    """In ASCII: accents dropped, Latin letters, kana and Hangul written out, every other run of characters a hyphen.
+    Where a letter is lost by that or the text is cut, a digest of it stands at the end, so that two names stay two;
+    `unknown` where there is no letter or digit."""
+    letters = [(char, _ascii(char)) for char in unicodedata.normalize("NFC", text)]
+    plain = OTHERS.sub("-", "".join(written for _, written in letters)).strip("-.")
+    is_lost = any(char.isalnum() and not written for char, written in letters)
+    if is_lost or len(plain) > LONGEST_PART:
+        return f"{plain[: LONGEST_PART - DIGEST - 1].strip('-.')}-{_digest(text)}".strip("-")
+    return plain or "unknown"
+
+
+def _ascii(char: str) -> str:
+    """As `e` for an e with an accent, `o` for an o with a stroke, `ka` for the kana; "" for a letter
+    that has no such name in Unicode; a space for other characters."""
+    plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
+    if plain or not char.isalnum():
+        return plain or " "
+    found = LETTER_NAME.fullmatch(unicodedata.name(char, ""))
+    if found is None:
+        return ""
+    return found["letter"].capitalize() if found["case"] == "CAPITAL " else found["letter"].lower()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:DIGEST]
 
 
 def _make(folder: Path, place: Path) -> None:

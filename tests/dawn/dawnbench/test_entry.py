@@ -169,6 +169,58 @@ def test_safe_is_never_empty_and_never_a_path(text):
     assert part and part == safe(part) and "_" not in part and not part.startswith((".", "-"))
 
 
+@pytest.mark.parametrize(("text", "part"), [
+    ("Jörg Weiß", "Jorg-Weis"), ("Łukasz Ørsted", "Lukasz-Orsted"), ("김민준", "gimminjun"), ("さくら", "sakura"),
+    ("A. Author", "A.-Author"), ("a/b", "a-b"), ("", "unknown"), ("!?", "unknown"),
+])  # fmt: skip
+def test_a_name_keeps_readable_in_ascii(text, part):
+    assert safe(text) == part
+
+
+def test_names_that_ascii_cannot_hold_or_that_are_too_long_stay_apart():
+    names = ["名前", "别人", "Иван Petrov", "Олег Petrov", "x" * 60, "x" * 61]
+    parts = [safe(name) for name in names]
+    assert len(set(parts)) == 6 and parts[2].startswith("Petrov-") and all(len(part) <= 48 for part in parts)
+
+
+def stems(capsys, out: Path, *runs: tuple[Path, str]) -> list[str]:
+    """Of the entries that are written for these (run, author), one after the other."""
+    for run, author in runs:
+        assert main(["entry", str(run), "--out", str(out), "--author", author, "--author-email", "a@e.org"]) == 0
+    return [Path(line).stem for line in capsys.readouterr().out.splitlines()[::2]]
+
+
+def test_entries_of_two_authors_two_seeds_and_two_runs_stand_side_by_side(tmp_path, capsys):
+    """A second author without an ASCII letter, another seed, the same seed again: nothing of another run is lost."""
+    starts = ({"run_id": "a", "seed": 0}, {"run_id": "b", "seed": 1}, {"run_id": "c", "seed": 1})
+    runs = [scripted_run(tmp_path / str(number), **start) for number, start in enumerate(starts)]
+    (tmp_path / "out").mkdir()
+    given = [(runs[0], "名前"), (runs[0], "别人"), *((run, "A") for run in runs)]
+    first = stems(capsys, tmp_path / "out", *given)
+    assert len(set(first)) == 5 and first[3] == f"{first[2]}-seed1" and len(list(tmp_path.glob("out/*/*/*"))) == 10
+    before = {path: path.read_bytes() for path in tmp_path.glob("out/*/*/*")}
+    assert stems(capsys, tmp_path / "out", *reversed(given)) == first[::-1]
+    assert {path: path.read_bytes() for path in tmp_path.glob("out/*/*/*")} == before
+    assert len(submission_rules(tmp_path / "out")) == 5
+
+
+def test_an_entry_of_other_code_is_never_replaced(tmp_path, capsys):
+    run, place = scripted_run(tmp_path / "run"), tmp_path / "out" / "CIFAR10" / "train"
+    place.mkdir(parents=True)
+    (place / "A_cifarnet_x_pytorch.tsv").write_text("theirs")
+    flags = ["--author", "A", "--author-email", "a@e.org", "--hardware-tag", "x"]
+    assert main(["entry", str(run), "--out", str(tmp_path / "out"), *flags]) == 0
+    assert "A_cifarnet_x_pytorch-seed0.json" in capsys.readouterr().out
+    for path in place.glob("*.json"):
+        path.write_text("{}")
+    assert main(["entry", str(run), "--out", str(tmp_path / "out"), *flags]) == 0
+    for path in place.glob("*.json"):
+        path.write_text("{}")
+    assert main(["entry", str(run), "--out", str(tmp_path / "out"), *flags]) == 2
+    assert "Give another --hardware-tag" in capsys.readouterr().err
+    assert (place / "A_cifarnet_x_pytorch.tsv").read_text() == "theirs"
+
+
 def test_hardware_tag_counts_devices(tmp_path):
     run = read_run(scripted_run(tmp_path, hardware={"name": "NVIDIA H100", "count": 8}))
     assert file_stem(run, Details("Some Body")) == "Some-Body_cifarnet_8xNVIDIA-H100_pytorch"
