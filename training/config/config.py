@@ -202,6 +202,7 @@ class Config:
     # run folder
     logdir: str = option("", "run folder; default: a new runs/RECIPE-NNN", training=False)
     resume: str = option("", "go on with this run folder or checkpoint (--resume alone: with --logdir)", training=False)
+    checkpoint_every: int = option(1, "epochs between checkpoints (the last epoch is always saved)", training=False)
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints inside an epoch", training=False)
     print_freq: int = option(10, "steps between log lines", "-p", training=False)
     tensorboard: bool = option(True, "write TensorBoard scalars", training=False)

@@ -51,6 +51,7 @@ RANGES = (
     ("eval_every", 1, 10**6),
     ("eval_from", 0, 10**6),
     ("threads", 0, 4096),
+    ("checkpoint_every", 1, 10**6),
     ("checkpoint_minutes", 0, 1e6),
     ("print_freq", 1, 10**9),
 )

@@ -122,8 +122,8 @@ def overflowed(scaler: torch.amp.GradScaler, optimizers: list[torch.optim.Optimi
 def record(state: TrainState, loss: Tensor) -> None:
     """Sums that stay on the device until somebody reads them."""
     state.loss_sum += loss
-    first_bad = torch.where(torch.isfinite(loss), state.bad_step, state.bad_step.clamp(max=state.step))
-    state.bad_step.copy_(first_bad)
+    finite = loss - loss == 0  # two kernels; isfinite takes four
+    torch.where(finite, state.bad_step, state.bad_step.clamp(max=state.step), out=state.bad_step)
 
 
 def training_loss(config: Config, logits: Tensor, targets: Tensor) -> Tensor:

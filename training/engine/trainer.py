@@ -91,8 +91,9 @@ def train_epochs(job: Job) -> None:
                 look_inside(job, epoch, validated=seen is not None)
         write_epoch(job, epoch, seen)
         finish_epoch(state, epoch, hit=seen is not None and seen.reaches(job.target.metric, job.target.percent))
-        with state.clock.during("checkpoint"):
-            save(job)
+        if is_saved(job, epoch):
+            with state.clock.during("checkpoint"):
+                save(job)
 
 
 @contextlib.contextmanager
@@ -199,6 +200,13 @@ def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
     """The validation grid, fixed before the run."""
     last = epoch == schedule.total_epochs - 1
     return last or (epoch >= config.eval_from and (epoch - config.eval_from) % config.eval_every == 0)
+
+
+def is_saved(job: Job, epoch: int) -> bool:
+    """Every --checkpoint-every epochs, and where the run ends."""
+    config, done = job.config, epoch + 1
+    ends = done == job.schedule.total_epochs or (config.stop_at_target and job.state.hit_epoch >= 0)
+    return ends or done % config.checkpoint_every == 0
 
 
 def validate(job: Job, epoch: int) -> Validation:

@@ -42,6 +42,7 @@ def prepare_device(config: Config, schedule: Schedule, state: TrainState, env: E
         preflight(config, schedule, state, env, classes)
     if warm:
         warm_up(config, schedule, state, env, classes, step)
+    release()  # what torch keeps of the largest batch is not there for the loader, which opens after the clock's start
 
 
 def needs_warm_up(config: Config, env: Env) -> bool:

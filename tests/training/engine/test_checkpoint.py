@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import train
 
-from training.engine.checkpoint import INDEX, Saver, load
+from training.engine.checkpoint import INDEX, Saver, load, read_index
 from training.errors import ConfigError
 
 OLD_RUN = Path(__file__).parents[2] / "fixtures/run_before_rooms"
@@ -80,3 +81,12 @@ def test_a_checkpoint_that_is_a_pointer_is_called_so(tmp_path):
     (tmp_path / "best.pt").write_bytes(pointer)
     with pytest.raises(ConfigError, match="lfs pull"):
         load(tmp_path / "best.pt", notes.append)
+
+
+FIVE_EPOCHS = "[{'ep': 0, 'sz': 12, 'bs': 120}, {'ep': (0, 5), 'lr': (0.1, 0.0)}]"
+
+
+def test_checkpoints_every_third_epoch_and_at_the_end(toy, tmp_path):
+    more = ("--phases", FIVE_EPOCHS, "--eval-from", "4", "--checkpoint-every", "3")
+    assert train(toy, tmp_path / "run", *more) == 0
+    assert [generation["epoch"] for generation in read_index(tmp_path / "run" / "checkpoints")] == [5, 3]

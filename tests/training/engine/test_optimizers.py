@@ -8,7 +8,9 @@ import pytest
 import torch
 from tiny_run import tiny_schedule, tiny_state
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.config.config import Config
 from training.data.loader import Batch
@@ -20,7 +22,7 @@ from training.engine.optimizers import (
     set_hyperparameters,
 )
 from training.engine.state import AveragedWeights, TrainState
-from training.engine.step import step
+from training.engine.step import record, step
 from training.models.build import build_model
 from training.models.cifarnet import CifarNet
 
@@ -121,6 +123,36 @@ def test_normalise_filters_gives_each_bank_the_root_of_its_channels():
         for filters in group["params"]:
             assert filters.norm().item() == pytest.approx(len(filters) ** 0.5, rel=1e-5)
     assert torch.equal(model.head.weight, head)
+
+
+class Operations(TorchDispatchMode):
+    """How many PyTorch does; about as many kernels are sent to a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_normalising_and_noting_the_loss_send_few_kernels():
+    """The factors of all filter banks come from three operations, not from two each; the loss takes five, not eight."""
+    state = tiny_state(replace(CONFIG, optimizer="muon"))
+    with Operations() as normalised:
+        normalise_filters(state.optimizers)
+    with Operations() as recorded:
+        record(state, torch.ones(()))
+    assert normalised.count <= 4 and recorded.count <= 5
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_the_update_is_one_kernel_on_a_gpu_and_not_on_a_cpu(name):
+    """Fused sums have other last bits: a run on a CPU keeps its own."""
+    config = replace(CONFIG, optimizer=name)
+    with FakeTensorMode(), torch.device("cuda"):
+        on_gpu = build_optimizers(config, CifarNet(6, 0.125))[-1]
+    on_cpu = build_optimizers(config, CifarNet(6, 0.125))[-1]
+    assert on_gpu.defaults["fused"] and not on_cpu.defaults["fused"]
 
 
 def test_normalise_filters_leaves_sgd_alone():

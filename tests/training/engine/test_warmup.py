@@ -21,7 +21,7 @@ from training.engine.precision import (
     step_seconds,
 )
 from training.engine.state import fingerprint
-from training.engine.warmup import needs_warm_up, random_batch, warm_up, without_clock
+from training.engine.warmup import needs_warm_up, prepare_device, random_batch, warm_up, without_clock
 
 CONFIG = Config(data="/nowhere", width=0.125, optimizer="muon", ema_decay=0.9, ema_every=1, nesterov=True)
 MOMENTA = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 2), 'lr': (0.1, 0.4), 'mom': (0.9, 0.5)}]"
@@ -54,6 +54,15 @@ def test_a_run_after_warm_up_is_the_run_without_it():
         torch.manual_seed(0)
         some_steps(CONFIG, state, 3)
     assert fingerprint(without_clock(warmed)) == fingerprint(without_clock(cold))
+
+
+def test_memory_that_torch_keeps_is_given_back_for_the_loader(monkeypatch):
+    """DALI's pools and pixels on the device come after the warm-up, and torch would still hold its largest batch."""
+    given_back = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    prepare_device(Config(preflight="off"), tiny_schedule(), tiny_state(CONFIG), CPU, 6)
+    assert given_back == [True]
 
 
 def test_warm_up_meets_every_shape_of_the_schedule():
