@@ -192,7 +192,7 @@ def test_a_run_by_path_from_another_folder(imagenet, tmp_path):
     adopt(imagenet, follow_links=True)
     arguments = [imagenet, "--phases", TINY, "--distributed", "--init-bn0", "--no-bn-wd", "--skip-auto-shutdown"]
     more = ["--short-epoch", "--precision", "fp32", "--loader", "torchvision", "--logdir", "run", "--target", "100"]
-    done = run_by_path([*arguments, *CPU, "--model", "resnet18", *more], tmp_path)
+    done = run_by_path([*arguments, *CPU, *more], tmp_path)
     assert done.returncode == 3, done.stderr  # below the target
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert "--skip-auto-shutdown: ignored" in warnings[0] and "--distributed: no launcher" in warnings[1]

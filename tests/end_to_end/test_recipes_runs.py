@@ -50,7 +50,8 @@ def marked(names):
     return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("loader", [pytest.param("dali", marks=pytest.mark.slow), "packed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("loader", ["dali", "packed"])
 @pytest.mark.parametrize("name", marked(RECIPES))
 def test_two_short_epochs_through_the_loaders_of_image_trees(name, loader, tree, tmp_path):
     code = main([*arguments(name, tree, tmp_path / "run", loader, 20), "--short-epoch"])
