@@ -10,7 +10,10 @@ import pytest
 from rank_processes import Ended, free_port, trained, world
 from tiny_run import PHASES, flags
 
+from training.config.parser import config_from
+from training.config.schedule import resolved_schedule
 from training.distributed.launcher import ranks
+from training.runs.session import opened_job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,21 +55,48 @@ def test_two_ranks_with_different_settings(two, toy, tmp_path, more, words):
     assert words in refused_on_both(two, toy, tmp_path / "run", more)
 
 
-def test_two_ranks_with_different_datasets(two, toy, tmp_path):
-    """Another manifest under the same name on the second machine."""
-    other = tmp_path / "other"
-    other.mkdir()
+def copied(toy: Path, place: Path, **changes: str) -> Path:
+    """The dataset under another path, perhaps with another manifest."""
+    place.mkdir()
     for path in toy.iterdir():
         if path.name != "manifest.json":
-            (other / path.name).symlink_to(path)
+            (place / path.name).symlink_to(path)
     manifest = json.loads((toy / "manifest.json").read_text())
-    (other / "manifest.json").write_text(json.dumps(manifest | {"sha256": "0" * 64}))
+    (place / "manifest.json").write_text(json.dumps(manifest | changes))
+    return place
+
+
+def test_two_ranks_with_different_datasets(two, toy, tmp_path):
+    """Another manifest under the same name on the second machine."""
+    other = copied(toy, tmp_path / "other", sha256="0" * 64)
     first, second = two.call(on_data, flags(toy, tmp_path / "run"), str(other))
     assert (first.code, second.code) == (2, 2) and "dataset DATA is 000000000000 on rank 1" in first.err
+    assert first.err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_dataset_that_only_the_other_rank_lacks(two, toy, tmp_path):
+    """Rank 0 said that its own folder did not exist."""
+    first, second = two.call(on_data, flags(toy, tmp_path / "run"), str(tmp_path / "none"))
+    assert (first.code, second.code) == (2, 2)
+    assert first.err.startswith(f"error: rank 1: no dataset at {tmp_path / 'none'}") and second.err == ""
 
 
 def on_data(arguments: list, other: str) -> Ended:
     return trained([other if ranks().rank else arguments[0], *arguments[1:]])
+
+
+def kept_as_given(arguments: list, other: str) -> tuple[str, int]:
+    """What of a machine's own a rank trains with."""
+    mine = [other, *arguments[1:], "--workers", "1"] if ranks().rank else [*arguments, "--workers", "2"]
+    config = config_from(mine)
+    with opened_job(config, resolved_schedule(config, 2, print)) as job:
+        return job.config.data, job.config.workers
+
+
+def test_paths_and_workers_may_differ(two, toy, tmp_path):
+    """Every rank took those of rank 0."""
+    other = str(copied(toy, tmp_path / "other"))
+    assert two.call(kept_as_given, flags(toy, tmp_path / "run"), other) == [(str(toy), 2), (other, 1)]
 
 
 def alone(rank: str, *arguments: str, size: str = "2") -> subprocess.CompletedProcess:

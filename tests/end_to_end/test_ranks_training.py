@@ -245,6 +245,13 @@ def test_a_reloaded_checkpoint_gives_the_logged_counts(two, toy, tmp_path, avera
     again, silent = two.call(trained, ["--resume", run, "--evaluate"])
     assert counted(again.out) == expected and not silent.out
     assert counted(alone("--resume", run, "--evaluate", "--allow-elastic").out) == expected
+    first, second = two.call(evaluated_differently, run)
+    assert (first.code, second.code) == (2, 2) and not first.out + second.out + second.err
+    assert "not started alike: --tta is ['flip'] on rank 1 and ['none'] on rank 0" in first.err
+
+
+def evaluated_differently(run):
+    return trained(["evaluate", run, "--tta", "flip" if ranks().rank else "none"])
 
 
 def alone(*arguments):

@@ -54,14 +54,15 @@ def chosen_env(config: Config, here: Ranks, group: Group) -> Env:
         # validation is not tuned (training.engine.precision.untuned_kernels).
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; the fast formats have names of their own
-    elif config.sync_bn:
-        raise ConfigError("--sync-bn: torch has it for GPUs only. Leave it out on a CPU")
     return Env(device, here.rank, here.world_size, group)
 
 
 def chosen_device(config: Config, here: Ranks) -> torch.device:
+    """Raises: ConfigError for one that is not there, or that --sync-bn does not work on."""
     found = torch.cuda.device_count() if config.device != "cpu" and torch.cuda.is_available() else 0
     if config.device == "cpu" or (config.device == "auto" and not found):
+        if config.sync_bn:
+            raise ConfigError("--sync-bn: torch has it for GPUs only. Leave it out on a CPU")
         return torch.device("cpu")
     return torch.device("cuda", device_index(config.device, here.local_rank, found))
 

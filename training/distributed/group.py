@@ -126,12 +126,14 @@ class Group:
         self.interval = max(1, min(2 * self.interval, int(ASK_SECONDS / max(seconds, 1e-6))))
 
     def together(self, action: Callable[[], Result]) -> Result:
-        """`action` on every rank. Bad input that one rank finds is raised on all: ConfigError, DataError, RunError on
-        rank 0, PeerFailed on the others."""
+        """`action` on every rank. Bad input that one rank finds is raised on all, and says which: ConfigError,
+        DataError, RunError on rank 0, PeerFailed on the others."""
         result, error = attempt(action)
         if self.words:
-            first = next((e for e in self.gather(error) if e), None)
-            self.raise_everywhere(first)
+            errors = self.gather(error)
+            rank = next((rank for rank, error in enumerate(errors) if error), 0)
+            first = errors[rank]
+            self.raise_everywhere(type(first)(f"rank {rank}: {first}") if rank else first)
         elif error:
             raise error
         return result

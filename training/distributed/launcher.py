@@ -105,6 +105,18 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr)
 
 
+def named(ranks: list[int]) -> str:
+    """[1, 2, 3, 8] -> 'ranks 1-3, 8'."""
+    parts: list[list[int]] = []
+    for rank in ranks:
+        if parts and rank == parts[-1][-1] + 1:
+            parts[-1].append(rank)
+        else:
+            parts.append([rank])
+    words = ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+    return words and f"rank{'s' if len(ranks) > 1 else ''} {words}"
+
+
 def tasks_here() -> int:
     """Of a Slurm step: how many tasks a machine has."""
     first = re.match(r"\d+", os.environ.get(SLURM.local_world_size, "1"))

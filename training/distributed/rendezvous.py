@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import torch.distributed as dist
 
-from training.distributed.launcher import Ranks, because
+from training.distributed.launcher import Ranks, because, named
 
 Result = TypeVar("Result")
 POLL_SECONDS = 0.02
@@ -82,18 +82,6 @@ def waiting_line(url: str, ranks: Ranks, missing: set[int]) -> str:
         f"rank {ranks.rank}: waiting at {address} for {named(sorted(missing)) or 'the other ranks'} of "
         f"{ranks.world_size}, because the environment has {because()}. Unset these to train alone"
     )
-
-
-def named(ranks: list[int]) -> str:
-    """[1, 2, 3, 8] -> 'ranks 1-3, 8'."""
-    parts: list[list[int]] = []
-    for rank in ranks:
-        if parts and rank == parts[-1][-1] + 1:
-            parts[-1].append(rank)
-        else:
-            parts.append([rank])
-    words = ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
-    return words and f"rank{'s' if len(ranks) > 1 else ''} {words}"
 
 
 def choose_interface(url: str, ranks: Ranks) -> None:

@@ -2,12 +2,16 @@
 of published ones."""
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
+
+import torch
+from torch import nn
 
 from data_prep import load_manifest
 from data_prep.files import write_atomically
@@ -35,6 +39,7 @@ from training.evaluation.measure import (
 from training.evaluation.published import imagenet_columns, open_published
 from training.evaluation.settings import changed, evaluate_settings
 from training.evaluation.trained import Trained, check_classes, load_trained
+from training.runs.alike import code_facts, compare, flags
 
 PUBLISHED_BATCH = 128
 FILE, LIBRARY = "file", "library"  # of weights that are no run's
@@ -68,11 +73,30 @@ def evaluate(arguments: list[str]) -> int:
     config = replace(base, **changed(base, options))
     with open_env(config) as env:
         task = env.group.together(lambda: task_of_run(options) if options.run else task_of_published(config, options))
+        if env.world_size > 1:
+            compare(facts_of(task, options) | code_facts(), env)
         before = env.group.from_main(lambda: read_evaluations(Path(options.run)) if options.run else [])
         found = measured_and_shown(task, env, options.csv)
         if env.rank == 0 and options.run:
             keep(Path(options.run), merged(before, entries(task, found, env)))
     return 0
+
+
+def facts_of(task: Task, options: argparse.Namespace) -> dict[str, object]:
+    """What all ranks must have alike: where files lie, and how many workers a machine has, is its own affair."""
+    own = {"run", "data", "weights_file", "workers", "csv"}
+    return {
+        **flags({name: value for name, value in vars(options).items() if name not in own}),
+        "SHA-256 of the dataset": task.pictures.dataset.sha256[:12],
+        **{f"SHA-256 of the weights ({one.weights})": digest(one.network) for one in task.subjects},
+    }
+
+
+def digest(network: nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        found.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def task_of_run(options: argparse.Namespace) -> Task:

@@ -29,6 +29,12 @@ def open_folder(config: Config) -> Iterator[Path]:
         yield folder
 
 
+def check_path(folder: Path, config: Config) -> None:
+    """Raises: ConfigError for a place or a name that no run folder may have. Looks into no folder of a run."""
+    check_name(folder)
+    check_place(folder, config.data, as_named(folder, config.resume))
+
+
 def as_named(folder: Path, resume: str) -> str:
     """For messages: `--resume RUN` where that flag has named the folder, else `--logdir RUN`."""
     place = Path(resume).resolve()

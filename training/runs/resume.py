@@ -147,14 +147,15 @@ def next_attempt(folder: Path, log: str = LOG) -> int:
 
 def gone_on(config: Config, restarts: int) -> Config:
     """When a launcher has started the same command again (torchrun --max-restarts, a requeued Slurm job), it goes on
-    with the run in --logdir, or with the newest run of its name, if that has begun. Raises: Ended."""
-    folder = folder_before(config) if restarts and not config.resume else None
+    with the run that --resume or --logdir names, or with the newest run of its name, if that has begun. Raises: Ended
+    for a run whose outcome another attempt would not change."""
+    folder = folder_before(config) if restarts else None
     if folder is None:
         return config
     if outcome := final_outcome(folder):
         text = f"{folder}: that run has ended ({outcome.value}); there is nothing to go on with"
         raise Ended(text, outcome.exit_code)
-    return replace(config, resume=str(folder), logdir=str(folder))
+    return config if config.resume else replace(config, resume=str(folder), logdir=str(folder))
 
 
 def folder_before(config: Config) -> Path | None:

@@ -4,6 +4,7 @@ work."""
 import contextlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from training.config.saved import save_config
 from training.config.schedule import resolved_schedule
 from training.data.dataset import checked_dataset, loader_name, oversized
 from training.data.loader import check_loader, open_loader
-from training.distributed.env import Env, open_env
+from training.distributed.env import Env, chosen_device, open_env
 from training.distributed.launcher import ranks, warn
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
@@ -41,7 +42,7 @@ from training.logs.metrics import parse_target
 from training.models.build import build_model, check_model
 from training.runs.alike import check_alike
 from training.runs.finish import guarded_fit, report_run
-from training.runs.folder import disk_errors, open_folder
+from training.runs.folder import check_path, disk_errors, open_folder
 from training.runs.resume import (
     check_identity,
     gone_on,
@@ -88,7 +89,7 @@ def show_inspection(job: Job) -> None:
 @contextlib.contextmanager
 def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None) -> Iterator[Job]:
     """Everything checked, built, warmed up and written down, ready for the first step; the clock is not started yet."""
-    found = found_dataset(config, schedule)
+    found = own_input(config, schedule)
     with open_env(config, alone=isinstance(found, Exception)) as env:
         clock = Clock(sync=env.sync, origin_ns=origin_ns or process_start_ns())
         check_alike(config, schedule, env)
@@ -106,12 +107,28 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
                 yield start_job(config, schedule, dataset, env, state, resumed, book, stop, folder, watch)
 
 
-def found_dataset(config: Config, schedule: Schedule) -> Manifest | Exception:
+def own_input(config: Config, schedule: Schedule) -> Manifest | Exception:
     """What a rank finds before it waits for the others: its dataset, or the bad input that it ends with."""
     try:
-        return checked_dataset(config, schedule, ranks().world_size)
+        chosen_device(config, ranks())
+        if not ranks().rank and config.logdir:  # rank 0 alone writes there
+            check_path(Path(config.logdir), config)
+        return checked_alone(config, schedule, ranks().world_size)
     except (ConfigError, DataError) as error:
         return error
+
+
+def checked_alone(config: Config, schedule: Schedule, world_size: int) -> Manifest:
+    """The dataset, after every check that needs no other rank and no run folder."""
+    dataset = checked_dataset(config, schedule, world_size)
+    sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
+    check_model(config, len(dataset.classes), sizes, schedule.data)
+    check_optimizer(config, schedule, len(dataset.classes))
+    if config.start_epoch >= schedule.total_epochs:
+        raise ConfigError(
+            f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
+        )
+    return dataset
 
 
 def checked_input(
@@ -121,27 +138,22 @@ def checked_input(
     found: Manifest | Exception | None = None,
     clock: Clock | None = None,
 ) -> Manifest:
-    """The dataset, after every check that needs no run folder. `found`: what found_dataset gave. Of the training images
+    """The dataset, after every check that needs no run folder. `found`: what own_input gave. Of the training images
     only a user's own loader reads any here, for its first batch, which is on the clock's label `prepare`."""
     if isinstance(found, Exception):
         raise found
-    dataset = found or checked_dataset(config, schedule, env.world_size)
-    sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
-    check_model(config, len(dataset.classes), sizes, schedule.data)
-    check_optimizer(config, schedule, len(dataset.classes))
+    dataset = found or checked_alone(config, schedule, env.world_size)
     with (clock or Clock()).during("prepare"):
         check_loader(config, schedule, dataset, env)
-    if config.start_epoch >= schedule.total_epochs:
-        raise ConfigError(
-            f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
-        )
     return dataset
 
 
 def started_again(config: Config, schedule: Schedule, env: Env) -> tuple[Config, Schedule]:
-    """Rank 0 looks for the run to go on with; each machine's launcher counts its own restarts, so the most counts."""
+    """Rank 0 looks for the run to go on with; each machine's launcher counts its own restarts, so the most counts. What
+    is a machine's own, such as the path of the dataset, each rank keeps."""
     restarts = max(env.group.gather(ranks().restarts))
-    config = env.group.from_main(lambda: gone_on(config, restarts))
+    found = env.group.from_main(lambda: gone_on(config, restarts))
+    config = replace(config, resume=found.resume, logdir=found.logdir)
     return config, resolved_schedule(config, env.world_size, lambda text: None) if restarts else schedule
 
 
@@ -247,7 +259,7 @@ def write_start(
 
 def validate_only(config: Config, schedule: Schedule) -> Validation:
     """--evaluate: count once, in the last phase's validation size, and print. Writes nothing."""
-    found = found_dataset(config, schedule)
+    found = own_input(config, schedule)
     with open_env(config, alone=isinstance(found, Exception)) as env:
         check_alike(config, schedule, env)
         dataset = env.group.together(lambda: checked_input(config, schedule, env, found))
