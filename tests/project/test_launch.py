@@ -108,6 +108,16 @@ def test_a_signalled_job_saves_goes_back_into_the_queue_and_resumes(job, tmp_pat
     process.wait(120)
 
 
+def test_two_jobs_whose_first_machine_is_the_same_meet_at_different_ports():
+    """The second died with the first. From 32768 on Linux hands ports out to anybody."""
+    line = next(line for line in scripts()["slurm.sh"].splitlines() if line.startswith("port="))
+    ports = []
+    for job in ("31", "32", "999999999"):
+        told = subprocess.run(["bash", "-c", f"{line}\necho $port"], env={"SLURM_JOB_ID": job}, capture_output=True)
+        ports.append(int(told.stdout))
+    assert len(set(ports)) == 3 and all(1024 < port < 32768 for port in ports)
+
+
 def test_a_cancelled_job_stays_ended(job, tmp_path):
     process = job(STATE="COMPLETING")
     process.send_signal(signal.SIGTERM)
