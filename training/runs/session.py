@@ -111,7 +111,7 @@ def own_input(config: Config, schedule: Schedule) -> Manifest | Exception:
     """What a rank finds before it waits for the others: its dataset, or the bad input that it ends with."""
     try:
         chosen_device(config, ranks())
-        if not ranks().rank and config.logdir:  # rank 0 alone writes there
+        if not (ranks().rank or config.evaluate) and config.logdir:  # rank 0 alone writes there
             check_path(Path(config.logdir), config)
         return checked_alone(config, schedule, ranks().world_size)
     except (ConfigError, DataError) as error:
