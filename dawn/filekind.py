@@ -55,6 +55,7 @@ KINDS = (
 HTML = re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE)
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 RESTORE = "Restore it from a copy"
+ENDS_IN_ZEROS = {"raw", "npy", "tar"}  # also when it is whole
 
 
 def wrong_kind(path: str | os.PathLike[str], expected: str = "") -> str:
@@ -106,6 +107,6 @@ def _described(head: bytes, tail: bytes, path: str, expected: str) -> str:
     if is_utf16(head):
         convert = f"iconv -f UTF-16 -t UTF-8 {quoted(path)}"
         return f"this is text in UTF-16, as `>` of PowerShell writes it. Convert it: {convert}"
-    if not tail.strip(b"\0") and len(tail) == TAIL_BYTES and expected not in ("raw", "npy"):
+    if not tail.strip(b"\0") and len(tail) == TAIL_BYTES and expected not in ENDS_IN_ZEROS:
         return f"it ends in zero bytes, as after a power cut or an unfinished copy. {RESTORE}"
     return ""

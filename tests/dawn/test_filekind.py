@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_text_json_and_the_expected_kind_are_nothing_odd(tmp_path):
     event_head = b"\x18\0\0\0\0\0\0\0\xa3\x7fK\x22"
     for data in (b"epoch\thours\n1\t2\n", json.dumps({"rün": "ü"}).encode(), event_head, b"x\0"):
         assert wrong_kind_of(data, "x") == ""
+
+
+def test_a_damaged_tar_archive_is_not_called_unfinished_for_the_zeros_that_end_every_one(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as file:
+        file.addfile(tarfile.TarInfo("name"))
+    assert "unpack" in wrong_kind(path).lower() and wrong_kind(path, "tar") == ""
 
 
 def test_what_cannot_be_opened_or_has_no_end_says_nothing(tmp_path):
