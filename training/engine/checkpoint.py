@@ -107,9 +107,10 @@ def generations(folder: Path, warn: Callable[[str], None] = lambda text: None) -
 
 
 def named_generation(path: Path) -> list[dict[str, Any]]:
-    """What a checkpoint's name and size tell, `sha256` with as many digits as the name has; none for another file."""
+    """What a checkpoint's name and size tell, `sha256` with as many digits as the name has; none for another file or
+    a missing one."""
     match = NAME.fullmatch(path.name)
-    if not match:
+    if not match or not path.is_file():
         return []
     epoch, step, digits = match.groups()
     place = {"epoch": int(epoch), "step": int(step)}

@@ -62,6 +62,8 @@ def test_a_named_file_needs_no_index(tmp_path):
     assert step_of(tmp_path / older.name, notes) == 3 and not notes
     with pytest.raises(ConfigError, match="no whole checkpoint"):
         load(shutil.copy(older, tmp_path / "best.pt"), notes.append)
+    with pytest.raises(ConfigError, match="no whole checkpoint"):
+        load(tmp_path / "gone" / older.name, notes.append)
 
 
 def test_an_index_of_an_old_run_is_found_again(tmp_path):
