@@ -13,6 +13,8 @@ from training.engine.precision import Precision, untuned_kernels
 from training.logs.metrics import Meter, correct_counts
 from training.models.outputs import logits_of
 
+VIEWS = {"none": 1, "flip": 2}  # of an image, whose logits --tta adds up
+
 
 @torch.no_grad()
 def evaluate(

@@ -15,7 +15,7 @@ from torch import nn
 
 from data_prep import load_manifest
 from data_prep.files import write_atomically
-from dawn.runlog.evaluations import EVALUATIONS, Evaluation, encoded, merged, read_evaluations
+from dawn.runlog.evaluations import EVALUATIONS, SHAPES, Evaluation, encoded, merged, read_evaluations
 from dawn.runlog.writer import utc_now
 from phases import DataPhase
 from training.config.config import Config
@@ -27,7 +27,6 @@ from training.distributed.process import stop_with_launcher
 from training.errors import ConfigError
 from training.evaluation import table
 from training.evaluation.measure import (
-    SHAPES,
     Measured,
     Pictures,
     Subject,
@@ -75,10 +74,10 @@ def evaluate(arguments: list[str]) -> int:
         task = env.group.together(lambda: task_of_run(options) if options.run else task_of_published(config, options))
         if env.world_size > 1:
             compare(facts_of(task, options) | code_facts(), env)
-        before = env.group.from_main(lambda: read_evaluations(Path(options.run)) if options.run else [])
+        env.group.from_main(lambda: read_evaluations(Path(options.run)) if options.run else [])  # damaged: told now
         found = measured_and_shown(task, env, options.csv)
         if env.rank == 0 and options.run:
-            keep(Path(options.run), merged(before, entries(task, found, env)))
+            keep(Path(options.run), entries(task, found, env))
     return 0
 
 
@@ -253,10 +252,10 @@ def entries(task: Task, found: list[Measured], env: Env) -> list[Evaluation]:
     ]
 
 
-def keep(folder: Path, evaluations: list[Evaluation]) -> None:
-    """In the run folder, for the page. What was measured is printed already, so a folder that takes nothing is no
-    reason to fail."""
+def keep(folder: Path, measurements: list[Evaluation]) -> None:
+    """In the run folder, for the page, beside what another command may have measured meanwhile. What was measured is
+    printed already, so a folder that takes nothing is no reason to fail. Raises: RunError for a damaged file."""
     try:
-        write_atomically(folder / EVALUATIONS, encoded(evaluations))
+        write_atomically(folder / EVALUATIONS, encoded(merged(read_evaluations(folder), measurements)))
     except OSError as error:
         warn(f"{folder / EVALUATIONS}: cannot be written ({error.strerror}), so the page will not show this table")

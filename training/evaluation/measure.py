@@ -26,7 +26,7 @@ from training.data.dataset import checked_dataset, folders_of, index_of, loader_
 from training.data.image_tree import TreeLoader
 from training.data.loader import Loader, open_loader
 from training.distributed.env import Env
-from training.engine.evaluate import evaluate
+from training.engine.evaluate import VIEWS, evaluate
 from training.engine.near_ties import Referee
 from training.engine.precision import Precision
 from training.errors import ConfigError
@@ -34,16 +34,13 @@ from training.models.build import trial_device
 from training.models.flops import FLOPS_PER_MULTIPLY_ADD, multiply_adds
 from training.models.outputs import logits_of
 
-SHAPES = ("square", "rectangular")
-TTA_PASSES = {"none": 1, "flip": 2}
-
 
 class Way(NamedTuple):
     """One combination. `size`: pixels of the short side."""
 
     size: int
-    shape: str  # of SHAPES
-    tta: str  # of TTA_PASSES
+    shape: str  # of dawn.runlog.evaluations.SHAPES
+    tta: str  # of VIEWS
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,7 @@ def costs(subject: Subject, loader: Loader, phase: DataPhase, ways: list[Way]) -
         for shape in shapes.keys() - one.keys():
             one[shape] = tried(subject, trial, shape, device)
         flops = sum(one[shape] * images for shape, images in shapes.items()) / shapes.total()
-        found[way] = flops * TTA_PASSES[way.tta]
+        found[way] = flops * VIEWS[way.tta]
     return found
 
 

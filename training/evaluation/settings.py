@@ -38,7 +38,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     add("--tta", nargs="+", default=["none", "flip"], choices=("none", "flip"), help="default: none flip")
     add("--weights", nargs="+", default=[], choices=("model", "ema"), help="of a run; default: those it evaluates")
     add("--val-batch", type=int, metavar="N", help="images a batch; default: the run's, or 128")
-    add("--resize", type=float, default=0.0, metavar="X", help="short side before the crop, in sizes")
+    add("--resize", type=float, metavar="X", help="short side before the crop, in sizes")
     add("--loader", default="", metavar=f"{{auto,{','.join(LOADER_NAMES)}}}", help="default: the run's")
     add("--workers", "-j", type=int, default=-1, metavar="N", help="as in training")
     add(
@@ -60,7 +60,7 @@ def evaluate_settings(arguments: list[str]) -> argparse.Namespace:
             raise ConfigError(f"--sizes {size}: must be from 1 to {MAX_SIZE} pixels")
     if options.val_batch is not None and not 1 <= options.val_batch <= 10**6:
         raise ConfigError(f"--val-batch {options.val_batch}: must be from 1 to {10**6}")
-    if options.resize and not 1 <= options.resize <= 4:  # NaN fails too
+    if options.resize is not None and not 1 <= options.resize <= 4:  # NaN fails too
         raise ConfigError(f"--resize {options.resize:g}: must be from 1 to 4 sizes")
     if options.loader not in ("", "auto", *LOADER_NAMES) and not is_own(options.loader):
         raise ConfigError(f"--loader {options.loader}: choose from auto, {', '.join(LOADER_NAMES)}")

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from data_prep.files import write_atomically
+from dawn.runlog.evaluations import SHAPES
 from dawn.runlog.writer import utc_now
 from training.config.own_code import short_name
 from training.config.parser import Parser
 from training.distributed.env import open_env
 from training.distributed.launcher import warn
 from training.errors import ConfigError
-from training.evaluation.measure import SHAPES, Subject, Way, measured, open_pictures
+from training.evaluation.measure import Subject, Way, measured, open_pictures
 from training.evaluation.trained import Trained, check_classes, load_trained
 from training.export.formats import SUFFIXES, check_packages, onnx_bytes, safetensors_bytes, torch_bytes
 from training.export.model_card import MARK, Handover, Remeasured, card

@@ -5,6 +5,7 @@ from pathlib import Path
 from data_prep import Manifest
 from training.config.config import Config
 from training.data.loader import Loader
+from training.engine.evaluate import VIEWS
 from training.engine.state import TrainState
 from training.inspect.board import ParameterGroups
 from training.inspect.gradients import Gradients
@@ -12,8 +13,6 @@ from training.inspect.predictions import Predictions
 from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
 from training.inspect.stored import FOLDER
 from training.logs.metrics import Meter, Watch
-
-VIEWS = {"none": 1, "flip": 2}  # whose logits --tta adds up
 
 
 def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState) -> tuple[Meter, ...]:

@@ -132,6 +132,7 @@ BAD = {
     "a resize below the crop": (["RUN", "--resize", "0.5"], "--resize 0.5: must be from 1 to 4"),
     "an unknown loader": (["RUN", "--loader", "synthetic"], "--loader synthetic: choose from auto, dali"),
     "no batch": (["RUN", "--val-batch", "0"], "--val-batch 0: must be from 1"),
+    "no resize": (["RUN", "--resize", "0"], "--resize 0: must be from 1"),
     "a run and a model": (["RUN", "--model", "resnet18"], "--model resnet18: a run was given too"),
     "a model without images": (["--model", "resnet18"], "Give --data DATA"),
     "weights of a model": (["--model", "resnet18", "--data", "TOY", "--weights", "ema"], "only a run has two"),
