@@ -23,7 +23,7 @@ from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
 def main(argv: list[str] | None = None) -> int:
     """The exit code (docs/exit-codes.md); 2 after one line about bad input."""
     arguments = sys.argv[1:] if argv is None else argv
-    return exit_code_of(lambda: dispatch(arguments), output_is_result=arguments[:1] in ([name] for name in PRINTED))
+    return exit_code_of(lambda: dispatch(arguments), output_is_result=first_word(arguments) in PRINTED)
 
 
 def exit_code_of(action: Callable[[], int], output_is_result: bool = False) -> int:
@@ -53,27 +53,30 @@ def input_errors_told(action: Callable[[], int]) -> int:
 
 
 def say_of_rank(text: str) -> None:
+    """What a rank finds before it meets the others is its own, and says whose."""
     rank = rank_word()
     print(text if rank == "0" else f"rank {rank}: {text}", file=sys.stderr)
 
 
 def say_once(text: str, by_all: bool = False) -> None:
-    """For all ranks, which end alike (training.distributed.group). What a rank finds before it meets the others is its
-    own, and says whose: they raise PeerFailed for what another one found."""
-    rank = rank_word()
-    if rank == "0" or by_all:
+    """Rank 0 speaks for all ranks, which end alike (training.distributed.group); each for itself with `by_all`."""
+    if by_all or rank_word() == "0":
         print(text, file=sys.stderr)
 
 
 def dispatch(arguments: list[str]) -> int:
     """The first word may be a subcommand; everything else trains."""
-    if arguments[:1] and arguments[0] in SUBCOMMANDS:
-        return SUBCOMMANDS[arguments[0]](arguments[1:])
+    if (word := first_word(arguments)) in SUBCOMMANDS:
+        return SUBCOMMANDS[word](arguments[1:])
     if any(word == "--seeds" or word.startswith("--seeds=") for word in arguments):
         from training.runs.seeds import train_seeds
 
         return train_seeds(arguments)
     return start(config_from(arguments))
+
+
+def first_word(arguments: list[str]) -> str:
+    return arguments[0] if arguments else ""
 
 
 def recipes(arguments: list[str]) -> int:
