@@ -17,8 +17,8 @@ FOLDER = "inspect"  # in the run folder
 
 
 class Stored(NamedTuple):
-    """Of a run: `images` by epoch (0-based), at least one; `names` of the classes by label, numbers where the dataset
-    is gone; `files` by row, "validation image 7" likewise."""
+    """Of a run. `folder`: RUN/inspect; `counts` of the validation after `epoch` (0-based), the last one; `images` by
+    epoch, at least one."""
 
     folder: Path
     counts: Counts

@@ -132,9 +132,14 @@ def counter_joules(env: Env) -> float | None:
     if env.device.type != "cuda" or not (nvml := nvml_of()):
         return None
     with contextlib.suppress(nvml.NVMLError, RuntimeError):
-        card = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(env.device).uuid}")
+        card = nvml.nvmlDeviceGetHandleByUUID(gpu_uuid(env))
         return nvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000
     return None
+
+
+def gpu_uuid(env: Env) -> str | None:
+    """As NVML wants it; compared, never logged."""
+    return f"GPU-{torch.cuda.get_device_properties(env.device).uuid}" if env.device.type == "cuda" else None
 
 
 def nvml_of() -> ModuleType | None:

@@ -16,12 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import torch
-
 from dawn import process_start_ns
 from training.distributed.env import Env
 from training.errors import ConfigError
-from training.logs.environment import cpu_name, nvml_of
+from training.logs.environment import cpu_name, gpu_uuid, nvml_of
 
 ID_VARIABLE = "DAWN_HOST_ID"
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -226,13 +224,8 @@ def text_of(path: str | Path) -> str:
         return ""
 
 
-def gpu_uuid(env: Env) -> str | None:
-    """As NVML wants it; compared, never logged."""
-    return f"GPU-{torch.cuda.get_device_properties(env.device).uuid}" if env.device.type == "cuda" else None
-
-
 def gpu_facts(uuid: str) -> dict[str, Any] | None:
-    """Of the GPU now; None without NVML. Not yet run on a GPU where this was developed."""
+    """Of the GPU now; None without NVML."""
     nvml = nvml_of()
     return nvml_facts(nvml, uuid) if nvml else None
 
