@@ -12,13 +12,16 @@ from dawn.importers import prepare_dawn as prepare
 from phases import PRESETS
 from phases.__main__ import parser as phases_parser
 from phases.language import KEYS
+from training.__main__ import SUBCOMMANDS
 from training.config.flag_table import flags_markdown
-from training.config.parser import build_parser
+from training.config.parser import DESCRIPTION, build_parser
 from training.config.recipes.registry import RECIPES
 from training.detection.settings import detect_parser
+from training.diagnosis.command import diagnose_parser
 from training.errors import EXIT_CODES
 from training.evaluation.settings import evaluate_parser
 from training.export.command import export_parser
+from training.inspect.suspects import suspects_parser
 from training.train_imagenet_nv import legacy_parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,13 +45,18 @@ def prepare_parser() -> argparse.ArgumentParser:
 
 
 PARSERS = [build_parser, legacy_parser, data_prep_parser, dawn_parser, phases_parser, prepare_parser]
-PARSERS += [export_parser, detect_parser, evaluate_parser]
+PARSERS += [export_parser, detect_parser, evaluate_parser, suspects_parser, diagnose_parser]
 
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_every_flag_of_every_command_is_in_the_docs(parser):
     missing = sorted(flag for flag in flags_of(parser()) if not re.search(rf"{flag}\b", DOCS))
     assert not missing
+
+
+def test_every_subcommand_of_training_is_in_the_docs_and_in_the_help():
+    for text in (DOCS, DESCRIPTION):
+        assert not [name for name in SUBCOMMANDS if f"python -m training {name}" not in text]
 
 
 def test_the_page_of_flags_is_what_the_code_says():
