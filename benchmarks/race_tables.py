@@ -10,7 +10,7 @@ from dawn.stats.compare import compare
 from dawn.stats.estimates import Estimate, mean, paired_difference
 from dawn.stats.runs import HIT, trial
 from dawn.stats.study import number, time_estimates
-from dawn.tables import Table
+from dawn.tables import Table, percent_text
 
 Runs = dict[str, list[Run]]  # by entrant, in the order of the seeds, which all have in common
 
@@ -27,7 +27,7 @@ def run_row(name: str, run: Run, target: float) -> tuple[str, ...]:
     times = (f"{hit.clock[clock]:.1f} s" if hit else "-" for clock in ("total", "dawn"))
     last = [row.validation.percent(run.start.metric) for row in run.rows if row.validation][-1:]
     memory = max((row.peak_memory_bytes for row in run.rows), default=0) / 2**20
-    end = f"{last[0]:.2f} %" if last else "-"
+    end = f"{percent_text(last[0], target, 2)} %" if last else "-"
     return name, str(run.start.seed), outcome, str(len(run.rows)), end, *times, f"{memory:.0f} MiB"
 
 

@@ -25,6 +25,24 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+def percent_text(percent: float, target: float | None = None, decimals: int = 0) -> str:
+    """An accuracy with three decimals, of which zeros at the end are left out down to `decimals`; with as many more as
+    it takes to stand on the same side of the target (percent) as the accuracy does: 92.99996 % is not 93 %."""
+    least = max(3, decimals)
+    fixed = f"{percent:.{least}f}"
+    longer = (f"{percent:.{places}f}" for places in range(least, 15))
+    text = next((text for text in longer if _same_side(float(text), percent, target)), repr(percent))
+    if text != fixed:
+        return text
+    whole, _, digits = fixed.partition(".")
+    kept = digits[:decimals] + digits[decimals:].rstrip("0")
+    return f"{whole}.{kept}" if kept else whole
+
+
+def _same_side(shown: float, percent: float, target: float | None) -> bool:
+    return target is None or (shown >= target) == (percent >= target)
+
+
 def plain_table(table: Table) -> str:
     lines = [*([table.header] if table.header else []), *table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))] if lines else []

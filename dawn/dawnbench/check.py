@@ -26,13 +26,13 @@ from dawn.dawnbench.entry_files import (
     read_fields,
     table_of,
 )
-from dawn.dawnbench.tasks import TASKS, Task, percent_text, target_text, task_of
+from dawn.dawnbench.tasks import TASKS, Task, target_text, task_of
 from dawn.dawnbench.tsv import TSV_NAME, tsv
 from dawn.runlog.host import host_notes
 from dawn.runlog.records import CLOCKS, Row
 from dawn.runlog.run import LOG_NAME, Run, log_path, read_run
 from dawn.runlog.writer import Follower, RunError
-from dawn.tables import counted
+from dawn.tables import counted, percent_text
 
 
 @dataclass

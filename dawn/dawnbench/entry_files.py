@@ -12,11 +12,11 @@ from typing import Any
 
 from dawn.dawnbench.entry import NAMES
 from dawn.dawnbench.hours import doubtful_hours, impossible_hours
-from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, Task, percent_text, target_text
+from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, Task, target_text
 from dawn.dawnbench.tsv import TSV_NAME, TsvRow, read_tsv
 from dawn.filekind import wrong_kind_of
 from dawn.runlog.writer import RunError
-from dawn.tables import plain
+from dawn.tables import percent_text, plain
 
 MAX_BYTES = 5_000_000  # of a JSON or TSV
 REQUIRED = ("version", "author", "authorEmail", "framework", "model", "hardware", "timestamp")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from dawn.commandline import ended
-from dawn.dawnbench.tasks import TASKS, percent_text, target_text
+from dawn.dawnbench.tasks import TASKS, target_text
 from dawn.importers.tfevents_file import Scalar
 from dawn.importers.tfevents_scalars import EventLog, read_event_log
 from dawn.importers.tfevents_tables import MOST, TEST_TAGS, Evaluation, batches, checked_value, evaluations, gap_note
 from dawn.runlog.writer import RunError
+from dawn.tables import percent_text
 
 TARGETS = {task.metric: task.target for task in TASKS.values()}  # percent; DAWNBench's, by metric
 TSV_HEADER = ("epoch", "hours", *(name for name, _ in TASKS["ImageNet"].columns))

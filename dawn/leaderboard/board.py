@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import realpath
 
-from dawn.dawnbench.tasks import percent_text, target_text
+from dawn.dawnbench.tasks import target_text
 from dawn.leaderboard.entry import BOARDS, Entry
-from dawn.tables import Table, html_table, markdown_table, markdown_text, plain
+from dawn.tables import Table, html_table, markdown_table, markdown_text, percent_text, plain
 
 STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:86rem;padding:0 1rem;color:#1c2430;"

@@ -9,9 +9,9 @@ from typing import Any
 
 from dawn.dawnbench.tasks import METRIC_NAMES, target_text
 from dawn.reports.chart import UNITS
-from dawn.runlog.records import Row
+from dawn.runlog.records import Row, Start
 from dawn.runlog.run import Run
-from dawn.tables import plain
+from dawn.tables import percent_text, plain
 
 OUTCOMES = {
     "target_reached": "target reached",
@@ -126,7 +126,8 @@ def result_in_words(run: Run) -> str:
         return f"{wanted} reached in epoch {hit.epoch + 1}, T_total {seconds:.2f} s"
     if not rows:
         return "no evaluation"
-    best = f"best {METRIC_NAMES[metric]} {max(row.validation.percent(metric) for row in rows):.6g} %"
+    best = max(row.validation.percent(metric) for row in rows)
+    best = f"best {METRIC_NAMES[metric]} {percent_text(best, run.start.target)} %"
     return best if run.start.target is None else f"target not reached, {best}"
 
 
@@ -136,14 +137,16 @@ def clock_text(seconds: float) -> str:
     return f"{seconds / scale:.2f} {unit}"
 
 
-def accuracy_texts(row: Row) -> list[str | None]:
+def accuracy_texts(row: Row, start: Start) -> list[str | None]:
     """Of each metric in percent; None where the epoch was not validated."""
-    return [percent_text(row.validation.percent(metric)) if row.validation else None for metric in METRIC_NAMES]
+    targets = {metric: start.target if metric == start.metric else None for metric in METRIC_NAMES}
+    seen = row.validation
+    return [percent_cell(seen.percent(name) if seen else None, target) for name, target in targets.items()]
 
 
-def percent_text(value: float | None) -> str | None:
-    """As many decimals in every row of every table."""
-    return None if value is None else f"{value:.3f}"
+def percent_cell(value: float | None, target: float | None = None) -> str | None:
+    """As many decimals in every row of every table, more only where it takes them to be apart from the target."""
+    return None if value is None else percent_text(value, target, decimals=3)
 
 
 def number_text(value: float | None) -> str | None:

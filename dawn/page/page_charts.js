@@ -33,7 +33,7 @@ function curveLines(view, data, state, xOf, hover) {
     return {
       type: "scatter", mode: "lines+markers", x: xOf(curve), y: curve[state.metric], name: plainText(curve.name), connectgaps: true,
       meta: [plainText(curve.name), plainText(curve.clock)], line: { color, dash, width: 1.5 }, marker: { symbol, size: 7, maxdisplayed: 14, color },
-      hovertemplate: `%{meta[0]}<br>${METRIC_NAMES[state.metric]} %{y:.3f} %<br>${hover}<extra></extra>`,
+      hovertemplate: `%{meta[0]}<br>${METRIC_NAMES[state.metric]} %{y:.6~f} %<br>${hover}<extra></extra>`,
     };
   });
 }
@@ -127,11 +127,11 @@ function accuracyTraces(view, data, state, xOf, xName) {
   for (const { run, index } of runsShown(data, state)) {
     const x = xOf(run), y = run.epochs[state.metric];
     const custom = y.map((_, i) => [run.epochs.epoch[i], run.epochs.size[i]]);
-    traces.push(line(view, run, index, x, y, `epoch %{customdata[0]}, %{customdata[1]} px<br>${name} %{y:.3f} %<br>${xName}`, { customdata: custom }));
+    traces.push(line(view, run, index, x, y, `epoch %{customdata[0]}, %{customdata[1]} px<br>${name} %{y:.6~f} %<br>${xName}`, { customdata: custom }));
     if (run.hit === null || run.metric !== state.metric) continue;
     const marker = { symbol: "star", size: 17, color: view.colour("--hit"), line: { color: view.colour("--paper"), width: 1.5 } };
     traces.push({ type: "scatter", mode: "markers", x: [x[run.hit]], y: [y[run.hit]], marker, meta: plainText(run.name), name: "target reached",
-      customdata: [[run.epochs.epoch[run.hit]]], hovertemplate: `%{meta}<br>target reached in epoch %{customdata[0]}<br>${name} %{y:.3f} %<br>${xName}<extra></extra>` });
+      customdata: [[run.epochs.epoch[run.hit]]], hovertemplate: `%{meta}<br>target reached in epoch %{customdata[0]}<br>${name} %{y:.6~f} %<br>${xName}<extra></extra>` });
   }
   return traces;
 }

@@ -7,7 +7,7 @@ from dawn.reports.cost import JOULES_PER_KWH, energy_joules
 from dawn.reports.summary import resumed_text
 from dawn.runlog.records import CLOCKS, Row, hardware_name
 from dawn.runlog.run import Run
-from dawn.tables import plain
+from dawn.tables import percent_text, plain
 
 
 def title_of(shown: list[Shown]) -> str:
@@ -51,7 +51,7 @@ def _large_figures(run: Run, price: float | None) -> str:
     if row:
         figures = [(f"T_{clock}", clock_text(row.clock[clock])) for clock in CLOCKS]
         figures.append((f"{METRIC_NAMES[metric]}, {row.validation.correct(metric)} of {row.validation.images}",
-                        f"{row.validation.percent(metric):.6g} %"))  # fmt: skip
+                        f"{percent_text(row.validation.percent(metric), run.start.target)} %"))  # fmt: skip
         figures += [
             (f"cost of T_{c}", f"${dollars(row, c, price):.4g}") for c in ("total", "dawn") if price is not None
         ]
@@ -90,7 +90,7 @@ def _line(item: Shown, price: float | None) -> list[Cell]:
     start, rows = run.start, [row for row in run.rows if row.validation]
     best = max(rows, key=lambda row: row.validation.percent(start.metric), default=None)
     seen = hit or best
-    accuracy = f"{seen.validation.percent(start.metric):.3f}" if seen else None
+    accuracy = percent_text(seen.validation.percent(start.metric), start.target, decimals=3) if seen else None
     at = hit or (rows[-1] if rows and start.target is None else None)
     clocks = [f"{at.clock[clock]:.3f}" if at else None for clock in CLOCKS]
     money = [f"{dollars(at, clock, price):.4f}" if at else None for clock in ("total", "dawn") if price is not None]

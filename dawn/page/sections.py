@@ -12,7 +12,7 @@ from dawn.page.html import (
     details,
     note,
     number_text,
-    percent_text,
+    percent_cell,
     ramp_text,
     result_in_words,
     section,
@@ -87,9 +87,8 @@ def _evaluations(item: Shown) -> list[list[Cell]]:
     for row in item.run.rows:
         if seen := row.validation:
             counts = (f"{seen.correct1}, {seen.correct5}", seen.images)
-            rows.append(
-                [row.epoch + 1, *(f"{row.clock[clock]:.3f}" for clock in CLOCKS), *accuracy_texts(row), *counts]
-            )
+            times = (f"{row.clock[clock]:.3f}" for clock in CLOCKS)
+            rows.append([row.epoch + 1, *times, *accuracy_texts(row, item.run.start), *counts])
     return rows
 
 
@@ -100,7 +99,8 @@ def epochs_section(shown: list[Shown], curves: Sequence[Curve]) -> str:
 
     def rows(item: Shown) -> list[list[Cell]]:
         return [
-            [row.epoch + 1, row.images_seen, *accuracy_texts(row), number_text(row.train_loss)] for row in item.run.rows
+            [row.epoch + 1, row.images_seen, *accuracy_texts(row, item.run.start), number_text(row.train_loss)]
+            for row in item.run.rows
         ]
 
     inside = chart("epochs", alternative) + data_table(words, header, grouped(shown, rows))
@@ -118,7 +118,7 @@ def curves_table(curves: Sequence[Curve]) -> str:
                 f"{p.epoch:.6g}",
                 f"{p.hours * 3600:.3f}",
                 f"{p.hours:.6f}",
-                *(percent_text(p.percent(m)) for m in METRICS),
+                *(percent_cell(p.percent(m)) for m in METRICS),
             ]
             for p in curve.points
         ]

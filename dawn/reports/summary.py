@@ -4,7 +4,7 @@ from dawn.dawnbench.tasks import METRIC_NAMES, target_text
 from dawn.runlog.clock import NEWER_LABELS, RUN_LABELS
 from dawn.runlog.records import CLOCKS, METRICS, Row, Start, hardware_name
 from dawn.runlog.run import Run, executed_phases
-from dawn.tables import Table, plain, plain_table, print_tables
+from dawn.tables import Table, percent_text, plain, plain_table, print_tables
 
 GO_ON = "Unless it still runs, go on with: python -m training --resume and this folder"
 
@@ -43,15 +43,17 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 def _reached(run: Run) -> str:
     row = run.hit()
     if row is not None:
-        return f"in epoch {row.epoch + 1}: {_accuracy(row, run.start.metric)}"
+        return f"in epoch {row.epoch + 1}: {_accuracy(row, run.start)}"
     best = max(run.evaluations, key=lambda row: (row.validation.percent(run.start.metric), -row.epoch))
-    return f"no; best in epoch {best.epoch + 1}: {_accuracy(best, run.start.metric)}"
+    return f"no; best in epoch {best.epoch + 1}: {_accuracy(best, run.start)}"
 
 
-def _accuracy(row: Row, metric: str) -> str:
-    seen = row.validation
-    names = [metric, *(m for m in METRICS if m != metric)]
-    percents = ", ".join(f"{seen.percent(name):.6g} % {METRIC_NAMES[name]}" for name in names)
+def _accuracy(row: Row, start: Start) -> str:
+    seen, metric = row.validation, start.metric
+    targets = {name: start.target if name == metric else None for name in (metric, *METRICS)}
+    percents = ", ".join(
+        f"{percent_text(seen.percent(name), target)} % {METRIC_NAMES[name]}" for name, target in targets.items()
+    )
     counts = f"{seen.correct(metric)} of {seen.images}"
     return plain(f"{percents} ({counts}, weights: {seen.weights}, TTA: {seen.tta})")
 

@@ -33,7 +33,7 @@ from dawn.stats.runs import (
     trial,
 )
 from dawn.stats.survival import Times, median, restricted_mean
-from dawn.tables import Table, counted, plain
+from dawn.tables import Table, counted, percent_text, plain
 
 SHARE = 0.95  # of runs, of the second claim
 SHOWN, NOT_SHOWN, NOT_TESTED = "shown", "not shown", "not tested"
@@ -52,6 +52,7 @@ class Study:
 
     title: str
     target: str
+    target_percent: float
     clock: str
     recipe_hash: str
     metric: str
@@ -73,6 +74,7 @@ def study(runs: Sequence[Run], clock: str = "total", horizon: float | None = Non
     return Study(
         title=f"{start.recipe or 'no recipe'} on {start.task}, {start.model}",
         target=wanted,
+        target_percent=start.target,
         clock=f"T_{clock}",
         recipe_hash=recipe_hash(runs[0]),
         metric=start.metric,
@@ -147,7 +149,7 @@ def mean_claim(trials: list[Trial], metric: str, target: float, wanted: str) -> 
     average = math.fsum(finals) / len(finals)
     spread = f"mean {average:.4f}, standard deviation {deviation(finals):.4f}, n = {len(finals)}"
     verdict = SHOWN if least >= target else NOT_SHOWN
-    return Claim(text, verdict, f"{rate_first}; {spread}; one-sided 95 % lower bound {least:.4f}")
+    return Claim(text, verdict, f"{rate_first}; {spread}; one-sided 95 % lower bound {percent_text(least, target, 4)}")
 
 
 def hit_words(trials: list[Trial]) -> str:
@@ -194,7 +196,7 @@ def study_tables(study: Study) -> list[Table]:
     header = ("run", "seed", "outcome", f"{clock}, s", "epochs", f"{METRIC_NAMES[metric]} at the end")
     title = plain(f"{study.title}: {counted(len(study.trials), 'seed')}, target {study.target}", 200)
     return [
-        Table(title, header, tuple(_trial_row(trial, metric) for trial in study.trials)),
+        Table(title, header, tuple(_trial_row(trial, metric, study.target_percent) for trial in study.trials)),
         *_host_tables(study.trials),
         estimate_table("statistics", study.estimates),
         Table("claims", ("claim", "verdict", "evidence"), tuple((c.text, c.verdict, c.evidence) for c in study.claims)),
@@ -213,11 +215,12 @@ def _host_tables(trials: list[Trial]) -> list[Table]:
     return [Table("hosts", header, tuple(rows))] if rows else []
 
 
-def _trial_row(trial: Trial, metric: str) -> tuple[str, ...]:
+def _trial_row(trial: Trial, metric: str, target: float) -> tuple[str, ...]:
     seconds = f"{trial.seconds:.3f}" if trial.outcome == HIT else f"- ({trial.duration:.3f} spent)"
     final = "-"
     if trial.final:
-        final = f"{trial.final.percent(metric):.6g} % ({trial.final.correct(metric)} of {trial.final.images})"
+        percent = percent_text(trial.final.percent(metric), target)
+        final = f"{percent} % ({trial.final.correct(metric)} of {trial.final.images})"
     return plain(trial.name), str(trial.seed), trial.outcome, seconds, str(trial.epochs or "-"), final
 
 

@@ -6,6 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from dawn.tables import percent_text
 from phases import Schedule
 
 HEADER = " epoch  size  batch        lr    loss   top-1   top-5   images/s  data wait   T_total    T_dawn"
@@ -26,6 +27,7 @@ class EpochTable:
         )
         self.shown_at = 0.0
         self.header_shown = False
+        self.metric, self.target = "top1", None  # percent; of the run
 
     def __enter__(self) -> "EpochTable":
         self.bar.start()
@@ -52,13 +54,16 @@ class EpochTable:
         if not self.header_shown:
             self.header_shown = True
             self.say(HEADER)
-        self.say(epoch_line(row))
+        self.say(epoch_line(row, self.metric, self.target))
 
 
-def epoch_line(row: dict) -> str:
+def epoch_line(row: dict, metric: str, target: float | None) -> str:
+    """metric, target (percent): of the run; its accuracy has the digits that tell it from the target."""
     counts, clock = row["validation"], row["clock"]
+    goals = {name: target if name == metric else None for name in ("top1", "top5")}
     top1, top5 = (
-        f"{100 * counts[k] / counts['images']:7.3f}" if counts else "      -" for k in ("correct1", "correct5")
+        f"{percent_text(100 * counts[f'correct{name[3:]}'] / counts['images'], goal, 3):>7}" if counts else "      -"
+        for name, goal in goals.items()
     )
     share = row["seconds"]["data"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
     return (

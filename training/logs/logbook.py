@@ -52,6 +52,7 @@ class Logbook:
     def start(self, fields: dict[str, Any]) -> None:
         self.log.write("start", self.attempt, **fields)
         self.text.debug(fields)
+        self.table.metric, self.table.target = fields["metric"], fields["target"]
         # 2018's tag for the start. Its value is a float32, good to 128 s: readers take the time of the event.
         self.scalars.write(0, {"first": time.time(), "sizes/world": self.env.world_size})
 
