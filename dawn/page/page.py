@@ -13,7 +13,7 @@ from typing import Any
 
 from dawn.importers.curve import Curve
 from dawn.leaderboard.read import historical
-from dawn.page import evaluations, result, sections, setup, stats
+from dawn.page import evaluations, inside, result, sections, setup, stats
 from dawn.page.data import MOST_STEPS, Shown, curve_data, named, page_data
 from dawn.page.html import script_json, text
 from dawn.runlog.records import CLOCKS
@@ -66,17 +66,17 @@ def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve]
     """price: US dollars per hour of the hardware; with it the page has costs. curves: drawn behind the runs."""
     old = history(shown)
     data = page_data(shown, price) | {"history": old, "curves": [curve_data(curve) for curve in curves]}
-    most = MOST_STEPS // len(shown)
+    most, looked_inside = MOST_STEPS // len(shown), inside.inside_section(shown)
     body = [
         result.header(shown), "<main>\n", result.result_section(shown, price), controls(data),
         sections.time_section(shown, old), sections.epochs_section(shown, curves),
         stats.statistics_section(shown),
-        evaluations.evaluations_section(shown),
+        evaluations.evaluations_section(shown), looked_inside,
         sections.ledger_section(shown), sections.speed_section(shown), sections.schedule_section(shown),
         sections.steps_section(shown, most), setup.checks_section(shown),
         setup.setup_section(shown), "</main>\n",
     ]  # fmt: skip
-    return _document(result.title_of(shown), "".join(body), data).encode()
+    return _document(result.title_of(shown), "".join(body), data, looked_inside != "").encode()
 
 
 def controls(data: dict[str, Any]) -> str:
@@ -110,9 +110,11 @@ def history(shown: list[Shown]) -> list[dict[str, Any]]:
     return [{n: old[n] for n in names} | point for old, point in zip(wanted, points, strict=True)]
 
 
-def _document(title: str, body: str, data: dict[str, Any]) -> str:
-    """The policy allows exactly the scripts of this page, by their hashes, and nothing from anywhere else."""
-    code = [plotly_script(), *(_asset(name) for name in SCRIPTS)]
+def _document(title: str, body: str, data: dict[str, Any], with_inside: bool) -> str:
+    """The policy allows exactly the scripts of this page, by their hashes, and nothing from anywhere else.
+    `with_inside`: with style and script of inside.py."""
+    code = [plotly_script(), *(_asset(name) for name in (*SCRIPTS, *(("inside.js",) if with_inside else ())))]
+    style = _asset("page.css") + (_asset("inside.css") if with_inside else "")
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in code)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {hashes}"
     scripts = "".join(f"<script>{script}</script>\n" for script in code)
@@ -121,7 +123,7 @@ def _document(title: str, body: str, data: dict[str, Any]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(title)}</title>\n<style>\n{_asset('page.css')}</style></head>\n<body>\n{body}"
+        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n<body>\n{body}"
         f'<script type="application/json" id="data">{script_json(data)}</script>\n{scripts}</body></html>\n'
     )
 

@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_packages_their_presets_and_the_licence(wheel):
     presets = {f"phases/presets/{path.name}" for path in (ROOT / "phases" / "presets").glob("*.json")}
     modules = {str(path.relative_to(ROOT)) for name in SOURCES[:4] for path in (ROOT / name).rglob("*.py")}
     data = {"data_prep/sources/imagenet_validation.npz", "dawn/leaderboard/historical.json", "dawn/reports/prices.json"}
-    data |= {f"dawn/page/{name}" for name in ("page.css", "page.js", "page_charts.js")}
+    data |= {f"dawn/page/{name}" for name in ("page.css", "page.js", "page_charts.js", "inside.css", "inside.js")}
     assert len(presets) >= 9 and presets | modules | data <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
