@@ -113,9 +113,9 @@ def pairs_table(found: Confusion) -> str:
 
 def heat_map(found: Confusion) -> str:
     """The script tells of a cell what its row, its column and its number say."""
-    head = "".join(f"<th scope=col><span>{text(name, 60)}</span>" for name in found.names)
+    head = "".join(f"<th scope=col><span>{text(name)}</span>" for name in found.names)
     lines = "".join(
-        f"\n<tr><th scope=row><span>{text(name, 60)}</span>"
+        f"\n<tr><th scope=row><span>{text(name)}</span>"
         + "".join(heat_cell(found, label, predicted) for predicted in range(len(found.names)))
         for label, name in enumerate(found.names)
     )
