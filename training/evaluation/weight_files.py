@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def need(what: str, *packages: str) -> None:
     if missing:
         raise ConfigError(
             f"{what}: {' and '.join(missing)} not installed. Install the extra: pip install '.[handover]' in "
-            f"dawn-harness's folder, or pip install {' '.join(missing)}"
+            f"dawn-harness's folder, or pip install {shlex.join(missing)}"
         )
 
 
