@@ -20,10 +20,10 @@ EVENT = struct.Struct("iIII")
 PIXELS = (*packed_names("train"), packed_tree_names("train")[0])
 LOADERS = {
     "memory": [],
-    "packed in a map": ["--loader", "packed", "--packed-in", "map"],
+    "packed in a map": pytest.param(["--loader", "packed", "--packed-in", "map"], marks=pytest.mark.slow),
     "packed in ram": ["--loader", "packed", "--packed-in", "ram"],
-    "packed on the device": ["--loader", "packed", "--packed-in", "device"],
-    "threads": ["--loader", "threads"],
+    "packed on the device": pytest.param(["--loader", "packed", "--packed-in", "device"], marks=pytest.mark.slow),
+    "threads": pytest.param(["--loader", "threads"], marks=pytest.mark.slow),
     "torchvision": ["--loader", "torchvision"],
     "dali": pytest.param(["--loader", "dali"], marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
 }

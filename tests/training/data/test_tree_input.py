@@ -48,7 +48,9 @@ def changed_copy(data, capsys, change) -> None:
 
 
 def test_a_run_goes_through_copies_and_the_full_tree(data):
-    assert main(arguments(data)) == 0
+    """Also the strength and the resize of a phase are in its line."""
+    phases = [{**PHASES[0], "aug": 0.5}, {**PHASES[1], "val_resize": 1.25}, PHASES[2]]
+    assert main(arguments(data, "--phases", repr(phases), "--policy", "autoaugment", "--random-erasing", "0.2")) == 0
     folder = data.parent / "run"
     assert [(e["size"], e["trndir"], e["rect_val"]) for e in events(folder, "phase")] == [
         (24, "-sz/32", False),
@@ -59,13 +61,7 @@ def test_a_run_goes_through_copies_and_the_full_tree(data):
     assert [e["dropped_images"] for e in events(folder, "phase")] == [0, 40]  # 240 images in batches of 50
     assert "leaves out 40 training images" in (folder / "verbose.log").read_text()
     assert events(folder, "start")[0]["loader"] == "torchvision"
-
-
-def test_strength_and_resize_of_a_phase_are_in_its_line(data):
-    phases = [{**PHASES[0], "aug": 0.5}, {**PHASES[1], "val_resize": 1.25}, PHASES[2]]
-    assert main(arguments(data, "--phases", repr(phases), "--policy", "autoaugment", "--random-erasing", "0.2")) == 0
-    found = [(e["aug"], e["val_resize"]) for e in events(data.parent / "run", "phase")]
-    assert found == [(0.5, None), (1.0, 1.25)]
+    assert [(e["aug"], e["val_resize"]) for e in events(folder, "phase")] == [(0.5, None), (1.0, 1.25)]
 
 
 def test_a_folder_missing_for_one_phase_only(data, capsys):
@@ -111,6 +107,7 @@ def swap_two_files(copy) -> None:
     first.write_bytes(second.read_bytes())
 
 
+@pytest.mark.slow
 def test_no_pickle_beside_a_dataset_is_opened(data, tmp_path):
     """The 2018 code read sorted_idxar.p from the data folder."""
     marker = tmp_path / "opened"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_prep.sources.toy import prepare_toy
 from dawn import read_run
 from training.__main__ import main
 from training.config.config import Config
@@ -20,7 +21,7 @@ from training.export.formats import check_same, onnx_bytes, safetensors_bytes, t
 from training.export.networks import loaded_difference, receiver
 from training.models.build import build_model
 
-PHASES = "[{'ep': 0, 'sz': 32, 'bs': 60}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"
+PHASES = "[{'ep': 0, 'sz': 32, 'bs': 12}, {'ep': (0, 1), 'lr': (0.05, 0.0)}]"
 MACHINE = ["--precision", "fp32", "--device", "cpu", "--threads", "1", "--no-tensorboard", "--no-chart"]
 IMAGES = torch.randn(2, 3, 40, 56, generator=torch.Generator().manual_seed(3))
 
@@ -32,15 +33,23 @@ def trained_run(toy: Path, folder: Path, *more: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def resnet_run(toy, tmp_path_factory):
-    """A ResNet-18 in channels_last that is evaluated by its average. Read only."""
-    folder = tmp_path_factory.mktemp("runs") / "resnet18"
-    return trained_run(toy, folder, "--model", "resnet18", "--ema-decay", "0.5", "--ema-every", "2", "--init-bn0")
+def few(tmp_path_factory) -> Path:
+    """48 training images and 12 to validate. Read only."""
+    root = tmp_path_factory.mktemp("datasets") / "few"
+    prepare_toy(root, images=48)
+    return root
 
 
 @pytest.fixture(scope="module")
-def cifarnet_run(toy, tmp_path_factory):
-    return trained_run(toy, tmp_path_factory.mktemp("runs") / "cifarnet", "--width", "0.125")
+def resnet_run(few, tmp_path_factory):
+    """A ResNet-18 in channels_last that is evaluated by its average. Read only."""
+    folder = tmp_path_factory.mktemp("runs") / "resnet18"
+    return trained_run(few, folder, "--model", "resnet18", "--ema-decay", "0.5", "--ema-every", "2", "--init-bn0")
+
+
+@pytest.fixture(scope="module")
+def cifarnet_run(few, tmp_path_factory):
+    return trained_run(few, tmp_path_factory.mktemp("runs") / "cifarnet", "--width", "0.125")
 
 
 def export(*arguments) -> int:
@@ -228,9 +237,9 @@ def test_safetensors_tells_recipe_accuracy_and_input(cifarnet_run, tmp_path):
     assert len(told["mean_0_to_255"].split()) == 3
 
 
-def test_the_card_measures_again_as_the_run_did(cifarnet_run, toy, tmp_path, capsys):
+def test_the_card_measures_again_as_the_run_did(cifarnet_run, few, tmp_path, capsys):
     file = tmp_path / "w.pt"
-    assert export(cifarnet_run, "--format", "torch", "--out", file, "--evaluate", toy) == 0
+    assert export(cifarnet_run, "--format", "torch", "--out", file, "--evaluate", few) == 0
     rows = [line for line in (tmp_path / "w.pt.md").read_text().splitlines() if line.startswith("| square")]
     logged, again, flipped = (row.split("|") for row in rows)
     assert logged[4:6] == again[4:6] and "these weights" in logged[6] and "mirror" in flipped[3]

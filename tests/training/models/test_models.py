@@ -94,7 +94,9 @@ def test_the_seed_decides_the_weights(name):
     assert prints[0] == prints[1] != prints[2]
 
 
-@pytest.mark.parametrize(("name", "block"), [("resnet18", BasicBlock), ("resnet50", Bottleneck)])
+@pytest.mark.parametrize(
+    ("name", "block"), [("resnet18", BasicBlock), pytest.param("resnet50", Bottleneck, marks=pytest.mark.slow)]
+)
 def test_init_bn0_makes_every_residual_block_the_identity(name, block):
     """Its output is relu(shortcut), also in training mode."""
     model = build_model(Config(model=name, init_bn0=True), 6)
@@ -137,7 +139,7 @@ def test_a_model_is_torchvisions_of_that_name(name):
     assert isinstance(ours, models.ResNet) and torch.equal(ours(images), theirs(images))
 
 
-@pytest.mark.parametrize("name", ["timm/resnet18", pytest.param("timm/resnet50", marks=pytest.mark.slow), "resnet50d"])
+@pytest.mark.parametrize("name", ["timm/resnet18", pytest.param("timm/resnet50", marks=pytest.mark.slow), "resnet10t"])
 def test_a_model_is_timms_of_that_name(name):
     """With --init-bn0, timm's own default, and the seed also its first weights, with the classifier."""
     ours = build_model(Config(model=name, init_bn0=True, seed=3), 6).eval()
