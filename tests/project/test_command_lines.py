@@ -72,7 +72,7 @@ def test_recipes_and_bad_input_need_no_torch():
 
 
 @pytest.mark.parametrize("command", ["training recipes --markdown", "phases list"])
-@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("buffered", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_output_that_nobody_reads_is_no_traceback(command, buffered):
     """`python -m training recipes | head -1`"""
     reader, writer = os.pipe()

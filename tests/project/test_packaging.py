@@ -1,5 +1,6 @@
 """The wheel: what is in it, and the four commands from it in an environment of its own, away from the repository."""
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -64,25 +65,36 @@ def test_the_wheel_holds_nothing_else(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == set(SOURCES[:4])
 
 
-@pytest.mark.parametrize(
-    "command", [*COMMANDS[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS[1:])]
-)
+def test_the_wheel_names_the_four_commands(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+    commands = configparser.ConfigParser()
+    commands.read_string(archive.read(name).decode())
+    assert set(commands["console_scripts"]) == set(COMMANDS)
+    assert set(commands["console_scripts"].values()) == {f"{package}.__main__:main" for package in SOURCES[:4]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
 def test_commands_answer_help_from_another_folder(environment, tmp_path, command):
     assert run([environment / "bin" / command, "--help"], tmp_path).startswith("usage: ")
 
 
+@pytest.mark.slow
 def test_commands_find_their_presets_and_recipes(environment, tmp_path):
     assert "DATA-sz/352" in run([environment / "bin" / "dawn-phases", "show", "imagenet18-1"], tmp_path)
     assert "cifar10-demo" in run([environment / "bin" / "dawn-train", "recipes"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_installed_code_runs_not_the_repositorys(environment, tmp_path):
     code = "import training, phases, dawn, data_prep; print(*{m.__file__ for m in (training, phases, dawn, data_prep)})"
     places = run([environment / "bin" / "python", "-c", code], tmp_path).split()
     assert len(places) == 4 and all(Path(place).is_relative_to(environment) for place in places)
 
 
+@pytest.mark.slow
 def test_a_package_that_shadows_ours_is_named(environment, tmp_path):
     """`phases` and its like are generic names: another one must not be imported in silence."""
     (tmp_path / "phases").mkdir()

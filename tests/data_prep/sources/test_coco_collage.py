@@ -188,7 +188,7 @@ def test_other_folders_are_left_as_they_are(toy, tmp_path, capsys):
         ]
 
 
-@pytest.mark.parametrize("stage", ["drawing", pytest.param("between the folders", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", ["between the folders", pytest.param("drawing", marks=pytest.mark.slow)])
 def test_a_killed_command_starts_clean(toy, tmp_path, stage):
     """The command as a process, stopped by kill -9 as soon as the stage is seen; or what such a kill leaves."""
     root, whole = tmp_path / "set", tmp_path / "whole"

@@ -88,6 +88,7 @@ def test_both_archives_become_a_tree(tmp_path, archives, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_as_one(tmp_path, archives):
     one = arrange_imagenet(*archives, tmp_path / "one", any_archive=True, workers=1)
     assert arrange_imagenet(*archives, tmp_path / "two", any_archive=True, workers=2) == one

@@ -61,6 +61,7 @@ def test_the_index_describes_every_file_and_no_picture_is_touched(root):
             assert Path(path.decode()).parent.name == manifest.classes[label]
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_as_one(root, monkeypatch):
     one = contents(root), adopt(root, workers=1)
     monkeypatch.setattr("data_prep.trees.adopt.CHUNK", 2)

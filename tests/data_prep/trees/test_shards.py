@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from data_prep import DataError, load_manifest
 from data_prep.files import one_writer
 from data_prep.trees import journal as journals
 from data_prep.trees.adopt import adopt
-from data_prep.trees.resize import resize_tree
+from data_prep.trees.resize import resize_tree as resize_in_processes
 from data_prep.trees.shards import join, parse_shard
 from data_prep.trees.shrink import Rule
 from data_prep.trees.source_tree import source_root
 
 REPOSITORY = Path(__file__).parents[3]
+resize_tree = partial(resize_in_processes, workers=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 
@@ -40,8 +41,9 @@ def row(policy, name, level=0.0, sign=1, size=SIZE):
     return np.stack([number, strengths(Policy(policy), number, level, sign, size)], -1).astype(np.float32)
 
 
+@functools.cache
 def picture(number=0):
-    """(3, H, W) uint8"""
+    """(3, H, W) uint8. Read only."""
     from io import BytesIO
 
     data = draw_jpeg(number % len(CLASSES), 0, number)

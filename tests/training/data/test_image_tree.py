@@ -78,7 +78,7 @@ def test_validation_pictures_agree_too(tree, name):
 
 
 @pytest.mark.parametrize("name", QUICK)
-@pytest.mark.parametrize("workers", [0, 4])
+@pytest.mark.parametrize("workers", [4, pytest.param(0, marks=pytest.mark.slow)])
 def test_the_number_of_workers_changes_nothing(tree, name, workers):
     assert same(epoch_of(tree, name, workers=workers), once(tree, name))  # by two
 
@@ -218,7 +218,8 @@ def spare_tree(tree, tmp_path_factory):
     return shutil.copytree(tree, tmp_path_factory.mktemp("spare") / "tree")
 
 
-@pytest.mark.parametrize("name", ["dali", "threads", "torchvision"])
+# what decodes for threads decodes for torchvision
+@pytest.mark.parametrize("name", ["dali", "torchvision", pytest.param("threads", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_a_bad_file_stops_the_epoch_with_its_path(spare_tree, name, damage):
     if name == "dali":

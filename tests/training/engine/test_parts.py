@@ -27,7 +27,7 @@ def batch(seed: int) -> Batch:
     return Batch(torch.randn(8, 3, 32, 32, generator=generator), torch.randint(6, (8,), generator=generator))
 
 
-def after(config: Config, steps: int = 3, first: TrainState | None = None) -> TrainState:
+def after(config: Config, steps: int = 2, first: TrainState | None = None) -> TrainState:
     state = first or tiny_state(config)
     torch.manual_seed(0)
     for number in range(steps):

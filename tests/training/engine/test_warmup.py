@@ -34,8 +34,7 @@ def some_steps(config, state, count: int) -> None:
         trainer.step(config, state, Batch(images, torch.randint(6, (8,), generator=generator)), 0.1, None)
 
 
-@pytest.mark.parametrize("steps_before", [0, 3])
-@pytest.mark.parametrize("tta", ["none", "flip"])
+@pytest.mark.parametrize(("steps_before", "tta"), [(0, "none"), (3, "flip")])
 def test_warm_up_puts_every_part_of_the_state_back(steps_before, tta):
     """Weights, momentum, BN statistics, average, counters, sums and random state; a dataset is not even there."""
     config = replace(CONFIG, tta=tta)
@@ -112,7 +111,7 @@ def test_a_size_that_was_not_warmed_up_is_an_error_inside_the_clock():
             network(torch.zeros(1, 3, 9, 9))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_weights_statistics_sums_and_average_stay_fp32(toy, tmp_path, precision):
     flags = ("--precision", precision, "--ema-decay", "0.9", "--ema-every", "2")
     with tiny_job(toy, tmp_path / "run", *flags) as job:
