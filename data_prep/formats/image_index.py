@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,20 +33,22 @@ class ImageIndex:
     bytes: np.ndarray  # (N,) int64, size of the file
 
 
-def open_index(root: str | Path, verify: bool = True) -> dict[str, ImageIndex]:
-    """The image files of the splits "train" and "validation" at `root`. DataError when they do not fit the manifest.
+def open_index(
+    root: str | Path, verify: bool = True, splits: Sequence[str] = ("train", "validation")
+) -> dict[str, ImageIndex]:
+    """The image files of `splits` at `root`. DataError when they do not fit the manifest.
 
     Sizes of the index files are always compared, their SHA-256 too unless `verify` is False.
     """
     manifest = load_manifest(root)
-    for split, facts in manifest.splits.items():
-        if index_name(split) not in facts.files:
+    for split in splits:
+        if index_name(split) not in manifest.splits[split].files:
             raise DataError(
                 f"{root}: the dataset '{manifest.name}' has no image files ({index_name(split)}). "
                 "Choose one that has: python -m data_prep toy ROOT"
             )
-    check_files(root, manifest, verify, {index_name(split) for split in manifest.splits})
-    return {split: _load(Path(root), split, manifest) for split in manifest.splits}
+    check_files(root, manifest, verify, {index_name(split) for split in splits})
+    return {split: _load(Path(root), split, manifest) for split in splits}
 
 
 def check_images(root: str | Path, index: ImageIndex) -> None:

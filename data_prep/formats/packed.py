@@ -4,7 +4,8 @@ ROOT/train.images.npy, train.labels.npy, validation.images.npy, validation.label
 """
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,36 +26,40 @@ class Packed:
     labels: np.ndarray  # (N,) int64
 
 
-def open_packed(root: str | Path, verify: bool = True) -> dict[str, Packed]:
-    """The splits "train" and "validation" of the packed dataset at `root`.
+def open_packed(root: str | Path, verify: bool = True, splits: Sequence[str] = SPLITS) -> dict[str, Packed]:
+    """`splits` of the packed dataset at `root`; files of others are not looked at.
 
     File sizes are always compared with the manifest, SHA-256 too unless `verify` is False. DataError otherwise.
     """
-    manifest = check_packed(root, verify)
-    return {split: _open_split(Path(root), split, manifest) for split in SPLITS}
+    manifest = check_packed(root, verify, splits)
+    return {split: _open_split(Path(root), split, manifest) for split in splits}
 
 
-def check_packed(root: str | Path, verify: bool = False) -> Manifest:
-    """The manifest of a packed dataset, after comparing the sizes of its files with it; no file is opened unless
-    `verify` asks for the SHA-256. DataError otherwise."""
+def check_packed(root: str | Path, verify: bool = False, splits: Sequence[str] = SPLITS) -> Manifest:
+    """The manifest of a packed dataset, after comparing the sizes of the files of `splits` with it; no file is opened
+    unless `verify` asks for the SHA-256. DataError otherwise."""
     manifest = load_manifest(root)
-    for split in SPLITS:
+    for split in splits:
         if not set(packed_names(split)) <= set(manifest.splits[split].files):
             raise DataError(
                 f"{root}: the dataset '{manifest.name}' has no packed images ({packed_names(split)[0]}). "
                 f"Choose a packed one: python -m data_prep cifar10 ROOT"
             )
-    check_files(root, manifest, hashes=verify)
+    files = {name for split in splits for name in manifest.splits[split].files}
+    check_files(root, manifest, verify, files if len(splits) < len(SPLITS) else None)
     return manifest
 
 
-def packed_side(root: str | Path) -> int:
-    """Shorter side of the stored images in pixels, from the validation images, whose SHA-256 is compared: all images
-    are as large, and those for training are not read before the clock. DataError for files that are not the
-    manifest's."""
+def packed_side(root: str | Path, split: str = "validation") -> int:
+    """Shorter side of the stored images in pixels; all images are as large. Of the validation images the SHA-256 is
+    compared. Those for training are not opened before the clock: they are square, so their bytes tell it. DataError
+    for files that are not the manifest's."""
     manifest = load_manifest(root)
-    check_files(root, manifest, only=set(packed_names("validation")))
-    return min(_open_split(Path(root), "validation", manifest).images.shape[1:3])
+    if split == "train":
+        facts = manifest.splits[split]
+        return math.isqrt(facts.files[packed_names(split)[0]]["bytes"] // (3 * facts.images))
+    check_files(root, manifest, only=set(packed_names(split)))
+    return min(_open_split(Path(root), split, manifest).images.shape[1:3])
 
 
 def packed_names(split: str) -> list[str]:

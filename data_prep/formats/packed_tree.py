@@ -5,6 +5,7 @@ ROOT/train.pixels.npz: where each one lies. Both are covered by the manifest. `p
 """
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from data_prep.formats.manifest import Manifest, Split, check_files, load_manife
 from dawn.commandline import quoted
 from dawn.filekind import wrong_kind
 
+SPLITS = ("train", "validation")
 DTYPES = {"offsets": np.int64, "heights": np.int32, "widths": np.int32, "labels": np.int64}
 
 
@@ -32,27 +34,27 @@ class PackedTree:
         return self.pixels[start : start + 3 * height * width].reshape(height, width, 3)
 
 
-def open_packed_tree(root: str | Path, verify: bool = False) -> dict[str, PackedTree]:
-    """The splits "train" and "validation" of a packed image tree.
+def open_packed_tree(root: str | Path, verify: bool = False, splits: Sequence[str] = SPLITS) -> dict[str, PackedTree]:
+    """`splits` of a packed image tree; files of others are not looked at.
 
     Sizes are always compared with the manifest, SHA-256 too with `verify` (it reads every byte). DataError otherwise.
     """
-    manifest = check_packed_tree(root, verify)
-    return {split: _open(Path(root), split, facts) for split, facts in manifest.splits.items()}
+    manifest = check_packed_tree(root, verify, splits)
+    return {split: _open(Path(root), split, manifest.splits[split]) for split in splits}
 
 
-def check_packed_tree(root: str | Path, verify: bool = False) -> Manifest:
+def check_packed_tree(root: str | Path, verify: bool = False, splits: Sequence[str] = SPLITS) -> Manifest:
     """The manifest of a packed image tree, after the checks of `open_packed_tree`: sizes of the files, and whether
     every picture has a place in them. The pixels are opened only if `verify` asks for SHA-256. DataError otherwise.
     """
     root, manifest = Path(root), load_manifest(root)
-    names = {split: packed_tree_names(split) for split in manifest.splits}
-    for split, facts in manifest.splits.items():
-        if not set(names[split]) <= set(facts.files):
+    names = {split: packed_tree_names(split) for split in splits}
+    for split in splits:
+        if not set(names[split]) <= set(manifest.splits[split].files):
             raise DataError(f"{root}: not packed ({names[split][0]}). Pack it: python -m data_prep pack {quoted(root)}")
     check_files(root, manifest, hashes=verify, only={name for pair in names.values() for name in pair})
-    for split, facts in manifest.splits.items():
-        _places(root, split, facts)
+    for split in splits:
+        _places(root, split, manifest.splits[split])
     return manifest
 
 

@@ -37,7 +37,7 @@ def row(item: Evaluation) -> list[Cell]:
         f"{seen.percent('top1'):.3f}",
         f"{seen.percent('top5'):.3f}",
         f"{item.correct1}, {item.correct5}",
-        item.images,
+        f"{item.images} held out of training" if item.holdout else item.images,
         f"{item.flops_per_image / 1e9:.4g}",
         f"{item.seconds:.2f}",
         f"{item.dataset} {item.dataset_sha256[:8]}, {loading(item)}",

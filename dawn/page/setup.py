@@ -161,7 +161,17 @@ class Check:
 def checks_of(run: Run) -> list[Check]:
     """For a run that could be read at all: its lines, clocks and counts have been checked one by one by then."""
     read = "every line of the log is whole, in order, and no clock goes back or contradicts another"
-    return [Check(True, read), *_log(run), *_ledger(run), *_attempts(run), *_code(run), *_hosts(run), *_entry(run)]
+    trial = [Check(None, f"a trial, no result: {reason}") for reason in run.start.trials]
+    return [
+        Check(True, read),
+        *trial,
+        *_log(run),
+        *_ledger(run),
+        *_attempts(run),
+        *_code(run),
+        *_hosts(run),
+        *_entry(run),
+    ]
 
 
 def _log(run: Run) -> list[Check]:

@@ -15,7 +15,7 @@ from dawn.runlog.writer import RunError
 
 EVALUATIONS = "evaluations.json"
 SHAPES = ("square", "rectangular")
-IDENTITY = ("dataset_sha256", "size", "shape", "tta", "weights", "epoch", "step", "resize", "loader")
+IDENTITY = ("dataset_sha256", "size", "shape", "tta", "weights", "epoch", "step", "resize", "loader", "holdout")
 REMEDY = "Restore the file, or delete it and evaluate again."
 
 
@@ -43,6 +43,7 @@ class Evaluation:
     flops_per_image: float  # a multiply-add counted as two
     seconds: float  # of the pass, loading included
     own: bool  # the setting that the run validates with
+    holdout: float = 0.0  # of the training images, see --holdout; 0: validation images
 
     @property
     def seen(self) -> Validation:
@@ -91,6 +92,7 @@ def evaluation(where: str, item: Any) -> Evaluation:
         images,
         *(fields.number(name, 0) for name in ("flops_per_image", "seconds")),
         bool(fields.flag_or_none("own")),
+        fields.optional_number("holdout", 0) or 0.0,
     )
 
 

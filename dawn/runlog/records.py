@@ -75,7 +75,9 @@ class Start:
         skipped = [f"it began at epoch {self.first_epoch}: those before were skipped"] if self.first_epoch else []
         short = ["its epochs were cut short (--short-epoch)"] if self.config.get("short_epoch") else []
         noise = ["it trained on random images (--loader synthetic)"] if self.config.get("loader") == "synthetic" else []
-        return skipped + short + noise
+        held = self.config.get("holdout")
+        apart = [f"it was validated on {self.dataset['validation_images']} held-out training images (--holdout)"]
+        return skipped + short + noise + (apart if held else [])
 
 
 @dataclass(frozen=True)

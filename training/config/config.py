@@ -152,6 +152,11 @@ class Config:
     mix_prob: float = option(1.0, "share of the batches that are mixed")
     mix_off_epoch: int = option(0, "epoch (from 0) from which nothing is mixed; 0: mix to the end")
     # validation
+    holdout: float = option(
+        0.0,
+        "validate on a part split off the training images, the same share of each class: below 1 a share, else a "
+        "number of images; 0: off, validate on the dataset's own validation images",
+    )
     tta: str = option(
         "none",
         "test-time augmentation: flip = logits of an image and its mirror image are added",

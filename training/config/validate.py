@@ -46,6 +46,7 @@ RANGES = (
     ("random_erasing", 0, 1),
     ("repeated_augmentation", 1, 256),
     ("workers", -1, 1024),
+    ("holdout", 0, 10**9),
     ("val_resize", 1, 4),
     ("whitening_epochs", 0, 10**6),
     ("eval_every", 1, 10**6),
@@ -66,6 +67,8 @@ def check_settings(config: Any) -> None:
         value = getattr(config, name)
         if not low <= value <= high:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be from {low:g} to {high:g}")
+    if config.holdout >= 1 and config.holdout % 1:
+        raise ConfigError(f"--holdout {config.holdout:.15g}: must be a share below 1 or a whole number of images")
     check_optimizer(config)
     check_graphs(config)
     if config.bce_threshold and config.loss != "bce":

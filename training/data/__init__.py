@@ -1,3 +1,3 @@
 """From a dataset to batches: the sample plan, crops, augmentation and the loaders."""
 
-__all__ = ["auto_augment", "crops", "dataset", "image_tree", "loader", "memory", "sample_plan", "transforms"]
+__all__ = ["auto_augment", "crops", "dataset", "holdout", "image_tree", "loader", "memory", "sample_plan", "transforms"]

@@ -1,6 +1,7 @@
 """The dataset of a run, checked before anything is built, and the loader that fits it."""
 
 import importlib.util
+from dataclasses import fields
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from training.config.config import Config
 from training.config.loaders import reads, reads_files
 from training.config.own_code import is_own
 from training.config.recipes.registry import origin
+from training.data.holdout import sources, stored_splits, with_holdout
 from training.errors import ConfigError
 
 ROOMY = 2.0  # short side of the stored images in phase sizes, from which on a smaller copy helps
 
 
 def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> Manifest:
-    """The manifest of the dataset, after comparing every folder that the phases name with its own manifest.
+    """The manifest of the dataset, after comparing every folder that the phases name with its own manifest; with
+    --holdout its splits are the two parts of the training images.
 
     Raises: DataError for a dataset that is missing, half there or changed; ConfigError for one that the schedule or
     the augmentation does not fit.
@@ -32,6 +35,7 @@ def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> 
     name = loader_name(config, schedule)
     for folder in folders:
         check_folder(config, name, folder, dataset)
+    dataset = with_holdout(config, dataset, name)
     check_augmentation(config, name, schedule)
     for phase in schedule.data:
         check_batch(config, phase, dataset.splits["train"].images, world_size)
@@ -83,18 +87,18 @@ def check_folder(config: Config, name: str, folder: str, dataset: Manifest) -> N
     for split in ("train", "validation"):
         if (other.classes, other.splits[split].per_class) != (dataset.classes, dataset.splits[split].per_class):
             raise ConfigError(f"{folder}: {differing(other, dataset, split)}. Make it from the same dataset")
-    form = reads(name).form
+    form, splits = reads(name).form, stored_splits(config)
     if form == "arrays":
-        check_packed(folder)
-        side = packed_side(folder)
+        check_packed(folder, splits=splits)
+        side = packed_side(folder, splits[-1])
         if config.shift >= side:
             raise ConfigError(
                 f"--shift {config.shift}: must be smaller than the stored images of {side} px in {folder}"
             )
     elif form == "packed tree":
-        check_packed_tree(folder)
+        check_packed_tree(folder, splits=splits)
     elif form == "files":
-        for index in open_index(folder).values():
+        for index in open_index(folder, splits=splits).values():
             check_images(folder, index)
 
 
@@ -163,15 +167,24 @@ def check_batch(config: Config, phase: DataPhase, images: int, world_size: int) 
         )
 
 
-def index_of(folder: str) -> dict[str, ImageIndex]:
-    """The index of every split; made from the arrays for a packed set that has no image files (synthetic images need
-    only its sizes)."""
-    manifest = load_manifest(folder)
+def index_of(config: Config, folder: str) -> dict[str, ImageIndex]:
+    """The index of every split of the run; made from the arrays for a packed set that has no image files (synthetic
+    images need only its sizes)."""
+    manifest, splits = load_manifest(folder), stored_splits(config)
     if has_files(manifest, lambda split: [index_name(split)]):
-        return open_index(folder)
-    return {
-        split: array_index(packed.images.shape, packed.labels) for split, packed in open_packed(folder, False).items()
-    }
+        stored = open_index(folder, splits=splits)
+    else:
+        packed = open_packed(folder, False, splits)
+        stored = {split: array_index(part.images.shape, part.labels) for split, part in packed.items()}
+    found = sources(config, stored["train"].labels)
+    return {split: picked(stored[source.split], source.rows) for split, source in found.items()}
+
+
+def picked(index: ImageIndex, rows: np.ndarray | None) -> ImageIndex:
+    """The rows of an index; None: all."""
+    if rows is None:
+        return index
+    return ImageIndex(**{item.name: getattr(index, item.name)[rows] for item in fields(index)})
 
 
 def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
@@ -179,7 +192,7 @@ def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     folder = config.data.rstrip("/") + phase.trndir
     if not reads_files(loader_name(config, schedule)):
         return ""
-    short = short_sides(folder)
+    short = short_sides(config, folder)
     if short < ROOMY * phase.sz:
         return ""
     size = -(-phase.sz * 5 // 4 // 32) * 32
@@ -189,9 +202,9 @@ def oversized(config: Config, schedule: Schedule, phase: DataPhase) -> str:
     )
 
 
-def short_sides(folder: str) -> int:
+def short_sides(config: Config, folder: str) -> int:
     """Median short side of the training images in pixels."""
-    index = index_of(folder)["train"]
+    index = index_of(config, folder)["train"]
     return int(np.median(np.minimum(index.heights, index.widths)))
 
 

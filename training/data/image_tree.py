@@ -101,7 +101,7 @@ class TreeLoader:
 
 
 def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> TreeLoader:
-    indices = {folder: index_of(folder) for folder in folders_of(config, schedule)}
+    indices = {folder: index_of(config, folder) for folder in folders_of(config, schedule)}
     name = loader_name(config, schedule)
     samples = SamplePlan(dataset.splits["train"].images, config.seed, 0, config.flip, config.repeated_augmentation)
     plan = ImagePlan(

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from data_prep import Packed, open_packed
 from phases import DataPhase, Schedule
+from training.config.config import Config
+from training.data.holdout import sources, stored_splits
 from training.data.loader import Batch
 from training.data.sample_plan import ERASING, SamplePlan
 from training.data.transforms import crop_and_flip, cut_out, erase, normalise, random_boxes, resize
@@ -20,23 +22,13 @@ class MemoryLoader:
     """See training.data.loader.Loader. Reads nothing before its first `set_phase`, which also verifies the hashes."""
 
     def __init__(
-        self,
-        root: str,
-        train_images: int,
-        validation_images: int,
-        plan: SamplePlan,
-        cutout: int,
-        env,
-        dtype: torch.dtype,
-        statistics_from: str = "",
-        erasing: float = 0.0,
-        modes: tuple[str, str] = ("bilinear", "bilinear"),
+        self, config: Config, images: tuple[int, int], plan: SamplePlan, statistics_from: str, env, dtype: torch.dtype
     ) -> None:
-        """`statistics_from`: suffix of the folder whose mean and deviation normalise every phase. `erasing`:
-        probability of a box. `modes` of resizing, for training and validation."""
-        self.root, self.plan, self.cutout, self.env, self.dtype = root.rstrip("/"), plan, cutout, env, dtype
-        self.statistics_from, self.erasing, (self.mode, self.val_mode) = statistics_from, erasing, modes
-        self.train_images, self.validation_images = train_images, validation_images
+        """`images` for training and validation. `statistics_from`: suffix of the folder whose mean and deviation
+        normalise every phase."""
+        self.config, self.root, self.plan, self.env, self.dtype = config, config.data.rstrip("/"), plan, env, dtype
+        self.train_images, self.validation_images = images
+        self.statistics_from = statistics_from
         self.folders: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}  # by split and suffix
         self.verified: set[str] = set()  # suffixes
 
@@ -48,16 +40,20 @@ class MemoryLoader:
         self.folders = {key: data for key, data in self.folders.items() if key in (train, validation)}
         self.train_data, self.validation_data = (self.in_memory(*key) for key in (train, validation))
         if not hasattr(self, "mean"):
-            first = open_packed(self.root + self.statistics_from, verify=False)["train"].images[:STATISTICS_IMAGES]
-            self.mean, self.std = channel_statistics(torch.from_numpy(np.array(first)).to(self.env.device))
+            first = first_stored(self.config, self.root + self.statistics_from)
+            self.mean, self.std = channel_statistics(first.to(self.env.device))
 
     def in_memory(self, split: str, suffix: str) -> tuple[Tensor, Tensor]:
-        """images (N, H, W, 3) uint8 and labels (N,) int64 of a split, on the device; read once per folder. Raises:
-        DataError for a file that is not the one of the manifest."""
+        """images (N, H, W, 3) uint8 and labels (N,) int64 of a split of the run, on the device; read once per folder.
+        Raises: DataError for a file that is not the one of the manifest."""
         if (split, suffix) not in self.folders:
-            packed: Packed = open_packed(self.root + suffix, verify=suffix not in self.verified)[split]
+            stored = open_packed(self.root + suffix, suffix not in self.verified, stored_splits(self.config))
             self.verified.add(suffix)
-            parts = (torch.from_numpy(np.array(part)).to(self.env.device) for part in (packed.images, packed.labels))
+            source = sources(self.config, stored["train"].labels)[split]
+            packed, rows = stored[source.split], slice(None) if source.rows is None else source.rows
+            parts = (
+                torch.from_numpy(np.array(part[rows])).to(self.env.device) for part in (packed.images, packed.labels)
+            )
             self.folders[split, suffix] = tuple(parts)
         return self.folders[split, suffix]
 
@@ -66,15 +62,16 @@ class MemoryLoader:
         (stored, labels), aug, size = self.train_data, self.phase.aug, self.phase.sz
         order = replace(self.plan, shift=round(self.plan.shift * aug)).epoch(epoch)
         plan = [torch.from_numpy(part).to(self.env.device) for part in order[:4]]
-        boxes = self.boxes(order.slot, self.erasing * aug, epoch) if self.erasing * aug else None
-        cutout = round(self.cutout * aug)
+        share, mode = self.config.random_erasing * aug, self.config.interpolation
+        boxes = self.boxes(order.slot, share, epoch) if share else None
+        cutout = round(self.config.cutout * aug)
         for step in range(start, self.steps):
             place = self.plan.places(step, self.phase.bs, self.env.rank, self.env.world_size)
             index, shift, flip, hole = (part[place] for part in plan)
             images = crop_and_flip(stored, index, shift, flip)
             if cutout:
                 images = cut_out(images, hole, cutout, self.mean.round().byte())
-            images = self.to_input(images, size, self.mode)
+            images = self.to_input(images, size, mode)
             images = erase(images, boxes[place] if boxes is not None else None)
             yield Batch(images, labels[index], torch.from_numpy(order.index[place]))
 
@@ -88,7 +85,9 @@ class MemoryLoader:
         for first in range(0, len(labels), self.phase.val_bs):
             part = slice(first, first + self.phase.val_bs)
             rows = torch.arange(self.env.rank, self.validation_images, self.env.world_size)[part]
-            yield Batch(self.to_input(images[part], self.phase.val_sz, self.val_mode), labels[part], rows)
+            yield Batch(
+                self.to_input(images[part], self.phase.val_sz, self.config.val_interpolation), labels[part], rows
+            )
 
     def first_images(self, count: int) -> Tensor:
         return normalise(self.train_data[0][:count], self.mean, self.std, torch.float32)
@@ -96,7 +95,7 @@ class MemoryLoader:
     def pictures(self, split: str, rows: Tensor) -> Tensor:
         stored = (self.train_data if split == "train" else self.validation_data)[0]
         size = (self.phase.val_sz, self.phase.val_sz)
-        images = resize(stored[rows.to(stored.device)], size, self.val_mode)
+        images = resize(stored[rows.to(stored.device)], size, self.config.val_interpolation)
         return normalise(images, self.mean, self.std, torch.float32)
 
     def to_input(self, images: Tensor, size: int, mode: str) -> Tensor:
@@ -105,6 +104,15 @@ class MemoryLoader:
     def close(self) -> None:
         self.folders = {}
         self.train_data = self.validation_data = None
+
+
+def first_stored(config: Config, root: str) -> Tensor:
+    """(N, H, W, 3) uint8: the training images of the run that `channel_statistics` is about."""
+    packed: Packed = open_packed(root, False, ("train",))["train"]
+    rows = sources(config, packed.labels)["train"].rows
+    return torch.from_numpy(
+        np.array(packed.images[slice(STATISTICS_IMAGES) if rows is None else rows[:STATISTICS_IMAGES]])
+    )
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +124,4 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) -> MemoryLoader:
     train, validation = dataset.splits["train"].images, dataset.splits["validation"].images
     plan = SamplePlan(train, config.seed, config.shift, config.flip, config.repeated_augmentation)
-    first, modes = schedule.data[0].trndir, (config.interpolation, config.val_interpolation)
-    return MemoryLoader(
-        config.data, train, validation, plan, config.cutout, env, dtype, first, config.random_erasing, modes
-    )
+    return MemoryLoader(config, (train, validation), plan, schedule.data[0].trndir, env, dtype)

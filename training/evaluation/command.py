@@ -105,6 +105,8 @@ def task_of_run(options: argparse.Namespace) -> Task:
     config, phase = replace(first.config, **changed(first.config, options)), asked_phase(first.phase, options)
     if not (options.data or options.loader or is_own(config.loader)):
         config = replace(config, loader=first.loader)  # what `auto` was when the run trained
+    if options.data and options.holdout is None and not is_same_dataset(first, options.data):
+        config = replace(config, holdout=0.0)  # a part of other images would mean nothing
     pictures = open_pictures(config, phase)
     check_classes(first, pictures.dataset, pictures.folder, warn)
     check_input(options, pictures)
@@ -114,6 +116,10 @@ def task_of_run(options: argparse.Namespace) -> Task:
     own_weights = "ema" if first.config.ema_decay else "model"
     title = f"{folder}: {short_name(first.config.model)} after {trained_for(first)}"
     return Task(title, subjects, pictures, ways, own, own_weights, trained)
+
+
+def is_same_dataset(trained: Trained, data: str) -> bool:
+    return load_manifest(data).sha256 == trained.run.start.dataset.get("sha256")
 
 
 def trained_for(trained: Trained) -> str:
@@ -175,8 +181,9 @@ def own_way(trained: Trained, options: argparse.Namespace, pictures: Pictures) -
     """What the run validates with; None where the flags ask for other images."""
     start, phase = trained.run.start, trained.phase
     other_data = bool(options.data) and pictures.dataset.sha256 != start.dataset.get("sha256")
+    other_part = pictures.config.holdout != trained.config.holdout
     other_resize = bool(options.resize) and options.resize != (phase.val_resize or trained.config.val_resize)
-    if other_data or other_resize or short_name(pictures.loader) != trained.loader:
+    if other_data or other_part or other_resize or short_name(pictures.loader) != trained.loader:
         return None
     return Way(phase.val_sz, SHAPES[phase.rect_val], trained.config.tta)
 
@@ -205,7 +212,8 @@ def printer(env: Env, file: TextIO) -> Callable[[str], None]:
 def about(task: Task, env: Env) -> str:
     pictures = task.pictures
     dataset, loader = pictures.dataset, short_name(pictures.loader)
-    images = f"{dataset.splits['validation'].images} validation images"
+    kind = "held-out training" if pictures.config.holdout else "validation"
+    images = f"{dataset.splits['validation'].images} {kind} images"
     cut = f", {pictures.filter}, short side before the crop {pictures.resize:.4g} sizes" if pictures.resize else ""
     where = f"{env.device.type}" + (f", {env.world_size} ranks" if env.world_size > 1 else "")
     return f"{pictures.folder}: {dataset.name}, {images}, {loader} loader{cut}; fp32, {where}"
@@ -247,6 +255,7 @@ def entries(task: Task, found: list[Measured], env: Env) -> list[Evaluation]:
             flops_per_image=item.flops,
             seconds=item.seconds,
             own=task.is_own(item),
+            holdout=pictures.config.holdout,
         )
         for item in found
     ]

@@ -83,7 +83,7 @@ class Pictures:
         """Whether rectangles would show other pixels than squares."""
         if not self.has_rectangles:
             return False
-        index = index_of(self.folder)["validation"]
+        index = index_of(self.config, self.folder)["validation"]
         return not np.array_equal(index.heights, index.widths)
 
     @property

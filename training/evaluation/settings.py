@@ -32,6 +32,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     add("--model", default="", metavar="NAME", help="published weights: [torchvision/ or timm/]NAME[.TAG]")
     add("--weights-file", default="", metavar="FILE", help="weights of --model, .pt, .pth or .safetensors")
     add("--data", default="", metavar="DATA", help="dataset folder; default: the run's own")
+    add("--holdout", type=float, metavar="N", help="0: the dataset's own validation images; default: the run's")
     add("--sizes", type=int, nargs="+", default=[], metavar="PX", help="default: the run's, or the published one")
     add("--square", action="store_true", help="square images only; default: square and, of image trees, rectangular")
     add("--rect", action="store_true", help="rectangular images only; with --square: both")
@@ -86,4 +87,6 @@ def changed(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     device = options.device or ("cpu" if config.device == "cpu" else "auto")
     found = {"workers": options.workers, "device": device, "threads": 0, "sync_bn": False}
     asked = {"data": options.data.rstrip("/"), "loader": options.loader}
+    if options.holdout is not None:
+        found["holdout"] = options.holdout
     return found | {name: value for name, value in asked.items() if value}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_prep import DataError, Manifest, load_manifest, open_packed
+from data_prep import DataError, Manifest, load_manifest
 from dawn import Run, read_events, read_run
 from dawn.runlog.records import Row
 from phases import DataPhase, Schedule
@@ -17,7 +17,7 @@ from training.config.config import Config
 from training.config.own_code import check_same_code, is_own
 from training.config.saved import read_config
 from training.config.schedule import resolved_schedule
-from training.data.memory import STATISTICS_IMAGES, channel_statistics
+from training.data.memory import channel_statistics, first_stored
 from training.data.transforms import MEAN, STD
 from training.engine.checkpoint import load
 from training.errors import ConfigError
@@ -136,6 +136,5 @@ def input_facts(config: Config, schedule: Schedule, run: Run, loader: str) -> tu
         return MEAN, STD, names
     if not manifest:
         return None, None, names
-    images = open_packed(root, verify=False)["train"].images[:STATISTICS_IMAGES]
-    mean, std = channel_statistics(torch.from_numpy(images.copy()))
+    mean, std = channel_statistics(first_stored(config, root))
     return tuple(mean.tolist()), tuple(std.tolist()), names

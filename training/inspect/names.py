@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep import DataError, load_manifest
-from data_prep.formats.image_index import index_name, open_index
+from data_prep.formats.image_index import index_name
 from dawn import read_run
 from training.config.config import Config
+from training.data.dataset import index_of
 from training.inspect.stored import Stored
 
 
@@ -31,7 +32,7 @@ def names_of(run: Path, config: Config, stored: Stored) -> Names:
         if manifest.sha256 == read_run(run).start.dataset.get("sha256"):
             classes = list(manifest.classes)
             if index_name("validation") in manifest.splits["validation"].files:
-                paths = open_index(config.data, verify=False)["validation"].paths
+                paths = index_of(config, config.data)["validation"].paths
                 files = [os.fsdecode(path).encode("utf-8", "backslashreplace").decode() for path in paths]
     except DataError:
         pass

@@ -272,10 +272,11 @@ def validate_only(config: Config, schedule: Schedule) -> Validation:
             told = {"size": loader.phase.val_sz, "weights": "ema" if state.average is not None else "model"}
             counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group, **told)
     if env.rank == 0:
+        held = ", of held-out training images" if config.holdout else ""
         print(
             f"top-1 {counts.percent('top1'):.3f} % ({counts.correct1} of {counts.images}), "
             f"top-{counts.k5} {counts.percent('top5'):.3f} % ({counts.correct5}), "
-            f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}"
+            f"at {loader.phase.val_sz} px, {state.precision.name}, tta {config.tta}, {weights}{held}"
         )
     return counts
 

@@ -161,7 +161,9 @@ def test_a_run_on_too_few_images_or_of_no_task_has_no_place(tmp_path):
         run_entry(seed_run(tmp_path / "cifar", 0), "ImageNet")
 
 
-@pytest.mark.parametrize("settings", [{"start_epoch": 0, "short_epoch": True}, {"loader": "synthetic"}])
+@pytest.mark.parametrize(
+    "settings", [{"start_epoch": 0, "short_epoch": True}, {"loader": "synthetic"}, {"holdout": 0.1}]
+)
 def test_a_trial_has_no_place_and_is_told_everywhere(tmp_path, capsys, settings):
     """Epochs cut short, or noise for images: such a run says nothing about a time to accuracy."""
     run = seed_run(tmp_path / "run", 0, config=settings)

@@ -1,59 +1,18 @@
 """Nothing of the training images is read before the clock starts, whatever the loader: the kernel tells of every file
 that any process or library opens."""
 
-import ctypes
-import os
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
+from opened_files import LOADERS, OpenedFiles
 from tiny_run import events, tiny_job, train
 
 from data_prep.formats.packed import packed_names
 from data_prep.formats.packed_tree import packed_tree_names
-from training.data.dataset import has_dali
 from training.engine.trainer import enter_phase
 
-IN_OPEN, IN_ISDIR = 0x20, 0x40000000  # inotify(7)
-EVENT = struct.Struct("iIII")
 PIXELS = (*packed_names("train"), packed_tree_names("train")[0])
-LOADERS = {
-    "memory": [],
-    "packed in a map": pytest.param(["--loader", "packed", "--packed-in", "map"], marks=pytest.mark.slow),
-    "packed in ram": ["--loader", "packed", "--packed-in", "ram"],
-    "packed on the device": pytest.param(["--loader", "packed", "--packed-in", "device"], marks=pytest.mark.slow),
-    "threads": pytest.param(["--loader", "threads"], marks=pytest.mark.slow),
-    "torchvision": ["--loader", "torchvision"],
-    "dali": pytest.param(["--loader", "dali"], marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
-}
-
-
-class OpenedFiles:
-    """Of some folders, by inotify: a file that another process opens counts as well."""
-
-    def __init__(self, folders: list[Path]) -> None:
-        system = ctypes.CDLL(None, use_errno=True)
-        self.queue = getattr(system, "inotify_init1", lambda flags: -1)(os.O_NONBLOCK)
-        if self.queue < 0:
-            pytest.skip("this system has no inotify")
-        self.folders = {system.inotify_add_watch(self.queue, os.fsencode(f), IN_OPEN): f for f in folders}
-        assert min(self.folders) >= 0
-
-    def names(self) -> set[Path]:
-        """Those opened since the last call."""
-        try:
-            data = os.read(self.queue, 1_000_000)
-        except BlockingIOError:
-            return set()
-        found, place = set(), 0
-        while place < len(data):
-            watch, mask, _, length = EVENT.unpack_from(data, place)
-            name = data[place + EVENT.size : place + EVENT.size + length].rstrip(b"\0")
-            place += EVENT.size + length
-            if not mask & IN_ISDIR:
-                found.add(self.folders[watch] / os.fsdecode(name))
-        return found
 
 
 def training_images(paths: set[Path], root: Path) -> set[str]:

@@ -179,3 +179,17 @@ def test_a_dataset_of_other_classes_is_one_line(copy, toy, tmp_path, capsys):
 def test_a_damaged_result_is_told_before_anything_is_measured(copy, capsys):
     (copy / "evaluations.json").write_text("[1]")
     training_refused(capsys, ["evaluate", str(copy)], "evaluations.json: entry 1: is 1. It must be an object")
+
+
+def test_a_run_with_a_holdout_is_measured_on_its_part_and_on_request_on_the_validation_images(toy, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert train(toy, folder, "--holdout", "0.1") == 0
+    logged = events(folder)[-1]["validation"]
+    for more, images, kind, own in (([], 24, "held-out training", 1), (["--holdout", "0"], 60, "validation", 0)):
+        capsys.readouterr()
+        assert main(["evaluate", str(folder), "--tta", "none", *more]) == 0
+        out = capsys.readouterr().out
+        assert f"{images} {kind} images" in out and out.count("\n*  ") == own
+    found = read_evaluations(folder)
+    assert [(item.images, item.holdout, item.own) for item in found] == [(24, 0.1, True), (60, 0.0, False)]
+    assert (found[0].correct1, found[0].correct5) == (logged["correct1"], logged["correct5"])

@@ -1,7 +1,6 @@
 """Pictures from a packed tree: nothing is decoded. On a CPU threads cut and resize views of the memory map (torch lets
 go of the interpreter there); for a GPU they only cut, and the device resizes the whole batch."""
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor
 
 from data_prep.formats.packed_tree import PackedTree, open_packed_tree
+from training.config.config import Config
 from training.data.auto_augment import apply_torchvision
+from training.data.holdout import sources, stored_splits
 from training.data.renderers.base import Request, ThreadedRenderer
 from training.data.renderers.picture import put_picture, window_of
 from training.distributed.env import worker_count
@@ -19,18 +20,33 @@ from training.distributed.env import worker_count
 class PackedRenderer(ThreadedRenderer):
     """See training.data.renderers.base.Renderer."""
 
-    def __init__(self, workers: int, device: torch.device, place: Callable[[PackedTree], PackedTree]) -> None:
-        """`place`: what holds the pixels of a tree, see `mapped` and `in_ram`."""
+    def __init__(self, workers: int, device: torch.device, config: Config) -> None:
         super().__init__(workers, device)
-        self.place = place
+        self.config = config
         self.trees: dict[tuple[str, str], PackedTree] = {}  # by folder and split
 
     def enter(self, parts: list[tuple[str, str]]) -> None:
         """The old folders' memory is free before the new ones are read."""
         self.trees = {part: tree for part, tree in self.trees.items() if part in parts}
         missing = [part for part in parts if part not in self.trees]
-        opened = {folder: open_packed_tree(folder) for folder in {folder for folder, _ in missing}}
-        self.trees |= {(folder, split): self.place(opened[folder][split]) for folder, split in missing}
+        splits = stored_splits(self.config)
+        opened = {folder: open_packed_tree(folder, splits=splits) for folder in {folder for folder, _ in missing}}
+        for folder, split in missing:
+            self.trees[folder, split] = self.part(folder, split, opened[folder])
+
+    def part(self, folder: str, split: str, stored: dict[str, PackedTree]) -> PackedTree:
+        """The pictures of a split of the run. Two parts of one file have its pixels in common."""
+        source = sources(self.config, stored["train"].labels)[split]
+        tree, rows = stored[source.split], source.rows
+        if rows is None:
+            return self.placed(tree)
+        other = next((self.trees[part] for part in self.trees if part[0] == folder), None)
+        placed = replace(tree, pixels=other.pixels) if other else self.placed(tree)
+        numbers = {name: getattr(tree, name)[rows] for name in ("offsets", "heights", "widths", "labels")}
+        return replace(placed, **numbers)
+
+    def placed(self, tree: PackedTree) -> PackedTree:
+        return in_ram(tree) if self.config.packed_in == "ram" else mapped(tree)
 
     def tree_of(self, request: Request) -> PackedTree:
         return self.trees[request.folder, request.split]
@@ -69,8 +85,8 @@ class DeviceRenderer(PackedRenderer):
 class ResidentRenderer(DeviceRenderer):
     """All pixels live on the device; windows are gathered there."""
 
-    def __init__(self, workers: int, device: torch.device, place: Callable[[PackedTree], PackedTree]) -> None:
-        super().__init__(workers, device, place)
+    def __init__(self, workers: int, device: torch.device, config: Config) -> None:
+        super().__init__(workers, device, config)
         self.pixels: dict[tuple[str, str], Tensor] = {}  # by folder and split
 
     def enter(self, parts: list[tuple[str, str]]) -> None:
@@ -78,7 +94,9 @@ class ResidentRenderer(DeviceRenderer):
         super().enter(parts)
         for part in parts:
             if part not in self.pixels:
-                self.pixels[part] = torch.from_numpy(np.array(self.trees[part].pixels)).to(self.device)
+                stored = self.trees[part].pixels
+                other = next((there for there in self.pixels if self.trees[there].pixels is stored), None)
+                self.pixels[part] = self.pixels[other] if other else torch.from_numpy(np.array(stored)).to(self.device)
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
         if is_centred(request):
@@ -130,10 +148,9 @@ def in_ram(tree: PackedTree) -> PackedTree:
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> PackedRenderer:
-    place = in_ram if config.packed_in == "ram" else mapped
     resident = config.packed_in == "device"
     kind = ResidentRenderer if resident else DeviceRenderer if env.device.type == "cuda" else PackedRenderer
-    return kind(worker_count(config), env.device, place)
+    return kind(worker_count(config), env.device, config)
 
 
 def resampled(
