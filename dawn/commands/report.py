@@ -31,7 +31,8 @@ def report_command(args: argparse.Namespace) -> None:
         files = write_reports(runs[0], *details, out=args.out)
         for path in files.values():
             print(path)
-        print_draft_reasons(files["entry"])
+        if "entry" in files:
+            print_draft_reasons(files["entry"])
         return
     from dawn.files import write_atomic
     from dawn.page.page import page_of

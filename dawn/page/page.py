@@ -13,7 +13,7 @@ from typing import Any
 
 from dawn.importers.curve import Curve
 from dawn.leaderboard.read import historical
-from dawn.page import evaluations, inside, result, sections, setup, stats
+from dawn.page import diagnosis, evaluations, inside, result, sections, setup, stats
 from dawn.page.data import MOST_STEPS, Shown, curve_data, named, page_data
 from dawn.page.html import script_json, text
 from dawn.runlog.records import CLOCKS
@@ -26,7 +26,8 @@ SCRIPTS = ("page_charts.js", "page.js")
 
 
 def read_shown(paths: Sequence[str | Path]) -> list[Shown]:
-    """Runs with their logged steps; RunError for a log that cannot be read, for one given twice, and for no evaluation.
+    """Runs with their logged steps; RunError for a log that cannot be read, for one given twice, and for no evaluation
+    and no diagnosis.
 
     A run without an evaluation among others stays: what failed is part of the result.
     """
@@ -36,9 +37,14 @@ def read_shown(paths: Sequence[str | Path]) -> list[Shown]:
         if any(run.path.resolve() == other.path.resolve() for other, _ in runs):
             raise RunError(f"{path}: given twice. Name every run once.")
         runs.append((run, logged_steps(run, events)))
-    if not any(row.validation for run, _ in runs for row in run.rows):
+    if not any(run.is_evaluated or tells_why(run) for run, _ in runs):
         raise RunError(f"{runs[0][0].path}: {runs[0][0].lack}")
     return named(in_order(runs), folders=len(runs) > 1)
+
+
+def tells_why(run: Run) -> bool:
+    """Whether the page can say why a run ended, also where there is no evaluation."""
+    return diagnosis.is_diagnosed(run.path.parent)
 
 
 def shown_alone(run: Run, events: Sequence[dict[str, Any]]) -> list[Shown]:
@@ -68,7 +74,8 @@ def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve]
     data = page_data(shown, price) | {"history": old, "curves": [curve_data(curve) for curve in curves]}
     most, looked_inside = MOST_STEPS // len(shown), inside.inside_section(shown)
     body = [
-        result.header(shown), "<main>\n", result.result_section(shown, price), controls(data),
+        result.header(shown), "<main>\n", result.result_section(shown, price),
+        diagnosis.diagnosis_section(shown), controls(data),
         sections.time_section(shown, old), sections.epochs_section(shown, curves),
         stats.statistics_section(shown),
         evaluations.evaluations_section(shown), looked_inside,

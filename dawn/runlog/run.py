@@ -54,6 +54,10 @@ class Run:
         return all(attempt.tells_prepare for attempt in self.attempts)
 
     @property
+    def is_evaluated(self) -> bool:
+        return any(row.validation for row in self.rows)
+
+    @property
     def evaluations(self) -> tuple[Row, ...]:
         """The rows with a validation; RunError if there is none."""
         rows = tuple(row for row in self.rows if row.validation is not None)

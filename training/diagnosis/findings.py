@@ -45,8 +45,9 @@ def findings_of(ended: Ended, bad: BadStep) -> Findings:
 
 
 def dissected(bad: BadStep, precision: Precision) -> Trace:
-    """The trace of the bad step, computed in `precision`. The job stands afterwards where it stood."""
-    state, trace = replace(bad.job.state, precision=precision), Trace()
+    """The trace of the bad step of this rank's images alone, computed in `precision`. The job stands afterwards where
+    it stood."""
+    state, trace = replace(bad.job.state, precision=precision, forward=bad.job.state.model), Trace()
     if precision != bad.job.state.precision:
         state.scaler = precision.scaler()
     batch = Batch(bad.batch.images.to(precision.dtype), bad.batch.targets)

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import torch
 
 from dawn import read_events
+from dawn.commandline import quoted
 from training.config.config import Config
 from training.config.own_code import check_same_code
 from training.config.saved import read_config
+from training.distributed.launcher import start_words
 from training.engine.checkpoint import generations, load
 from training.engine.state import leaves
 from training.errors import ConfigError, Outcome
@@ -33,9 +35,9 @@ class Ended(NamedTuple):
     fault: dict[str, Any]  # that was injected into its last attempt; empty: none
 
 
-def read_ended(folder: Path) -> Ended:
-    """Raises: ConfigError for a run that did not diverge, that had several processes, or whose code has changed;
-    RunError for a log that cannot be read."""
+def read_ended(folder: Path, world_size: int = 1) -> Ended:
+    """`world_size`: of the processes that ask. Raises: ConfigError for a run that did not diverge, that had another
+    number of processes, or whose code has changed; RunError for a log that cannot be read."""
     config = read_config(folder)
     outcome = ending(folder)
     if outcome != Outcome.DIVERGED.value:
@@ -43,17 +45,29 @@ def read_ended(folder: Path) -> Ended:
         raise ConfigError(f"{folder}: that run did not diverge, it {how}. Give a run that ended with exit code 4")
     events = read_events(folder / LOG)
     start = next(event for event in reversed(events) if event["event"] == "start")
-    if start["world_size"] != 1:
-        raise ConfigError(
-            f"{folder}: a run of {start['world_size']} processes, and only runs of one process can be replayed. "
-            "Train it again in one process, or with --detect-anomaly"
-        )
+    check_as_many(folder, start["world_size"], world_size)
     check_same_code({flag: facts["sha256"] for flag, facts in start.get("own_code", {}).items()}, config, str(folder))
     stop = events[-1]
-    faults = [e["fault"] for e in events if e["event"] == "fault" and e["attempt"] == start["attempt"]]
+    faults = [e["fault"] for e in fault_lines(folder, events) if e["attempt"] == start["attempt"]]
     losses = [event["losses/xent"] for event in events if event["event"] == "step"]
     place = stop["epoch"], stop["step"], stop.get("detail", "")
     return Ended(folder, config, start, *place, losses, faults[-1] if faults else {})
+
+
+def fault_lines(folder: Path, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of all ranks; those above 0 have logs of their own."""
+    others = [event for path in sorted(folder.glob("rank*.jsonl")) for event in read_events(path)]
+    return [event for event in [*events, *others] if event["event"] == "fault"]
+
+
+def check_as_many(folder: Path, before: int, now: int) -> None:
+    """Raises: ConfigError. The gradients of a step are the mean over the ranks, in their order."""
+    if before != now:
+        more = ", on several machines as the run was" if before > 1 else ""
+        raise ConfigError(
+            f"{folder}: a run of {before} process{'es' * (before > 1)}, which as many replay, and this is {now}. "
+            f"Start `{start_words(before)} training diagnose {quoted(folder)}`{more}"
+        )
 
 
 def check_same_dataset(ended: Ended) -> None:

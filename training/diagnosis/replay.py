@@ -16,7 +16,7 @@ from training.config.schedule import resolved_schedule
 from training.data.loader import Batch, Loader, open_loader
 from training.data.transforms import mixed
 from training.diagnosis.log import Ended, injected
-from training.distributed.env import Env, open_env
+from training.distributed.env import Env
 from training.distributed.group import Group
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
@@ -116,17 +116,21 @@ class FiniteWatch:
     def gradients(self, images_seen: int) -> None:
         found = [p.grad for p in self.job.state.model.parameters() if p.grad is not None]
         self.gradient = float(largest(found).max())
-        if not self.job.state.scaler.is_enabled() and not all_finite(found):
-            raise Found
+        if not self.job.state.scaler.is_enabled():
+            self.stop_if(not all_finite(found))
 
     def updated(self) -> None: ...
 
     def batch(self, number: int, batch: Batch, logits: Tensor, loss: Tensor) -> None:
         scaler = self.job.state.scaler
-        if not bool(torch.isfinite(loss)) or (scaler.is_enabled() and scaler.get_scale() < 1):
-            raise Found
+        self.stop_if(not bool(torch.isfinite(loss)) or (scaler.is_enabled() and scaler.get_scale() < 1))
         self.past.append(Past(self.weights, self.gradient, float(loss), float(logits.abs().max())))
         self.steps += 1
+
+    def stop_if(self, is_bad: bool) -> None:
+        """All ranks stop with the first. Raises: Found."""
+        if self.job.env.group.any(is_bad)[0]:
+            raise Found
 
     def finish(self, group: Group, view: View | None) -> None: ...
 
@@ -142,13 +146,13 @@ def all_finite(tensors: list[Tensor]) -> bool:
 
 
 @contextlib.contextmanager
-def replayed(ended: Ended, checkpoint: Path | None) -> Iterator[BadStep]:
+def replayed(ended: Ended, checkpoint: Path | None, env: Env) -> Iterator[BadStep]:
     """Raises: ConfigError, DataError; also when the replay passes the run's end without a bad step."""
     resume = {"resume": str(checkpoint)} if checkpoint else {"precision": ended.start["precision"]}
     config = replace(ended.config, **(HERE | resume))
-    schedule = resolved_schedule(config, 1, lambda text: None)
-    with open_env(config) as env, tempfile.TemporaryDirectory() as folder:
-        dataset = checked_input(config, schedule, env)
+    schedule = resolved_schedule(config, env.world_size, lambda text: None)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = env.group.together(lambda: checked_input(config, schedule, env))
         state, _ = build_state(config, schedule, dataset, env, Clock())
         loader = NotedLoader(open_loader(config, schedule, dataset, env, state.precision.dtype))
         with contextlib.closing(loader):
@@ -158,9 +162,9 @@ def replayed(ended: Ended, checkpoint: Path | None) -> Iterator[BadStep]:
 
 def unwritten_job(ended: Ended, config, schedule, env: Env, loader, state, classes: int, folder: Path) -> Job:
     """A Job that logs and saves nothing."""
-    faults = Faults(injected(ended), lambda fault: None, 0, ended.start["attempt"])
+    faults = Faults(injected(ended), lambda fault: None, env.rank, ended.start["attempt"])
     config = replace(config, inject_fault=injected(ended))
-    book = SilentLogbook(folder, 0, 0)
+    book = SilentLogbook(folder, 0, env.rank)
     parts = Saver(folder), {}, parse_target(config), StopSignal(), faults, EnergyMeter(env)
     return Job(config, schedule, env, loader, state, book, folder, *parts, classes)
 

@@ -1,154 +1,72 @@
 """RUN/diagnosis.md and RUN/diagnosis.png: what was found, and the pictures of the batch."""
 
-import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from data_prep import load_manifest
-from training.config.own_code import short_name
-from training.data.dataset import index_of
-from training.diagnosis.causes import place_of
-from training.diagnosis.dissection import Call, Stats
 from training.diagnosis.findings import Findings
-from training.diagnosis.replay import BadStep
+from training.diagnosis.record import Record
 from training.inspect.pictures import sheet, to_levels
 
-PICTURES, SHOWN_STEPS = 60, 10
-NAME = "diagnosis"
+PICTURES = 60
 
 
-def headline(found: Findings) -> str:
-    return f"epoch {found.bad.epoch + 1}, step {found.bad.step + 1}: {what_happened(found)}"
+def headline(record: Record) -> str:
+    return f"epoch {record['epoch']}, step {record['step']}: {record['found']}"
 
 
-def what_happened(found: Findings) -> str:
-    culprit, operation = found.culprit, found.culprit.operation
-    kind = f" ({culprit.call.kind})" if culprit.call else ""
-    if culprit.kind == "input":
-        return "the images of the batch were not finite"
-    if culprit.kind == "weights":
-        return f"the weights of {place_of(culprit)}{kind} were not finite before the step began"
-    if culprit.kind == "none":
-        return "the step was not finite in the run's own order, but is when it is computed alone"
-    what = f"`{operation.name}` in {place_of(culprit)}{kind}" if operation else f"{place_of(culprit)}{kind}"
-    node = f" ({operation.node})" if operation and operation.node else ""
-    way = f"backward pass{node}" if culprit.is_backward else "forward pass"
-    return f"the first value that is not finite came from {what}, {way}"
-
-
-def cause_lines(found: Findings) -> list[str]:
-    if not found.causes:
+def cause_lines(record: Record) -> list[str]:
+    if not record["causes"]:
         return ["None of the usual causes fits."]
-    return [f"{cause.name}: {cause.evidence}. {cause.remedy}" for cause in found.causes]
+    return [f"{cause['name']}: {cause['evidence']}. {cause['remedy']}" for cause in record["causes"]]
 
 
-def document(found: Findings, names: list[str], has_sheet: bool) -> str:
-    """Markdown. `names`: of the files of the batch."""
-    lines = [f"# Diagnosis of {found.ended.folder.resolve().name}", "", f"In {headline(found)}.", ""]
+def document(record: Record) -> str:
+    """Markdown."""
+    lines = [f"# Diagnosis of {record['run']}", "", f"In {headline(record)}.", ""]
     lines += ["## Causes that fit", ""]
-    lines += [f"{number}. {line}" for number, line in enumerate(cause_lines(found), start=1)]
-    lines += ["", "## The step", "", *table(["", ""], step_facts(found)), ""]
-    lines += [*module_part(found), *history(found.bad), *batch_part(found, names)]
-    if has_sheet:
-        lines += ["", f"![The batch]({NAME}.png)"]
+    lines += [f"{number}. {line}" for number, line in enumerate(cause_lines(record), start=1)]
+    lines += ["", "## The step", "", *table(["", ""], record["facts"]), ""]
+    if operation := record["operation"]:
+        lines += [f"## The operation `torch.{operation['name']}`", "", *statistics(operation["values"]), ""]
+    if module := record["module"]:
+        lines += [f"## The module `{module['name']}`", "", f"`{module['kind']}`", "", *statistics(module["values"]), ""]
+    lines += [*history(record["steps_before"]), *batch_part(record)]
+    if record["picture"]:
+        lines += ["", f"![The batch]({record['picture']})"]
     return "\n".join(lines) + "\n"
 
 
-def step_facts(found: Findings) -> Iterator[tuple[str, str]]:
-    bad, ended = found.bad, found.ended
-    job = bad.job
-    yield "place", f"epoch {bad.epoch + 1}, step {bad.step + 1} of {job.steps}"
-    yield "the run said", ended.detail
-    yield "model", short_name(job.config.model)
-    yield "learning rate", f"{bad.lr:.6g}"
-    yield "momentum", f"{bad.momentum:.4g}"
-    yield "precision", job.state.precision.name + scale(bad)
-    yield "batch", f"{len(bad.batch.targets)} images of {job.loader.phase.sz} px, --accumulate {job.config.accumulate}"
-    before = f"{bad.replayed} steps before it" if bad.replayed else "no step before it"
-    yield "replayed", f"{before}, on {job.env.device.type}"
-
-
-def scale(bad: BadStep) -> str:
-    scaler = bad.job.state.scaler
-    return f", loss scale {scaler.get_scale():g}" if scaler.is_enabled() else ""
-
-
-def module_part(found: Findings) -> list[str]:
-    culprit, operation = found.culprit, found.culprit.operation
-    lines = []
-    if operation:
-        rows = [(f"argument {n}", item) for n, item in enumerate(operation.arguments, start=1)]
-        lines += [f"## The operation `torch.{operation.name}`", "", *statistics(rows), ""]
-    if culprit.call:
-        lines += [f"## The module {place_of(culprit)}", "", f"`{culprit.call.kind}`", ""]
-        lines += [*statistics(module_rows(culprit.call)), ""]
-    return lines
-
-
-def module_rows(call: Call) -> list[tuple[str, Stats | None]]:
-    gradients = [(f"gradient of {name}", stats) for name, stats in call.gradients.items()]
-    own = [(f"`{name}`", stats) for name, stats in call.own.items()]
-    return [("inputs", call.inputs), *own, ("outputs", call.outputs), *gradients]
-
-
-def statistics(rows: list[tuple[str, Stats | float | None]]) -> list[str]:
-    """Of finite values, and the share of others."""
+def statistics(rows: list[Record]) -> list[str]:
     cells = []
-    for name, item in rows:
-        if isinstance(item, float):
-            cells.append((name, *(number(item),) * 3, "0 %" if math.isfinite(item) else "100 %", "number"))
-        elif item:
-            values = (number(value) for value in (item.low, item.mean, item.high))
-            cells.append((name, *values, f"{100 * item.odd:.3g} %", item.dtype))
+    for row in rows:
+        values = (number(row[name]) for name in ("min", "mean", "max"))
+        cells.append([row["of"], *values, f"{100 * row['not_finite']:.3g} %", row["type"]])
     return table(["", "min", "mean", "max", "not finite", "type"], cells)
 
 
-def number(value: float) -> str:
-    return "none" if math.isnan(value) else f"{value:.4g}"
+def number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
-def history(bad: BadStep) -> list[str]:
-    """The steps before: one that was too large shows here."""
-    if not bad.past:
+def history(steps: list[Record]) -> list[str]:
+    if not steps:
         return []
-    first = bad.replayed - len(bad.past)
-    shown = list(enumerate(bad.past, start=first - bad.replayed))[-SHOWN_STEPS:]
-    rows = [
-        (str(place), f"{p.loss:.4g}", f"{p.logit:.4g}", f"{float(p.weights.max()):.4g}", f"{p.gradient:.4g}")
-        for place, p in shown
-    ]
-    head = ["step", "loss", "largest logit", "largest weight", "largest gradient"]
-    return ["## The steps before", "", *table(head, rows), ""]
+    names = list(steps[0])
+    rows = [[str(step["step"]), *(number(step[name]) for name in names[1:])] for step in steps]
+    return ["## The steps before", "", *table(names, rows), ""]
 
 
-def batch_part(found: Findings, names: list[str]) -> list[str]:
-    operation, offset = found.culprit.operation, len(names)
-    notes = {row: "has one value in all pixels" for row in found.constant}
-    notes |= {row: "has values that are not finite" for row in found.broken}
-    for row in operation.rows if operation else ():
-        notes[row] = ", ".join(filter(None, [notes.get(row, ""), "its part of the result is not finite"]))
-    lines = [f"{row + 1}. `{name}`" + (f": {notes[row]}" if row in notes else "") for row, name in enumerate(names)]
-    return ["## The batch", "", *(lines if offset else ["The loader does not tell its files."])]
+def batch_part(record: Record) -> list[str]:
+    rows = record["batch"]
+    lines = [f"{row['place']}. `{row['file']}`" + (f": {row['note']}" if row["note"] else "") for row in rows]
+    return ["## The batch", "", *([] if record["files_known"] else ["The loader does not tell its files.", ""]), *lines]
 
 
 def table(head: list[str], rows) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def names_of(bad: BadStep) -> list[str]:
-    """The files of the batch; numbers where the dataset is packed and does not keep their names."""
-    rows = bad.job.loader.last.rows
-    if rows is None:
-        return []
-    folder = bad.job.config.data.rstrip("/") + bad.job.loader.phase.trndir
-    index = index_of(bad.job.config, folder)["train"]
-    names = [os.fsdecode(index.paths[row]) for row in rows.tolist()]
-    printable = (name.encode("utf-8", "backslashreplace").decode() for name in names)
-    return [name or f"training image {row}" for name, row in zip(printable, rows.tolist(), strict=True)]
 
 
 def batch_sheet(found: Findings, names: list[str]) -> bytes | None:

@@ -10,6 +10,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 
+from dawn.commandline import quoted
 from training.errors import ConfigError
 
 FIRST_PORT, PORTS = 20_000, 12_000  # a job's number is added, so that two jobs on a machine differ; Linux hands out the
@@ -92,6 +93,11 @@ def rank_word() -> str:
     """This process's rank as its launcher wrote it, right or wrong."""
     names = (*(one.rank for one in LAUNCHERS), PMIX)
     return next((os.environ[name] for name in names if name in os.environ), "0")
+
+
+def start_words(world_size: int) -> str:
+    """What starts a module in so many processes of one machine."""
+    return f"torchrun --nproc-per-node={quoted(world_size)} -m" if world_size > 1 else "python -m"
 
 
 def is_rank() -> bool:

@@ -9,6 +9,7 @@ from dawn import RunError, read_run
 from dawn.commandline import quoted
 from dawn.report import write_reports
 from dawn.reports.summary import print_summary
+from training.distributed.launcher import start_words
 from training.engine.trainer import Job, fit
 from training.errors import Diverged, Outcome, Preempted, error_code, summary
 from training.logs.host import host_state
@@ -27,8 +28,8 @@ def guarded_fit(job: Job) -> Outcome:
     stop_line(job, outcome, detail)
     if detail:
         job.book.say(f"{outcome.value}: {detail}")
-    if outcome is Outcome.DIVERGED and job.env.world_size == 1:
-        job.book.say(f"where and why: python -m training diagnose {quoted(job.folder)}")
+    if outcome is Outcome.DIVERGED:
+        job.book.say(f"where and why: {start_words(job.env.world_size)} training diagnose {quoted(job.folder)}")
     return outcome
 
 

@@ -18,6 +18,7 @@ from training.diagnosis.causes import Growth, outside
 from training.diagnosis.dissection import Operation, Stats, Trace, culprit_of
 from training.diagnosis.log import good_checkpoint, read_ended
 from training.diagnosis.replay import replayed
+from training.distributed.env import open_env
 
 PLANTED = Path(planted_faults.__file__)
 FP16 = ("--precision", "fp16")
@@ -86,7 +87,7 @@ FAULTS = {  # name: more flags, where it is found, the cause
         "a learning rate too high: at 1000, the largest value of `2.weight` went from",
     ),
 }
-QUICK = ("root_at_zero", "steps_without_end")
+QUICK = ("root_at_zero", "steps_without_end", "uninitialised", "large")
 
 
 @pytest.mark.filterwarnings("ignore:std")
@@ -140,7 +141,7 @@ def test_the_replay_has_the_losses_of_the_run(toy, tmp_path, more):
     mixing = ("--mixup", "0.4", "--cutmix", "1", "--ema-decay", "0.9", "--ema-every", "2", "--print-freq", "1")
     diverge(toy, tmp_path / "run", *NAN, *mixing, *more)
     ended = read_ended(tmp_path / "run")
-    with replayed(ended, good_checkpoint(ended.folder, pytest.fail)) as bad:
+    with open_env(ended.config) as env, replayed(ended, good_checkpoint(ended.folder, pytest.fail), env) as bad:
         assert (bad.epoch, bad.step, bad.first) == (1, 3, False)
         assert [past.loss for past in bad.past] == ended.losses[4:]
 
