@@ -28,6 +28,8 @@ LOADERS = [
 ]
 # what the tests of the sample plan say of DALI already
 QUICK = [*LOADERS[1:], pytest.param(*LOADERS[0].values, marks=[*LOADERS[0].marks, pytest.mark.slow])]
+# where a picture is drawn as torchvision's workers do it
+DRAWN = [*QUICK[1:], pytest.param("threads", marks=pytest.mark.slow)]
 OTHERS = [name for name in LOADERS if name != "torchvision"]  # than the reference
 STEPS = 6  # of an epoch
 RECT = replace(PHASE, rect_val=True, val_sz=48, val_bs=7)
@@ -190,7 +192,7 @@ def test_packed_pixels_may_live_elsewhere(tree, where):
     assert away < (2.01 if where == "device" else 0.01)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("policy", ["trivialaugment", pytest.param("randaugment", marks=pytest.mark.slow)])
 def test_policies_are_the_same_operations_in_every_loader(tree, name, policy):
     loader = tree_loader(tree, name)
@@ -258,7 +260,7 @@ def test_windows_belong_to_the_image_and_the_epoch(tree):
     assert (one == again).all() and (one != other).any(axis=1).mean() > 0.9
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", DRAWN)
 def test_images_are_channels_last_in_every_loader(tree, name):
     for settings in ({}, {"policy": "randaugment"}, *([{"packed_in": "device"}] if name == "packed" else [])):
         images = once(tree, name, **settings)[0].images
