@@ -48,7 +48,8 @@ def train(root: Path, recipe: str, runs: Path) -> int:
     from training.runs.expectation import expectation  # imports torch
 
     print(expectation(root, recipe), flush=True)
-    return call("training", str(root), "--recipe", recipe, "--logdir", str(next_folder(runs, recipe)))
+    folder = str(next_folder(runs, recipe))
+    return call("training", str(root), "--recipe", recipe, "--inspect", "light", "--logdir", folder)
 
 
 def call(module: str, *arguments: str) -> int:
