@@ -112,10 +112,10 @@ def test_images_are_those_of_the_split_and_the_class(toy, packed_only):
 def test_a_set_of_files_and_one_of_packed_images(toy, packed_only, tmp_path):
     for data in (toy, packed_only):
         root = tmp_path / f"of-{data.name}"
-        assert main(["coco-collage", str(data), str(root), "--images", "40"]) == 0
+        assert main(["coco-collage", str(data), str(root), "--images", "12"]) == 0
         dataset = read_coco(root)
         assert dataset.categories == load_manifest(toy).classes
-        assert (len(dataset.train.names), len(dataset.val.names)) == (40, 10) and not (root / WORK).exists()
+        assert (len(dataset.train.names), len(dataset.val.names)) == (12, 3) and not (root / WORK).exists()
 
 
 def test_the_command_makes_it_once_and_refuses_another(toy, packed_only, tmp_path, capsys):
@@ -192,7 +192,7 @@ def test_other_folders_are_left_as_they_are(toy, tmp_path, capsys):
 def test_a_killed_command_starts_clean(toy, tmp_path, stage):
     """The command as a process, stopped by kill -9 as soon as the stage is seen; or what such a kill leaves."""
     root, whole = tmp_path / "set", tmp_path / "whole"
-    arguments = ["coco-collage", str(toy), str(root), "--images", "40"]
+    arguments = ["coco-collage", str(toy), str(root), "--images", "40" if stage == "drawing" else "8"]
     assert main([*arguments[:2], str(whole), *arguments[3:]]) == 0
     if stage == "drawing":
         process = subprocess.Popen([sys.executable, "-m", "data_prep", *arguments])

@@ -127,7 +127,16 @@ def test_size_factor_scales_training_and_validation_sizes():
 
 
 def test_size_factor_is_a_flag(capsys):
-    arguments = ["/nowhere", "--recipe", "imagenet18-1", "--model", "resnet18", "--size-factor", "0.25", "--dry-run"]
+    arguments = [
+        "/nowhere",
+        "--recipe",
+        "imagenet18-1",
+        "--model",
+        "timm/test_resnet",
+        "--size-factor",
+        "0.25",
+        "--dry-run",
+    ]
     assert main(arguments) == 0
     out = capsys.readouterr().out
     rows = [line.split()[:2] for line in out.splitlines()]

@@ -30,7 +30,6 @@ LOADERS = [
 QUICK = [*LOADERS[1:], pytest.param(*LOADERS[0].values, marks=[*LOADERS[0].marks, pytest.mark.slow])]
 # where a picture is drawn as torchvision's workers do it
 DRAWN = [*QUICK[1:], pytest.param("threads", marks=pytest.mark.slow)]
-OTHERS = [name for name in LOADERS if name != "torchvision"]  # than the reference
 STEPS = 6  # of an epoch
 RECT = replace(PHASE, rect_val=True, val_sz=48, val_bs=7)
 
@@ -68,7 +67,7 @@ def test_every_loader_shows_the_same_pictures_and_labels(tree, reference, name):
     assert quality.min() > 38, quality.min()
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [LOADERS[0], "packed", pytest.param("threads", marks=pytest.mark.slow)])
 def test_validation_pictures_agree_too(tree, name):
     for phase in (PHASE, RECT):
         ours, theirs = tree_loader(tree, name, phase), tree_loader(tree, "torchvision", phase)
@@ -205,7 +204,7 @@ def test_policies_are_the_same_operations_in_every_loader(tree, name, policy):
     assert np.mean(changed < 30) > 0.4
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [LOADERS[0], "packed", pytest.param("threads", marks=pytest.mark.slow)])
 def test_first_images_are_the_same_for_every_loader(tree, name):
     ours, theirs = tree_loader(tree, name), tree_loader(tree, "torchvision")
     one, other = ours.first_images(20), theirs.first_images(20)

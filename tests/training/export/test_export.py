@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from data_prep.sources.toy import prepare_toy
+from data_prep.trees.pack import pack_tree
 from dawn import read_run
 from training.__main__ import main
 from training.config.config import Config
@@ -34,9 +35,10 @@ def trained_run(toy: Path, folder: Path, *more: str) -> Path:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory) -> Path:
-    """48 training images and 12 to validate. Read only."""
+    """48 training images and 12 to validate, packed as a tree too. Read only."""
     root = tmp_path_factory.mktemp("datasets") / "few"
     prepare_toy(root, images=48)
+    pack_tree(root, 1)
     return root
 
 
@@ -256,10 +258,10 @@ def test_the_card_has_clocks_hardware_versions_and_dataset(cifarnet_run, tmp_pat
     assert "| `width` | 0.125 |" in text and "cross, disc, ring" in text
 
 
-def test_trees_are_measured_in_every_shape(toy, tmp_path):
+def test_trees_are_measured_in_every_shape(few, tmp_path):
     settings = ["--loader", "packed", "--workers", "1", "--width", "0.125"]
-    folder = trained_run(toy, tmp_path / "tree", *settings)
-    assert export(folder, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", toy) == 0
+    folder = trained_run(few, tmp_path / "tree", *settings)
+    assert export(folder, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", few) == 0
     text = (tmp_path / "w.pt.md").read_text()
     assert "Validated at 32 px: the short side resized to 36 px (bilinear, antialiased), the centre cut out." in text
     assert [text.count(f"\n| {shape} |") for shape in ("square", "rectangular")] == [3, 2]
