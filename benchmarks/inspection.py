@@ -1,6 +1,8 @@
 """What --inspect costs: T_total of whole runs with it against runs without, in turn, and the label `inspect` alone.
 
-    python benchmarks/inspection.py DATA [--levels light full] [--pairs 10] -- FLAGS OF THE RUN
+    python benchmarks/inspection.py DATA [--levels light full anomaly] [--pairs 10] -- FLAGS OF THE RUN
+
+The level `anomaly` is --detect-anomaly in the place of --inspect.
 
 Ratios are over pairs of one run of this script. Also the time and memory of the validation's counts for 1,000 classes
 and 50,000 images (`--counts`).
@@ -22,6 +24,8 @@ from dawn import read_run
 from training.__main__ import main as train
 from training.inspect.counts import by_class, count
 
+ANOMALY = "anomaly"
+
 
 def main() -> int:
     options, flags = parsed()
@@ -36,7 +40,8 @@ def main() -> int:
             options.pairs,
         )
         share = statistics.median(shares)
-        print(f"{ratio_line(f'--inspect {level}', values)}; label inspect: {share:.2%} of T_total", flush=True)
+        inside = "" if level == ANOMALY else f"; label inspect: {share:.2%} of T_total"
+        print(f"{ratio_line(' '.join(flags_of(level)), values)}{inside}", flush=True)
     return 0
 
 
@@ -44,12 +49,16 @@ def total_seconds(data: str, flags: list[str], level: str, shares: list[float]) 
     """T_total of a run; its share on the label `inspect` is appended to `shares`."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
-        code = train([data, *flags, "--inspect", level, "--no-chart", "--logdir", str(place)])
+        code = train([data, *flags, *flags_of(level), "--no-chart", "--logdir", str(place)])
         if code not in (0, 3):
             raise SystemExit(f"the run ended with exit code {code}")
         stop = read_run(place).stop
         shares.append(stop.seconds["inspect"] / stop.clock["total"])
         return stop.clock["total"]
+
+
+def flags_of(level: str) -> list[str]:
+    return ["--detect-anomaly"] if level == ANOMALY else ["--inspect", level]
 
 
 def counts_line(classes: int = 1000, images: int = 50_000) -> str:
@@ -69,7 +78,7 @@ def peak_mib() -> float:
 def parsed() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", metavar="DATA")
-    parser.add_argument("--levels", nargs="+", default=["light", "full"], choices=("light", "full"))
+    parser.add_argument("--levels", nargs="+", default=["light", "full"], choices=("light", "full", ANOMALY))
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--counts", action="store_true", help="first the counts of 1,000 classes")
     parser.add_argument("flags", nargs="*", help="of the runs, after --")

@@ -71,6 +71,7 @@ def check_settings(config: Any) -> None:
         raise ConfigError(f"--holdout {config.holdout:.15g}: must be a share below 1 or a whole number of images")
     check_optimizer(config)
     check_graphs(config)
+    check_anomalies(config)
     if config.bce_threshold and config.loss != "bce":
         raise ConfigError(f"--bce-threshold {config.bce_threshold:g}: --loss {config.loss} has none; use --loss bce")
     for name in ("mixup", "cutmix"):
@@ -99,6 +100,19 @@ def check_graphs(config: Any) -> None:
         raise ConfigError(
             f"--accumulate {config.accumulate}: CUDA graphs lose the gradients of all parts but the last. "
             "Use --compile-mode default, or --accumulate 1"
+        )
+
+
+def check_anomalies(config: Any) -> None:
+    """Raises: ConfigError where torch's anomaly mode would say nothing, or end a run that is well."""
+    if config.detect_anomaly and config.compile:
+        raise ConfigError(
+            "--detect-anomaly: a compiled network is one operation, so nothing inside it can be named. Use --no-compile"
+        )
+    if config.detect_anomaly and config.precision == "fp16":
+        raise ConfigError(
+            "--detect-anomaly: --precision fp16 begins with gradients that overflow until its loss scale fits, which "
+            "would end the run. Use bf16 or fp32; `python -m training diagnose RUN` explains a run of fp16"
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from training.config.config import Config
 from training.distributed.env import Env
+from training.models.outputs import logits_of
 
 SMALL_PIXELS = 64
 CLEARLY = 0.8  # of bf16's time; where bf16 is emulated it takes several times as long as fp32
@@ -109,6 +110,6 @@ def step_seconds(model: nn.Module, config: Config, size: int, batch_size: int = 
 def timed_step(model: nn.Module, precision: Precision, images: Tensor) -> float:
     begin = time.perf_counter()
     with precision.autocast():
-        logits = model(images)
+        logits = logits_of(model(images))
     F.cross_entropy(logits.float(), torch.zeros(len(images), dtype=torch.long)).backward()
     return time.perf_counter() - begin

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.errors import ConfigError
 from training.evaluation.weight_files import need
 from training.export.networks import TOLERANCE
+from training.models.outputs import logits_of
 
 SUFFIXES = {"torchvision": ".pt", "timm": ".pt", "torch": ".pt", "safetensors": ".safetensors", "onnx": ".onnx"}
 NEEDED = {"safetensors": ("safetensors",), "onnx": ("onnx", "onnxscript")}  # packages
@@ -49,11 +50,29 @@ def check_same(network: nn.Module, read: dict[str, Tensor]) -> None:
     assert all(torch.equal(expected[name], read[name]) for name in expected), "weights changed on the way to the file"
 
 
+class LogitsAlone(nn.Module):
+    """Of a network of named outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return logits_of(self.network(images))
+
+
+def returning_logits(network: nn.Module, images: Tensor) -> nn.Module:
+    """`network` itself where it returns a tensor."""
+    with torch.no_grad():
+        return network if isinstance(network(images), Tensor) else LogitsAlone(network)
+
+
 def onnx_bytes(network: nn.Module, images: Tensor, metadata: dict[str, str]) -> tuple[bytes, str]:
     """An ONNX model of opset OPSET with the input `images` (batch, 3, H, W), H and W those of `images`, any batch, and
     the output `logits`; and how it was checked: by onnx's checker, by its logits where onnxruntime is installed."""
     import onnx
 
+    network = returning_logits(network, images)
     try:
         program = torch.onnx.export(
             network,

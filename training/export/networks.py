@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from training.config.config import Config
 from training.errors import ConfigError
 from training.models.build import MODELS, build_model, head_options, library_of, torchvision_model
+from training.models.outputs import logits_of
 
 LIBRARIES = ("torchvision", "timm")
-SHAPING = ("model", "width", "blurpool", "drop_path")  # settings that decide what the harness's own network is
+SHAPING = ("model", "width", "blurpool", "drop_path", "aux_weight")  # what decides the harness's own network
 TOLERANCE = 1e-4  # of the largest logit: two libraries may sum in another order
 
 
@@ -34,8 +35,9 @@ def has_network(library: str, name: str) -> bool:
     return name in models.list_models(module=models)
 
 
-def library_network(library: str, name: str, classes: int) -> Network | None:
-    """The network `name` of a library, with random weights; None when it has none of that name."""
+def library_network(library: str, name: str, classes: int, auxiliary: bool = False) -> Network | None:
+    """The network `name` of a library, with random weights; None when it has none of that name. `auxiliary`: with the
+    auxiliary heads of one of torchvision that has some."""
     name = name.removeprefix("timm/")
     if not has_network(library, name):
         return None
@@ -44,9 +46,9 @@ def library_network(library: str, name: str, classes: int) -> Network | None:
 
         make = f'timm.create_model("{name}", num_classes={classes})'
         return Network(timm.create_model(name, num_classes=classes).eval(), "timm", "import timm", make)
-    more = "".join(f", {key}={value}" for key, value in head_options(name).items())
+    more = "".join(f", {key}={value}" for key, value in head_options(name, auxiliary).items())
     make = f'torchvision.models.get_model("{name}", num_classes={classes}{more})'
-    return Network(torchvision_model(name, classes).eval(), "torchvision", "import torchvision", make)
+    return Network(torchvision_model(name, classes, auxiliary).eval(), "torchvision", "import torchvision", make)
 
 
 def own_network(config: Config, classes: int) -> Network:
@@ -69,13 +71,14 @@ def receiver(format: str, config: Config, trained: nn.Module, classes: int, imag
         raise ConfigError(
             f"--format {format}: {config.model} is this harness's own. Use --format torch, safetensors or onnx"
         )
+    heads = config.aux_weight > 0
     if format not in LIBRARIES:
         home = library_of(config.model)[0]
-        found = library_network(home, config.model, classes) if home in LIBRARIES else None
+        found = library_network(home, config.model, classes, heads) if home in LIBRARIES else None
         if found and (difference := loaded_difference(found.module, trained, images)) is not None:
             return found, difference
         found = own_network(config, classes)
-    elif (found := library_network(format, config.model, classes)) is None:
+    elif (found := library_network(format, config.model, classes, heads)) is None:
         raise ConfigError(
             f"--format {format}: {format} has no network {config.model.removeprefix('timm/')}. Use another format"
         )
@@ -96,6 +99,6 @@ def loaded_difference(network: nn.Module, trained: nn.Module, images: Tensor) ->
         network.load_state_dict(trained.state_dict())
     except RuntimeError:
         return None
-    expected, found = trained(images), network(images)
+    expected, found = logits_of(trained(images)), logits_of(network(images))
     difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     return difference if difference <= TOLERANCE else None

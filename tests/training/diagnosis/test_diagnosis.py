@@ -23,6 +23,7 @@ from training.distributed.env import open_env
 PLANTED = Path(planted_faults.__file__)
 FP16 = ("--precision", "fp16")
 ONE_RATE = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 2), 'lr': %s}]"
+THREE_EPOCHS = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': 1, 'sz': 16, 'bs': 40}, {'ep': (0, 3), 'lr': (0.1, 0.0)}]"
 NAN = ("--inject-fault", '{"kind": "nan", "epoch": 1, "step": 3}')
 
 
@@ -146,6 +147,39 @@ def test_the_replay_has_the_losses_of_the_run(toy, tmp_path, more):
         assert [past.loss for past in bad.past] == ended.losses[4:]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("every", "steps"), [(2, 3), (3, 13)])
+def test_an_average_and_muon_are_replayed_from_the_newest_checkpoint(toy, tmp_path, capsys, every, steps):
+    """Also where no checkpoint was due before the fault in the third epoch."""
+    fault = ("--inject-fault", json.dumps({"kind": "nan", "epoch": 2, "step": 3}))
+    average = ("--ema-decay", "0.9", "--ema-every", "2", "--optimizer", "muon", "--phases", THREE_EPOCHS)
+    diverge(toy, tmp_path / "run", *average, *fault, "--checkpoint-every", str(every))
+    lines = diagnosis(tmp_path / "run", capsys)
+    assert lines[0].startswith("epoch 3, step 4:") and lines[1].startswith("cause 1: an injected fault")
+    assert f"| replayed | {steps} steps before it" in (tmp_path / "run" / "diagnosis.md").read_text()
+
+
+@pytest.mark.slow
+def test_damaged_and_missing_checkpoints_are_passed_over(toy, tmp_path, capsys):
+    folder = tmp_path / "run"
+    diverge(toy, folder, *NAN)
+    for path in (folder / "checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-100])
+    capsys.readouterr()
+    assert main(["diagnose", str(folder)]) == 0
+    printed = capsys.readouterr()
+    assert "damaged" in printed.err and "from the first step" in printed.out and "epoch 2, step 4:" in printed.out
+    shutil.rmtree(folder / "checkpoints")
+    assert diagnosis(folder, capsys)[0].startswith("epoch 2, step 4:")
+
+
+@pytest.mark.slow
+def test_a_run_that_torchs_anomaly_mode_ended_is_diagnosed(toy, tmp_path, capsys):
+    diverge(toy, tmp_path / "run", *planted("root_at_zero"), "--detect-anomaly")
+    assert "Function 'NativeBatchNormBackward0' returned nan" in capsys.readouterr().out  # behind the infinite gradient
+    assert "backward pass (SqrtBackward0)" in diagnosis(tmp_path / "run", capsys)[0]
+
+
 @pytest.mark.parametrize(("fault", "name"), [(planted_faults.Logarithm, "log"), (planted_faults.RootAtZero, "div")])
 def test_the_hooks_name_the_same_module_as_the_operations(fault, name):
     """For code whose operations PyTorch does not show. A mask of minus infinity is no fault."""
@@ -203,7 +237,15 @@ def test_what_cannot_be_diagnosed_is_refused(toy, tmp_path, capsys):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
     training_refused(capsys, ["diagnose", str(tmp_path / "run")], "gone")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "run" / "run.jsonl").unlink()
+    training_refused(capsys, ["diagnose", str(tmp_path / "run")], "run.jsonl: No such file")
     assert not (tmp_path / "run" / "diagnosis.md").exists()
+
+
+@pytest.mark.parametrize("other", [("--compile",), ("--precision", "fp16")])
+def test_anomaly_mode_is_refused_with_what_would_mislead_it(tmp_path, capsys, other):
+    training_refused(capsys, [str(tmp_path), "--detect-anomaly", *other], "--detect-anomaly: ", other[0][2:])
 
 
 @pytest.mark.slow
