@@ -1,4 +1,4 @@
-"""Two ranks on two cores against one rank with two threads, same global batch: images/s of trainer.train_epoch.
+"""Two ranks on two cores against one rank with two threads, same global batch: images/s of trainer.train_part.
 
 Both are there all the time, as processes of their own, and train in turn on random tensors made beforehand, so that
 nothing but the network, the sums of gradients and the engine's own exchanges is measured.
@@ -92,7 +92,7 @@ def measured(options: argparse.Namespace, ranks: int, threads: int, folder: str)
 
     from phases import Schedule
     from training.config.parser import config_from
-    from training.engine.trainer import train_epoch
+    from training.engine.trainer import train_part
     from training.engine.warmup import random_batch
     from training.runs.session import opened_job
 
@@ -111,7 +111,7 @@ def measured(options: argparse.Namespace, ranks: int, threads: int, folder: str)
         while True:
             job.state.step = 0
             begin = time.perf_counter()
-            train_epoch(job, 0)
+            train_part(job, job.parts(0)[0])
             yield time.perf_counter() - begin
 
 

@@ -1,4 +1,4 @@
-"""What the trainer costs: images/s of training.engine.trainer.train_epoch against a bare PyTorch loop, in one process.
+"""What the trainer costs: images/s of training.engine.trainer.train_part against a bare PyTorch loop, in one process.
 
 Same network, optimiser, batch and precision. In row 1 both train on random tensors made beforehand: the trainer alone.
 In row 2 the trainer reads the dataset through its memory loader with augmentation, the bare loop still has its random
@@ -25,7 +25,7 @@ from training.config.config import Config
 from training.config.parser import config_from
 from training.data.loader import Batch
 from training.engine.optimizers import build_optimizers, normalise_filters
-from training.engine.trainer import Job, enter_phase, train_epoch
+from training.engine.trainer import Job, enter_phase, train_part
 from training.engine.warmup import random_batch
 from training.runs.session import opened_job
 
@@ -46,7 +46,7 @@ def main() -> None:
     options = parsed()
     with tempfile.TemporaryDirectory() as folder, opened_job(*benchmark_config(options, folder)) as job:
         job.state.clock.start()
-        enter_phase(job, 0)
+        enter_phase(job, job.parts(0)[0])
         job.state.clock.switch("train")
         measure(job, options)
 
@@ -73,7 +73,7 @@ def trainer_loop(job: Job, options: argparse.Namespace) -> Callable[[], float]:
     def images_per_second() -> float:
         job.state.step = 0
         begin = time.perf_counter()
-        train_epoch(job, 0)
+        train_part(job, job.parts(0)[0])
         return options.steps * options.batch / (time.perf_counter() - begin)
 
     return images_per_second

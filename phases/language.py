@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from phases.catalog import near_match
 from phases.phase import DataPhase, LrPhase, PhaseError, default_val_bs, shown
-from phases.values import MAX_EPOCH, check_value, is_number, whole
+from phases.values import check_value, epoch_number, is_number
 
 # what `keep_dl` keeps
 LOADER_KEYS = ("sz", "trndir", "valdir", "min_scale", "rect_val", "val_sz", "val_bs", "aug", "val_resize")
@@ -21,8 +21,8 @@ class Entry:
 
     index: int
     keys: dict
-    start: int
-    end: int | None  # None: `ep` is one epoch
+    start: float
+    end: float | None  # None: `ep` is one epoch
 
     @property
     def text(self) -> str:
@@ -43,8 +43,9 @@ def parse_phases(phases: list) -> tuple[tuple[DataPhase, ...], tuple[LrPhase, ..
     return data, rates
 
 
-def last_epoch(rates: tuple[LrPhase, ...]) -> int:
-    """Epochs trained: the largest `ep` of the lr phases. As in 2018 a last lr phase with one epoch trains nothing."""
+def last_epoch(rates: tuple[LrPhase, ...]) -> float:
+    """Epochs trained, an int where they are whole: the largest `ep` of the lr phases. As in 2018 a last lr phase with
+    one epoch trains nothing."""
     ends = [phase.start if phase.end is None else phase.end for phase in rates if phase.lr0 is not None]
     if not ends:
         raise PhaseError("phases: no phase has 'lr'. Add one, for instance {'ep': (0, 10), 'lr': (0.1, 0.0)}.")
@@ -97,18 +98,18 @@ def check_complete(place: str, phase: dict) -> None:
             raise PhaseError(f"{place}: {key!r} needs 'lr' or 'mom' in the same phase. Move it there.")
 
 
-def epochs(place: str, ep: object) -> tuple[int, int | None]:
+def epochs(place: str, ep: object) -> tuple[float, float | None]:
     """`ep` as (start, end), end None for one epoch."""
     if not isinstance(ep, (list, tuple)):
-        return whole(place, "ep", ep, 0, MAX_EPOCH), None
+        return epoch_number(place, "ep", ep), None
     return span(place, "ep", ep, "one epoch or (start, end)")
 
 
-def span(place: str, key: str, value: list | tuple, what: str) -> tuple[int, int]:
-    """Two whole epochs, the second later."""
+def span(place: str, key: str, value: list | tuple, what: str) -> tuple[float, float]:
+    """Two places in epochs, the second later."""
     if len(value) != 2:
         raise PhaseError(f"{place}: {key!r} must be {what}, not {len(value)} values.")
-    start, end = (whole(place, key, epoch, 0, MAX_EPOCH) for epoch in value)
+    start, end = (epoch_number(place, key, epoch) for epoch in value)
     if start >= end:
         raise PhaseError(
             f"{place}: the range begins at {start} and ends at {end}. Write {key!r} as (start, later end)."
@@ -116,7 +117,7 @@ def span(place: str, key: str, value: list | tuple, what: str) -> tuple[int, int
     return start, end
 
 
-def drawn_over(entry: Entry) -> tuple[int, int] | None:
+def drawn_over(entry: Entry) -> tuple[float, float] | None:
     """`over`: the epochs of the whole curve, of which this phase shows the piece that `ep` cuts out."""
     value = entry.keys.get("over")
     if "over" not in entry.keys:
@@ -172,7 +173,7 @@ def numbers(entry: Entry, key: str, limit: float) -> tuple[float | None, float |
 # ---- data
 
 
-def data_phases(entries: list[Entry], total: int) -> tuple[DataPhase, ...]:
+def data_phases(entries: list[Entry], total: float) -> tuple[DataPhase, ...]:
     """Entries sorted by epoch -> data phases with `keep_dl` merged and every default filled in."""
     if not entries:
         raise PhaseError("phases: no phase has 'sz' and 'bs'. Add one, for instance {'ep': 0, 'sz': 128, 'bs': 512}.")
@@ -186,6 +187,11 @@ def data_phases(entries: list[Entry], total: int) -> tuple[DataPhase, ...]:
             )
     result: list[DataPhase] = []
     for entry in entries:
+        if entry.start * 2 % 1:
+            raise PhaseError(
+                f"{entry.place}: a data phase begins at a whole or half epoch, not at {entry.start:g}. "
+                f"Use 'ep': {round(entry.start * 2) / 2:g}."
+            )
         if entry.start >= total:
             raise PhaseError(
                 f"{entry.place}: begins at epoch {entry.start}, but the learning rates end at epoch {total}. "

@@ -14,7 +14,7 @@ class PhaseError(ValueError):
 class DataPhase:
     """What the loaders deliver from `epoch` on, until the next data phase begins. `keep_dl` is already merged."""
 
-    epoch: int
+    epoch: float  # an int, or a half more
     sz: int  # pixels, side of the square training crop
     bs: int  # training images per device and step
     trndir: str = ""  # glued to the data folder: '-sz/160' on DATA gives DATA-sz/160/train
@@ -36,15 +36,15 @@ class LrPhase:
     holds until the next lr (momentum) phase begins.
     """
 
-    start: int
-    end: int | None
+    start: float
+    end: float | None
     lr0: float | None = None
     lr1: float | None = None
     mom0: float | None = None
     mom1: float | None = None
     curve: str = "linear"  # or 'cos', 'pow2'
     epoch_step: bool = False  # True: constant inside an epoch
-    over: tuple[int, int] | None = None  # epochs of the whole curve; None: those of this phase
+    over: tuple[float, float] | None = None  # epochs of the whole curve; None: those of this phase
     index: int = field(default=0, compare=False)  # place in the list as written, from 0
     text: str = field(default="", compare=False)  # the dict as written, shortened
 

@@ -49,17 +49,17 @@ def ramp_at(ramps: tuple[Ramp, ...], position: float) -> Ramp:
     return ramps[0]
 
 
-def lr_ramps(phases: tuple[LrPhase, ...], total: int) -> tuple[Ramp, ...]:
+def lr_ramps(phases: tuple[LrPhase, ...], total: float) -> tuple[Ramp, ...]:
     return join([(phase, phase.lr0, phase.lr1) for phase in phases if phase.lr0 is not None], "learning rate", total)
 
 
-def momentum_ramps(phases: tuple[LrPhase, ...], total: int) -> tuple[Ramp, ...]:
+def momentum_ramps(phases: tuple[LrPhase, ...], total: float) -> tuple[Ramp, ...]:
     """Empty when no phase has 'mom'; otherwise it covers the whole run, as the learning rate does."""
     written = [(phase, phase.mom0, phase.mom1) for phase in phases if phase.mom0 is not None]
     return join(written, "momentum", total) if written else ()
 
 
-def join(written: list[Written], what: str, total: int) -> tuple[Ramp, ...]:
+def join(written: list[Written], what: str, total: float) -> tuple[Ramp, ...]:
     """Phases sorted by start -> ramps without gap or overlap from 0 to `total`. Raises PhaseError."""
     first, last = written[0][0], written[-1]
     if first.start != 0:
@@ -72,7 +72,7 @@ def join(written: list[Written], what: str, total: int) -> tuple[Ramp, ...]:
     return tuple(ramp(item, after) for item, after in zip(written, next_starts, strict=True))
 
 
-def ramp(item: Written, after: int) -> Ramp:
+def ramp(item: Written, after: float) -> Ramp:
     phase, first, last = item
     end = after if last is None else phase.end  # one number holds until the next phase begins
     last = first if last is None else last
@@ -98,7 +98,7 @@ def check_border(item: Written, after: LrPhase, what: str) -> None:
         )
 
 
-def check_end(item: Written, what: str, total: int) -> None:
+def check_end(item: Written, what: str, total: float) -> None:
     """Only momentum can fail here: the last epoch is where the learning rates end."""
     phase, _, last = item
     place = f"phase {phase.index} {phase.text}"

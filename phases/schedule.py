@@ -1,6 +1,7 @@
 """`Schedule`: what holds at an epoch or at a position inside one. A value; every change returns a new one.
 
-A position is the END of a step in epochs: epoch + step / steps, step counted from 1. So position 12.5 is the step
+A position is the END of a step in epochs: epoch + step / steps, step counted from 1 (phases/parts.py has the
+epochs that are not whole). So position 12.5 is the step
 that finishes the first half of epoch 12, and the last step of the run is at `total_epochs`. How many steps an
 epoch has is the trainer's business (it drops the last partial batch): the schedule knows fractions only.
 """
@@ -21,7 +22,7 @@ class Schedule:
     data: tuple[DataPhase, ...]
     lr: tuple[Ramp, ...]
     momentum: tuple[Ramp, ...]  # empty: the phases say nothing about momentum
-    total_epochs: int  # largest `ep` of the lr phases; a last lr phase with one epoch trains nothing past it
+    total_epochs: float  # largest `ep` of the lr phases, an int where whole; one with a single epoch trains nothing
     preset: str | None = field(default=None, compare=False)
     world_size: int | None = field(default=None, compare=False)  # devices the preset was made for
     batch_factor: float = field(default=1.0, compare=False)  # batch size now / batch size as written
@@ -36,7 +37,12 @@ class Schedule:
 
     # ---- questions
 
-    def data_at(self, epoch: int) -> DataPhase:
+    @property
+    def epochs(self) -> int:
+        """Epochs that are begun; the last one may be cut short."""
+        return math.ceil(self.total_epochs)
+
+    def data_at(self, epoch: float) -> DataPhase:
         """The last data phase that began at or before `epoch` (from 0)."""
         if epoch < 0:
             raise ValueError(f"epoch {epoch}: epochs count from 0")
@@ -65,7 +71,7 @@ class Schedule:
     def phases(self) -> list[dict]:
         """The normalised list, ready for JSON: `Schedule.parse(schedule.phases) == schedule`.
 
-        Not so after `compressed`, when a border of the lr falls inside an epoch: the language has whole epochs only.
+        Not so after `compressed`, when a border of the lr needs more than nine decimals.
         """
         return (
             [data_dict(phase) for phase in self.data]

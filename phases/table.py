@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from phases.phase import DataPhase, PhaseError
+from phases.parts import Part, epoch_parts
+from phases.phase import DataPhase
 from phases.ramps import ramp_at
 from phases.schedule import Schedule
 
@@ -17,7 +18,7 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Segment:
-    start: float  # epochs; fractional only in a compressed schedule
+    start: float  # epochs
     end: float
     data: DataPhase
     lr: tuple[float, float] | None  # at the first and the last step; None when no step falls into the segment
@@ -36,23 +37,37 @@ def segments(schedule: Schedule, world_size: int, images: int | None = None) -> 
 
 
 def segment(schedule: Schedule, start: float, end: float, world_size: int, images: int | None) -> Segment:
-    data = schedule.data_at(math.floor(start))
-    global_batch = data.bs * world_size
+    data = schedule.data_at(start)
     if images is None:
         lr, momentum = lr_range(schedule, start, end), momentum_range(schedule, start, end)
         return Segment(start, end, data, lr, momentum, None, None, None)
-    per_epoch = images // global_batch  # the last partial batch is dropped
-    if per_epoch == 0:
-        raise PhaseError(
-            f"epoch {start:g}: the global batch of {global_batch} ({data.bs} x {world_size} devices) is larger than "
-            f"the {images} training images. Use a smaller batch."
-        )
-    before, last = (math.floor(border * per_epoch + 1e-9) for border in (start, end))  # steps since epoch 0
-    first = (before + 1) / per_epoch
+    per_epoch = images // (data.bs * world_size)  # the last partial batch is dropped
+    steps, first, last = steps_between(schedule, start, end, world_size, images)
     lr = momentum = None
-    if last > before:
-        lr, momentum = lr_range(schedule, first, last / per_epoch), momentum_range(schedule, first, last / per_epoch)
-    return Segment(start, end, data, lr, momentum, per_epoch, last - before, (last - before) * global_batch)
+    if steps:
+        lr, momentum = lr_range(schedule, first, last), momentum_range(schedule, first, last)
+    return Segment(start, end, data, lr, momentum, per_epoch, steps, steps * data.bs * world_size)
+
+
+def steps_between(
+    schedule: Schedule, start: float, end: float, world_size: int, images: int
+) -> tuple[int, float, float]:
+    """How many steps end after `start` and until `end`, and where the first and the last of them end, in epochs."""
+    count, first, last = 0, start, end
+    for epoch in range(math.floor(start), math.ceil(end)):
+        for part in epoch_parts(schedule, epoch, images, world_size):
+            low, high = (steps_until(part, border) for border in (start, end))
+            if high > low:
+                first = first if count else part.position(part.first_step + low)
+                last = part.position(part.first_step + high - 1)
+                count += high - low
+    return count, first, last
+
+
+def steps_until(part: Part, border: float) -> int:
+    """Steps of a part that have ended at `border`."""
+    share = (min(max(border, part.start), part.end) - part.start) / (part.end - part.start)
+    return math.floor(share * part.steps + 1e-9)
 
 
 def lr_range(schedule: Schedule, first: float, last: float) -> tuple[float, float]:

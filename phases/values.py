@@ -36,6 +36,13 @@ def whole(place: str, key: str, value: object, low: int, high: int) -> int:
     return value
 
 
+def epoch_number(place: str, key: str, value: object) -> int | float:
+    """A place in the run in epochs: an int where it is whole, else a float of nine decimals."""
+    if not (is_number(value) and 0 <= value <= MAX_EPOCH):
+        raise PhaseError(f"{place}: {key!r} must be a number from 0 to {MAX_EPOCH}, not {shown(value, 30)}.")
+    return int(value) if value == int(value) else round(value, 9)
+
+
 def is_number(value: object) -> bool:
     """A finite int or float; True and False are not numbers here."""
     return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 10**300)

@@ -110,7 +110,7 @@ def _reached(run: Run, metric: str, target: float) -> str:
         return not_reached(run, metric, target)
     correct, images = row.validation.correct(metric), row.validation.images
     hours = f"T_total {_time(run, row, 'total')}, T_dawn {_time(run, row, 'dawn')}"
-    return f"target {wanted}: reached in epoch {row.epoch + 1}, {hours}, {margin_text(correct, images, target)}"
+    return f"target {wanted}: reached in epoch {row.until}, {hours}, {margin_text(correct, images, target)}"
 
 
 def not_reached(run: Run, metric: str, target: float) -> str:

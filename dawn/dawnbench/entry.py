@@ -163,7 +163,7 @@ def _reached(run: Run, row: Row) -> dict[str, Any]:
     names = [clock for clock in CLOCKS if run.tells_prepare or clock not in NEWER_CLOCKS]
     clocks = {f"T_{clock}": run.hours(row, clock) for clock in names}
     correct = {"correctTop1": row.validation.correct1, "correctTop5": row.validation.correct5}
-    return {"epoch": row.epoch + 1, **correct, "images": row.validation.images, "hours": clocks}
+    return {"epoch": row.until, **correct, "images": row.validation.images, "hours": clocks}
 
 
 def _circumstances(run: Run, clock: str) -> dict[str, Any]:

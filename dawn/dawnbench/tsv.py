@@ -49,7 +49,7 @@ def tsv(run: Run, clock: str = "dawn") -> str:
         before, hours = hours, f"{run.hours(row, clock):.10f}"  # to 0.36 microseconds
         if hours == before:
             raise RunError(f"{run.path}: epoch {row.epoch} ends at the same hour as the one before. Check its clock.")
-        lines.append("\t".join((str(row.epoch + 1), hours, *_percents(task, row))))
+        lines.append("\t".join((str(row.until), hours, *_percents(task, row))))
     return "\n".join(lines) + "\n"
 
 

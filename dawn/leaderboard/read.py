@@ -96,7 +96,7 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
         raise EntryError(f"validated on {hit.validation.images} images, the task has {images}")
     seconds, described = hit.clock["dawn"], _beside(log_path(place).parent)
     if reason := impossible_hours(seconds / 3600):
-        raise EntryError(f"epoch {hit.epoch + 1} stands at {reason}")
+        raise EntryError(f"epoch {hit.until} stands at {reason}")
     author, doubt = described.fields.get("author"), doubtful_hours(seconds / 3600)
     return Entry(
         task=start.task,
@@ -106,10 +106,10 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
         day=start.utc[:10],
         seconds=seconds,
         percent=hit.validation.percent(metric),
-        epoch=str(hit.epoch + 1),
+        epoch=str(hit.until),
         dollars=dollars(seconds, described.dollars_per_hour),
         place=str(log_path(place)),
-        doubts=(f"epoch {hit.epoch + 1} stands at {doubt}",) if doubt else (),
+        doubts=(f"epoch {hit.until} stands at {doubt}",) if doubt else (),
     )
 
 

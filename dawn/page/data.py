@@ -76,7 +76,7 @@ def run_data(item: Shown, most_steps: int) -> dict[str, Any]:
 
 def _columns(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
     """A list per quantity, an element per epoch; `epoch` counts from 1."""
-    columns = {"epoch": [row.epoch + 1 for row in rows]}
+    columns = {"epoch": [row.until for row in rows]}
     columns |= {name: [getattr(row, name) for row in rows] for name in ("size", "global_batch_size", "steps")}
     columns |= {name: [[short(end) for end in getattr(row, name)] for row in rows] for name in ("lr", "momentum")}
     columns |= {clock: [row.clock[clock] for row in rows] for clock in CLOCKS}
@@ -98,7 +98,7 @@ def phase_data(span: Span) -> dict[str, Any]:
     return {
         "epochs": span.epochs,
         "first": rows[0].epoch,
-        "end": rows[-1].epoch + 1,
+        "end": rows[-1].until,
         "size": size,
         "batch_size": batch,
         "global_batch_size": global_batch,

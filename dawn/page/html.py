@@ -123,7 +123,7 @@ def result_in_words(run: Run) -> str:
     hit, rows, metric = run.hit(), [row for row in run.rows if row.validation], run.start.metric
     if hit:
         wanted, seconds = target_text(metric, run.start.target), hit.clock["total"]
-        return f"{wanted} reached in epoch {hit.epoch + 1}, T_total {seconds:.2f} s"
+        return f"{wanted} reached in epoch {hit.until}, T_total {seconds:.2f} s"
     if not rows:
         return "no evaluation"
     best = max(row.validation.percent(metric) for row in rows)

@@ -95,7 +95,7 @@ def _line(item: Shown, price: float | None) -> list[Cell]:
     clocks = [f"{at.clock[clock]:.3f}" if at else None for clock in CLOCKS]
     money = [f"{dollars(at, clock, price):.4f}" if at else None for clock in ("total", "dawn") if price is not None]
     target = "none" if start.target is None else target_text(start.metric, start.target)
-    reached = str(hit.epoch + 1) if hit else None
+    reached = str(hit.until) if hit else None
     first = [item.name, accuracy, clocks[0], reached, outcome_text(run)]
     return [*first, *clocks[1:], *money, target, item.folder, energy_kwh(run, at)]
 

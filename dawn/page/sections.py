@@ -88,7 +88,7 @@ def _evaluations(item: Shown) -> list[list[Cell]]:
         if seen := row.validation:
             counts = (f"{seen.correct1}, {seen.correct5}", seen.images)
             times = (f"{row.clock[clock]:.3f}" for clock in CLOCKS)
-            rows.append([row.epoch + 1, *times, *accuracy_texts(row, item.run.start), *counts])
+            rows.append([row.until, *times, *accuracy_texts(row, item.run.start), *counts])
     return rows
 
 
@@ -99,7 +99,7 @@ def epochs_section(shown: list[Shown], curves: Sequence[Curve]) -> str:
 
     def rows(item: Shown) -> list[list[Cell]]:
         return [
-            [row.epoch + 1, row.images_seen, *accuracy_texts(row, item.run.start), number_text(row.train_loss)]
+            [row.until, row.images_seen, *accuracy_texts(row, item.run.start), number_text(row.train_loss)]
             for row in item.run.rows
         ]
 
@@ -197,7 +197,7 @@ def schedule_section(shown: list[Shown]) -> str:
     def rows(item: Shown) -> list[list[Cell]]:
         return [
             [
-                row.epoch + 1,
+                row.until,
                 row.size,
                 row.batch_size,
                 row.global_batch_size,

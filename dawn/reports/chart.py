@@ -73,7 +73,7 @@ def _draw_target(axes: Any, run: Run, scale: float, unit: str) -> None:
         return
     time, percent = hit.clock["total"] / scale, hit.validation.percent(metric)
     axes.plot([time], [percent], color=GREEN, marker="*", markersize=16, markeredgecolor="white", zorder=4,
-              linestyle="none", label=f"reached in epoch {hit.epoch + 1}: T_total {time:.4g} {unit}")  # fmt: skip
+              linestyle="none", label=f"reached in epoch {hit.until}: T_total {time:.4g} {unit}")  # fmt: skip
 
 
 def _label(axes: Any, run: Run, unit: str) -> None:

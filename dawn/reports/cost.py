@@ -64,7 +64,7 @@ def cost_tables(run: Run, price: Price | None) -> list[Table]:
 
 def _target_table(run: Run, price: Price | None, metric: str, target: float) -> Table:
     row, name = run.hit(metric, target), f"to {target_text(metric, target)}"
-    return _table(run, price, f"{name}, epoch {row.epoch + 1}", row) if row else Table(f"{name}: not reached", (), ())
+    return _table(run, price, f"{name}, epoch {row.until}", row) if row else Table(f"{name}: not reached", (), ())
 
 
 def _table(run: Run, price: Price | None, title: str, row: Row) -> Table:

@@ -45,7 +45,7 @@ def mlperf_log(run: Run, submission: Submission) -> str:
         _epoch(lines, row, end)
         end = row.clock["total"]
     status = "success" if hit else "aborted"
-    lines.interval_end("run_stop", end, status=status, epoch_num=rows[-1].epoch + 1)
+    lines.interval_end("run_stop", end, status=status, epoch_num=rows[-1].until)
     return lines.text()
 
 
@@ -112,7 +112,7 @@ def _hyperparameters(lines: "Lines", run: Run) -> None:
 
 def _epoch(lines: "Lines", row: Row, begin: float) -> None:
     """`begin`: seconds on T_total at which the epoch before ended. Epochs count from 1."""
-    number = {"epoch_num": row.epoch + 1}
+    number = {"epoch_num": row.until}
     trained = row.clock["total"] - row.seconds["eval"]
     lines.interval_start("epoch_start", begin, image_size=row.size, global_batch_size=row.global_batch_size, **number)
     lines.interval_end("epoch_stop", trained, **number)

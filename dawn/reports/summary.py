@@ -32,7 +32,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("outcome", plain(run.stop.outcome + (f": {run.stop.detail}" if run.stop.detail else "")))
         if run.stop
         else ("outcome", f"not known, the log has no stop line. {GO_ON}"),
-        ("epochs", f"{len(run.rows)} of {start.total_epochs}"),
+        ("epochs", f"{_trained(run):g} of {start.total_epochs:g}"),
         ("hardware", plain(f"{hardware_name(hardware)}, {start.precision}, PyTorch {run.latest.versions['torch']}")),
         ("resumed", "; ".join(resumed_text(attempt) for attempt in run.resumes) or "no"),
     ]
@@ -40,12 +40,17 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return facts + ([("log", "its last line is torn off, the run may have crashed")] if run.torn else [])
 
 
+def _trained(run: Run) -> float:
+    """Epochs; those that were skipped do not count."""
+    return run.rows[-1].until - run.start.first_epoch if run.rows else 0
+
+
 def _reached(run: Run) -> str:
     row = run.hit()
     if row is not None:
-        return f"in epoch {row.epoch + 1}: {_accuracy(row, run.start)}"
+        return f"in epoch {row.until}: {_accuracy(row, run.start)}"
     best = max(run.evaluations, key=lambda row: (row.validation.percent(run.start.metric), -row.epoch))
-    return f"no; best in epoch {best.epoch + 1}: {_accuracy(best, run.start)}"
+    return f"no; best in epoch {best.until}: {_accuracy(best, run.start)}"
 
 
 def _accuracy(row: Row, start: Start) -> str:

@@ -1,5 +1,6 @@
 """The lines of a run log as checked values. All times are seconds, all counts are integers, `epoch` counts from 0."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -49,7 +50,7 @@ class Start:
     config_hash: str
     changed: list[str] | None  # settings that are not at their defaults; None in older logs
     phases: list[Any]
-    total_epochs: int
+    total_epochs: float
     optimizer: dict[str, Any]
     dataset: dict[str, Any]
     hardware: dict[str, Any]
@@ -63,6 +64,11 @@ class Start:
     resumed_from: Resume | None
     hosts: list[dict[str, Any]]  # of each machine, as logged; empty in older logs
     tells_prepare: bool  # its clocks have T_prepare_train; else it is added up, without the time for the first weights
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the schedule, the last of which may be cut short."""
+        return math.ceil(self.total_epochs)
 
     @property
     def first_epoch(self) -> int:
@@ -110,7 +116,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Row:
-    """One trained epoch. `seconds`: ledger since the row before; `clock`: readings after its evaluation.
+    """One epoch, whole or cut short. `seconds`: ledger since the row before; `clock`: readings after its evaluation.
 
     `energy_joules`: what all devices of the run took in the same time as `seconds` (NVML's energy counter, every
     process's device added); None where it was not measured.
@@ -132,6 +138,20 @@ class Row:
     clock: dict[str, float]
     peak_memory_bytes: int | None
     energy_joules: float | None = None
+    end: float | None = None  # where an epoch that was cut short ended, counted in epochs; None: a whole one
+    parts: tuple[
+        dict[str, Any], ...
+    ] = ()  # as logged, where a phase began inside the epoch: the row has the last one's
+
+    @property
+    def until(self) -> float:
+        """Epochs trained at the end of this one; an int after a whole one."""
+        return self.epoch + 1 if self.end is None else self.end
+
+    @property
+    def images_of_parts(self) -> int:
+        parts = self.parts or ({"steps": self.steps, "global_batch_size": self.global_batch_size},)
+        return sum(part["steps"] * part["global_batch_size"] for part in parts)
 
 
 @dataclass(frozen=True)
@@ -184,7 +204,7 @@ def start_record(fields: Fields) -> Start:
         **{name: fields.mapping(name) for name in ("config", "optimizer", "dataset", "hardware", "versions")},
         changed=[str(name) for name in fields.items("changed")] if "changed" in fields.values else None,
         phases=fields.items("phases"),
-        total_epochs=fields.count("total_epochs", 1),
+        total_epochs=fields.number("total_epochs", 1e-9),
         commit=fields.text_or_none("commit"),
         dirty=fields.flag_or_none("dirty"),
         setup_seconds=fields.seconds("setup_seconds", SETUP_LABELS, NEWER_LABELS),
@@ -217,7 +237,21 @@ def row_record(fields: Fields) -> Row:
         clock=fields.seconds("clock", CLOCKS, NEWER_CLOCKS),
         peak_memory_bytes=fields.count_or_none("peak_memory_bytes"),
         energy_joules=fields.optional_number("energy_joules", 0),
+        end=fields.optional_number("end", fields.count("epoch"), fields.count("epoch") + 1),
+        parts=_parts(fields),
     )
+
+
+def _parts(fields: Fields) -> tuple[dict[str, Any], ...]:
+    if "parts" not in fields.values:
+        return ()
+    parts = tuple(Fields(f"{fields.where}: parts", {"part": part}).inside("part") for part in fields.items("parts"))
+    for part in parts:
+        part.number("start", 0)
+        part.count("steps")
+        for name in ("size", "batch_size", "global_batch_size"):
+            part.count(name, 1)
+    return tuple(part.values for part in parts)
 
 
 def _validation(fields: Fields | None) -> Validation | None:

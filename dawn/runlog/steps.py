@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from dawn.runlog.records import Row
 from dawn.runlog.run import Run
 
 
@@ -50,7 +51,21 @@ def _steps_of(run: Run, epoch: int, lines: list[dict[str, Any]]) -> list[Step]:
         return []  # an epoch that lies beyond a hole of the log
     steps = run.rows[epoch].steps if epoch < len(run.rows) else (run.rows[-1].steps if run.rows else 0)
     steps = max(steps, lines[-1]["step"])  # of an epoch that was never finished: what is known
-    return [_step(line, before + line["step"], epoch + line["step"] / steps) for line in lines]
+    row = run.rows[epoch] if epoch < len(run.rows) else None
+    return [_step(line, before + line["step"], _position(row, epoch, line["step"], steps)) for line in lines]
+
+
+def _position(row: Row | None, epoch: int, step: int, steps: int) -> float:
+    """Where the `step`-th step of an epoch (from 1) ends, in epochs; `row`: its line, once it has one."""
+    parts = row.parts if row else ()
+    begin, end, first = epoch, row.until if row else epoch + 1, 0
+    for number, part in enumerate(parts):
+        begin, steps = part["start"], part["steps"]
+        end = parts[number + 1]["start"] if number + 1 < len(parts) else row.until
+        if step <= first + steps:
+            break
+        first += steps if number + 1 < len(parts) else 0
+    return begin + (end - begin) * ((step - first) / max(steps, 1))
 
 
 def _step(line: dict[str, Any], number: int, position: float) -> Step:

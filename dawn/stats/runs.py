@@ -45,7 +45,7 @@ class Trial:
     outcome: str
     seconds: float
     duration: float  # seconds on the same clock to the end of the run
-    epochs: int | None  # trained up to the target
+    epochs: float | None  # trained up to the target
     final: Validation | None  # the last evaluation, of a run that was trained to the end of its schedule
     evaluations: int  # looks at the target
     reached_at_end: bool | None  # does `final` reach the target?
@@ -58,14 +58,14 @@ def trial(run: Run, clock: str = "total") -> Trial:
     outcome = _outcome(run)
     duration = run.stop.clock[clock] if run.stop else run.rows[-1].clock[clock] if run.rows else 0.0
     evaluated = [row.validation for row in run.rows if row.validation]
-    final = evaluated[-1] if evaluated and len(run.rows) == start.total_epochs else None
+    final = evaluated[-1] if evaluated and len(run.rows) == start.epochs else None
     return Trial(
         name=run.path.parent.name or run.path.parent.resolve().name,
         seed=start.seed,
         outcome=outcome,
         seconds=hit.clock[clock] if hit else duration if outcome == CENSORED else math.inf,
         duration=duration,
-        epochs=hit.epoch + 1 if hit else None,
+        epochs=hit.until if hit else None,
         final=final,
         evaluations=len(evaluated),
         reached_at_end=final.reaches(start.metric, start.target) if final else None,
@@ -92,7 +92,7 @@ def _outcome(run: Run) -> str:
     if run.stop and run.stop.outcome == "diverged":
         return DIVERGED
     ended = run.stop and run.stop.outcome in ("finished", "finished_without_target")
-    return MISS if ended or len(run.rows) == run.start.total_epochs else CENSORED
+    return MISS if ended or len(run.rows) == run.start.epochs else CENSORED
 
 
 def times_of(trials: list[Trial]) -> Times:

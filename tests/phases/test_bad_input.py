@@ -72,7 +72,23 @@ BAD_PHASES = {
     "reversed range": ([DATA, {"ep": (10, 0), "lr": 1}], ["phase 1", "begins at 10 and ends at 0"]),
     "equal ends": ([DATA, {"ep": (3, 3), "lr": 1}], ["phase 1", "begins at 3 and ends at 3"]),
     "three epochs": ([DATA, {"ep": (0, 3, 5), "lr": 1}], ["phase 1", "'ep'", "not 3 values"]),
-    "fractional epoch": ([DATA, {"ep": (0, 2.5), "lr": 1}], ["phase 1", "'ep'", "whole number", "2.5"]),
+    "a third of an epoch": (
+        [DATA, {"ep": 4 / 3, "sz": 64, "bs": 8}, RATE],
+        ["phase 1", "begins at a whole or half epoch, not at 1.33333", "Use 'ep': 1.5"],
+    ),
+    "a data phase where a cut epoch ends": (
+        [DATA, {"ep": 2.5, "sz": 64, "bs": 8}, {"ep": (0, 2.5), "lr": 1}],
+        ["phase 1", "begins at epoch 2.5, but"],
+    ),
+    "gap inside an epoch": (
+        [DATA, {"ep": (0, 4.5), "lr": (0, 1)}, {"ep": (4.6, 9), "lr": (1, 0)}],
+        ["phases 1", "and 2", "no learning rate between epochs 4.5 and 4.6 (gap)"],
+    ),
+    "overlap inside an epoch": (
+        [DATA, {"ep": (0, 4.5), "lr": (0, 1)}, {"ep": (4.25, 9), "lr": (1, 0)}],
+        ["set twice between epochs 4.25 and 4.5 (overlap)"],
+    ),
+    "infinite epoch": ([DATA, {"ep": (0, float("inf")), "lr": 1}], ["phase 1", "'ep'", "inf"]),
     "negative epoch": ([{**DATA, "ep": -1}, RATE], ["phase 0", "'ep'", "-1"]),
     "bool epoch": ([{**DATA, "ep": True}, RATE], ["phase 0", "'ep'", "True"]),
     "text epoch": ([{**DATA, "ep": "0"}, RATE], ["phase 0", "'ep'", "'0'"]),
@@ -132,7 +148,10 @@ BAD_PHASES = {
     "over one number": ([DATA, {**RATE, "over": 9}], ["phase 1", "'over' must be the (start, end)", "not 9"]),
     "over three": ([DATA, {**RATE, "over": (0, 5, 9)}], ["phase 1", "'over' must be the (start, end)", "3 values"]),
     "over backwards": ([DATA, {**RATE, "over": (9, 0)}], ["phase 1", "begins at 9 and ends at 0", "Write 'over'"]),
-    "over float": ([DATA, {**RATE, "over": (0, 9.5)}], ["phase 1", "'over' must be a whole number", "9.5"]),
+    "over too short by a half": (
+        [DATA, {**RATE, "over": (0, 9.5)}],
+        ["phase 1", "'ep' must be a range inside 'over'", "9.5"],
+    ),
     "over too narrow": ([DATA, {**RATE, "over": (1, 9)}], ["phase 1", "'ep' must be a range inside 'over'"]),
     "over of a constant": (
         [DATA, {"ep": (0, 9), "lr": 1, "over": (0, 20)}],

@@ -50,7 +50,7 @@ def with_world_size(schedule: Schedule, before: int, now: int) -> Schedule:
 
 def advice(config: Config, schedule: Schedule, world_size: int) -> Iterator[str]:
     """A part that counts epochs does not shrink with --epochs, and copies of an image want to be on different ranks."""
-    epochs = schedule.total_epochs
+    epochs = schedule.epochs
     if config.eval_from >= epochs:
         yield f"{told(config, 'eval_from')}: of the schedule's {epochs} epochs only the last is validated"
     if config.mix_off_epoch >= epochs and (config.mixup or config.cutmix):

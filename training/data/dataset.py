@@ -10,7 +10,8 @@ from data_prep.formats.image_index import ImageIndex, check_images, index_name, 
 from data_prep.formats.packed import check_packed, packed_names, packed_side
 from data_prep.formats.packed_tree import check_packed_tree, packed_tree_names
 from dawn.commandline import quoted
-from phases import DataPhase, Schedule
+from phases import DataPhase, PhaseError, Schedule
+from phases.parts import epoch_parts, special_epochs
 from training.config.config import Config
 from training.config.loaders import reads, reads_files
 from training.config.own_code import is_own
@@ -39,7 +40,22 @@ def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> 
     check_augmentation(config, name, schedule)
     for phase in schedule.data:
         check_batch(config, phase, dataset.splits["train"].images, world_size)
+    check_parts(name, schedule, dataset.splits["train"].images, world_size)
     return dataset
+
+
+def check_parts(name: str, schedule: Schedule, images: int, world_size: int) -> None:
+    """Raises: ConfigError for a part of an epoch without a step, or one that the user's own loader cannot make."""
+    try:
+        found = [epoch_parts(schedule, epoch, images, world_size) for epoch in special_epochs(schedule)]
+    except PhaseError as error:
+        raise ConfigError(str(error).rstrip(".")) from None
+    inside = next((parts[1] for parts in found if len(parts) > 1), None)
+    if inside and is_own(name):
+        raise ConfigError(
+            f"--loader {name}: the phase at epoch {inside.start:g} begins inside an epoch, which only the loaders of "
+            "this project can do. Begin it at a whole epoch"
+        )
 
 
 def folders_of(config: Config, schedule: Schedule) -> list[str]:

@@ -32,10 +32,10 @@ class TreeLoader:
         first = next(iter(indices.values()))
         self.train_images, self.validation_images = (len(first[split].labels) for split in ("train", "validation"))
 
-    def set_phase(self, phase: DataPhase) -> None:
-        self.phase = phase
+    def set_phase(self, phase: DataPhase, first_step: int = 0, first_image: int = 0) -> None:
+        self.phase, self.first_step, self.first_image = phase, first_step, first_image
         self.renderer.enter([(self.root + phase.trndir, "train"), (self.root + phase.valdir, "validation")])
-        self.steps = self.train_images // (phase.bs * self.env.world_size)
+        self.steps = first_step + (self.train_images - first_image) // (phase.bs * self.env.world_size)
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         folder = self.root + self.phase.trndir
@@ -43,7 +43,8 @@ class TreeLoader:
         yield from self.batches(self.plan.train(folder, self.indices[folder]["train"], self.phase, epoch, places))
 
     def places(self, step: int) -> slice:
-        return self.plan.samples.places(step, self.phase.bs, self.env.rank, self.env.world_size)
+        number, ranks = step - self.first_step, self.env.world_size
+        return self.plan.samples.places(number, self.phase.bs, self.env.rank, ranks, self.first_image)
 
     def validation(self) -> Iterator[Batch]:
         folder = self.root + self.phase.valdir

@@ -28,10 +28,12 @@ class Loader(Protocol):
 
     train_images: int  # of all ranks together
     validation_images: int
-    steps: int  # training batches per epoch in the current phase; the last partial batch is dropped
+    steps: int  # of an epoch that the current phase trains to its end; the last partial batch is dropped
 
-    def set_phase(self, phase: DataPhase) -> None:
-        """Size, batch, directories and strength of the augmentation (`phase.aug`) from now on."""
+    def set_phase(self, phase: DataPhase, first_step: int = 0, first_image: int = 0) -> None:
+        """Size, batch, directories and strength of the augmentation (`phase.aug`) from now on. In a phase that begins
+        inside an epoch, step `first_step` of the epoch begins at place `first_image` of its order; a loader of one's
+        own, which is never asked for that, may leave out both."""
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's batches of an epoch, from step `start` (0-based) on."""

@@ -32,9 +32,9 @@ class MemoryLoader:
         self.folders: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}  # by split and suffix
         self.verified: set[str] = set()  # suffixes
 
-    def set_phase(self, phase: DataPhase) -> None:
-        self.phase = phase
-        self.steps = self.train_images // (phase.bs * self.env.world_size)
+    def set_phase(self, phase: DataPhase, first_step: int = 0, first_image: int = 0) -> None:
+        self.phase, self.first_step, self.first_image = phase, first_step, first_image
+        self.steps = first_step + (self.train_images - first_image) // (phase.bs * self.env.world_size)
         train, validation = ("train", phase.trndir), ("validation", phase.valdir)
         self.train_data = self.validation_data = None  # the old folder's memory is free before the new one is read
         self.folders = {key: data for key, data in self.folders.items() if key in (train, validation)}
@@ -66,7 +66,8 @@ class MemoryLoader:
         boxes = self.boxes(order.slot, share, epoch) if share else None
         cutout = round(self.config.cutout * aug)
         for step in range(start, self.steps):
-            place = self.plan.places(step, self.phase.bs, self.env.rank, self.env.world_size)
+            number, ranks = step - self.first_step, self.env.world_size
+            place = self.plan.places(number, self.phase.bs, self.env.rank, ranks, self.first_image)
             index, shift, flip, hole = (part[place] for part in plan)
             images = crop_and_flip(stored, index, shift, flip)
             if cutout:

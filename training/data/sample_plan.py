@@ -43,10 +43,11 @@ class SamplePlan:
         index = np.repeat(slot, self.repeats)[: self.images] if self.repeats > 1 else slot
         return EpochPlan(index, shift, self.flips(epoch)[slot], hole, slot)
 
-    def places(self, step: int, batch_size: int, rank: int, world_size: int) -> slice:
-        """Where a rank's share of a global batch lies in the epoch. Repeated images go to the ranks in turn, so that
-        as many ranks as can be see another version of an image, as in torchvision's and timm's samplers."""
-        first = step * world_size * batch_size
+    def places(self, step: int, batch_size: int, rank: int, world_size: int, begin: int = 0) -> slice:
+        """Where a rank's share of a global batch lies in the epoch, when step 0 begins at place `begin`. Repeated
+        images go to the ranks in turn, so that as many ranks as can be see another version of an image, as in
+        torchvision's and timm's samplers."""
+        first = begin + step * world_size * batch_size
         if self.repeats > 1:
             return slice(first + rank, first + world_size * batch_size, world_size)
         return slice(first + rank * batch_size, first + (rank + 1) * batch_size)

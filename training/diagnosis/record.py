@@ -74,7 +74,7 @@ def what_happened(found: Findings) -> str:
 def step_facts(found: Findings) -> Iterator[tuple[str, str]]:
     bad, ended = found.bad, found.ended
     job = bad.job
-    yield "place", f"epoch {bad.epoch + 1}, step {bad.step + 1} of {job.steps}"
+    yield "place", f"epoch {bad.epoch + 1}, step {bad.step + 1} of {job.steps_of(bad.epoch)}"
     yield "the run said", ended.detail
     yield "model", short_name(job.config.model)
     yield "learning rate", f"{bad.lr:.6g}"

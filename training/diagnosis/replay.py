@@ -22,7 +22,7 @@ from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.faults import Faults
 from training.engine.state import rng_state, set_rng_state
-from training.engine.trainer import Job, enter_phase, finish_epoch, train_epoch
+from training.engine.trainer import Job, enter_phase, finish_epoch, parts_left, train_part
 from training.errors import ConfigError
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import SilentLogbook
@@ -175,9 +175,10 @@ def bad_step(job: Job, ended: Ended) -> BadStep:
     untouched = job.state.images_seen == 0
     job.state.clock.start()
     try:
-        for epoch in range(job.state.epoch, job.schedule.total_epochs):
-            enter_phase(job, epoch)
-            train_epoch(job, epoch)
+        for epoch in range(job.state.epoch, job.schedule.epochs):
+            for part in parts_left(job, epoch):
+                enter_phase(job, part)
+                train_part(job, part)
             finish_epoch(job.state, epoch, hit=False)
     except Found:
         return stopped(job, watch, untouched and watch.steps == 0)
@@ -186,7 +187,7 @@ def bad_step(job: Job, ended: Ended) -> BadStep:
 
 def stopped(job: Job, watch: FiniteWatch, first: bool) -> BadStep:
     """The batch is mixed again from the same random numbers."""
-    position = job.state.epoch + (watch.number + 1) / job.loader.steps
+    position = job.part.position(watch.number)
     lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
     restore(job, watch.buffers, watch.rng)
     batch = mixed(job.config, job.state.mixers, job.loader.last, job.state.epoch, job.loader.phase.aug)

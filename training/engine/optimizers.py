@@ -44,7 +44,7 @@ def check_optimizer(config: Config, schedule: Schedule, classes: int) -> None:
     if not is_own(config.optimizer):
         return
     groups = build_optimizers(config, build_model(config, classes))[0].param_groups
-    moves = any(schedule.momentum_at(epoch) is not None for epoch in range(schedule.total_epochs))
+    moves = any(schedule.momentum_at(epoch) is not None for epoch in range(schedule.epochs))
     if moves and any(momentum_of(group) is None for group in groups):
         raise ConfigError(
             f"--optimizer {config.optimizer}: has no momentum or betas, and the schedule sets `mom`. Leave it out there"

@@ -1,4 +1,4 @@
-"""The run: fit -> train_epoch -> step, and what happens between epochs."""
+"""The run: fit -> train_part -> step, and what happens between epochs."""
 
 import contextlib
 import itertools
@@ -10,6 +10,7 @@ import torch
 
 from dawn.runlog.records import Validation
 from phases import Schedule
+from phases.parts import Part, epoch_parts
 from training.config.config import Config
 from training.data.loader import Batch, Loader
 from training.distributed.env import Env
@@ -55,11 +56,23 @@ class Job:
     )  # (epoch, percent) of the validations, for the forecast
     saved_images: int = -1  # images_seen at the last save
     gpus: list[str] = field(default_factory=list)  # of rank 0's machine, see training.logs.host
+    part: Part | None = None  # that the loader was set to
 
-    @property
-    def steps(self) -> int:
-        """Training steps of an epoch in the current phase."""
-        return self.config.steps_of(self.loader.steps)
+    def parts(self, epoch: int) -> tuple[Part, ...]:
+        """Of an epoch, each with all of its steps: see `steps_of`."""
+        return epoch_parts(self.schedule, epoch, self.loader.train_images, self.env.world_size)
+
+    def steps_of(self, epoch: int) -> int:
+        """Training steps of an epoch."""
+        return self.config.steps_of(self.parts(epoch)[-1].stop_step)
+
+    def images_of(self, epoch: int) -> int:
+        """Training images of an epoch, all ranks."""
+        return sum(self.steps_in(part) * part.phase.bs * self.env.world_size for part in self.parts(epoch))
+
+    def steps_in(self, part: Part) -> int:
+        """Steps of a part that are trained."""
+        return max(0, self.config.steps_of(part.stop_step) - part.first_step)
 
     @property
     def global_batch(self) -> int:
@@ -77,13 +90,14 @@ def fit(job: Job) -> Outcome:
 
 def train_epochs(job: Job) -> None:
     state, schedule = job.state, job.schedule
-    for epoch in range(state.epoch, schedule.total_epochs):
+    for epoch in range(state.epoch, schedule.epochs):
         if job.config.stop_at_target and state.hit_epoch >= 0:  # also when resumed after the hit
             break
-        with state.clock.during("switch"):
-            enter_phase(job, epoch)
-        with state.clock.during("train"), graphs_fixed(job.config):
-            train_epoch(job, epoch)
+        for part in parts_left(job, epoch):
+            with state.clock.during("switch"):
+                enter_phase(job, part)
+            with state.clock.during("train"), graphs_fixed(job.config):
+                train_part(job, part)
         with state.clock.during("eval"):
             seen = validate(job, epoch) if is_evaluated(job.config, schedule, epoch) else None
         if job.watches or (seen and job.meters):
@@ -94,6 +108,12 @@ def train_epochs(job: Job) -> None:
         if is_saved(job, epoch):
             with state.clock.during("checkpoint"):
                 save(job)
+
+
+def parts_left(job: Job, epoch: int) -> list[Part]:
+    """Those of the epoch that have steps left; the last one also where only its validation is missing."""
+    *before, last = job.parts(epoch)
+    return [part for part in before if job.state.step < part.stop_step and job.steps_in(part)] + [last]
 
 
 @contextlib.contextmanager
@@ -127,15 +147,21 @@ def look_inside(job: Job, epoch: int, validated: bool) -> None:
         part.finish(job.env.group, view)
 
 
-def enter_phase(job: Job, epoch: int) -> None:
-    """Give the loader the epoch's phase; at the very first, let the network look at the data it starts from."""
-    phase = job.schedule.data_at(epoch)
-    if phase != job.book.phase:
-        job.loader.set_phase(phase)
-    dropped = job.loader.train_images - job.steps * job.global_batch
-    job.book.data_phase(phase, epoch, job.state.images_seen, dropped)
+def enter_phase(job: Job, part: Part) -> None:
+    """Give the loader the part's phase; at the very first, let the network look at the data it starts from."""
+    if job.part is None or place_of(part) != place_of(job.part):
+        job.loader.set_phase(*place_of(part))
+    job.part = part
+    steps = job.config.steps_of(job.loader.train_images // job.global_batch)  # of a whole epoch
+    dropped = job.loader.train_images - steps * job.global_batch
+    job.book.data_phase(part.phase, part.start, job.state.images_seen, dropped)
     if has_whitening(job.state.model):
-        enter_whitening(job, epoch)
+        enter_whitening(job, part.epoch)
+
+
+def place_of(part: Part) -> tuple:
+    """What a loader is set to: the phase, and where in the epoch it begins unless that is its beginning."""
+    return (part.phase, part.first_step, part.first_image) if part.first_step else (part.phase,)
 
 
 def enter_whitening(job: Job, epoch: int) -> None:
@@ -149,15 +175,15 @@ def enter_whitening(job: Job, epoch: int) -> None:
     set_whitening(job.config, state, job.env, trained)
 
 
-def train_epoch(job: Job, epoch: int) -> None:
-    """The steps of an epoch from state.step on."""
+def train_part(job: Job, part: Part) -> None:
+    """The steps of a part from state.step on."""
     state, group = job.state, job.env.group
     state.model.train()
-    batches = job.loader.train(epoch, state.step)
-    meter = StepMeter(job, epoch)
+    epoch, batches = part.epoch, job.loader.train(part.epoch, state.step)
+    meter = StepMeter(job, part)
     # Counted from the manifest, equal on all ranks. Shards of a loader differ by one, and ranks that train until their
     # own data ends leave the others waiting in an all-reduce.
-    for number in range(state.step, job.steps):
+    for number in range(state.step, part.first_step + job.steps_in(part)):
         group.ask()
         save_if_due(job)
         loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0
@@ -166,7 +192,7 @@ def train_epoch(job: Job, epoch: int) -> None:
         with state.clock.during("data"):
             batch = next(batches)
         # The end of the step, as in 2018: the first step has moved already, the last one meets the end of its ramp.
-        position = epoch + (number + 1) / job.loader.steps
+        position = part.position(number)
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
         strength = job.loader.phase.aug
         due = [watch for watch in job.watches if watch.is_due(number)]
@@ -198,14 +224,14 @@ def check_finite(job: Job) -> None:
 
 def is_evaluated(config: Config, schedule: Schedule, epoch: int) -> bool:
     """The validation grid, fixed before the run."""
-    last = epoch == schedule.total_epochs - 1
+    last = epoch == schedule.epochs - 1
     return last or (epoch >= config.eval_from and (epoch - config.eval_from) % config.eval_every == 0)
 
 
 def is_saved(job: Job, epoch: int) -> bool:
     """Every --checkpoint-every epochs, and where the run ends."""
     config, done = job.config, epoch + 1
-    ends = done == job.schedule.total_epochs or (config.stop_at_target and job.state.hit_epoch >= 0)
+    ends = done == job.schedule.epochs or (config.stop_at_target and job.state.hit_epoch >= 0)
     return ends or done % config.checkpoint_every == 0
 
 

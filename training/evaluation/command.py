@@ -124,7 +124,7 @@ def is_same_dataset(trained: Trained, data: str) -> bool:
 
 def trained_for(trained: Trained) -> str:
     epoch, step = trained.counters["epoch"], trained.counters["step"]
-    return f"{epoch} epochs" + (f" and {step} steps" if step else "")
+    return f"{min(epoch, trained.schedule.total_epochs):g} epochs" + (f" and {step} steps" if step else "")
 
 
 def task_of_published(config: Config, options: argparse.Namespace) -> Task:

@@ -13,6 +13,7 @@ from data_prep import DataError, Manifest, load_manifest
 from dawn import Run, read_events, read_run
 from dawn.runlog.records import Row
 from phases import DataPhase, Schedule
+from phases.parts import epoch_parts
 from training.config.config import Config
 from training.config.own_code import check_same_code, is_own
 from training.config.saved import read_config
@@ -48,9 +49,13 @@ class Trained:
 
     @property
     def phase(self) -> DataPhase:
-        """Of the last epoch that these weights were trained in."""
-        epoch = self.counters["epoch"] - (self.counters["step"] == 0)
-        return self.schedule.data_at(max(0, epoch))
+        """Of the last step that these weights were trained with."""
+        epoch, step = self.counters["epoch"], self.counters["step"]
+        images = self.run.start.dataset.get("train_images")
+        if step and type(images) is int:
+            parts = epoch_parts(self.schedule, epoch, images, self.run.start.world_size)
+            return next((part.phase for part in parts if step <= part.stop_step), parts[-1].phase)
+        return self.schedule.data_at(max(0, epoch - 0.5 if not step else epoch))  # no phase is shorter than half of one
 
     @property
     def row(self) -> Row | None:

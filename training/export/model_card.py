@@ -136,7 +136,7 @@ def last_of_each_mode(trained: Trained) -> list[Row]:
 
 
 def is_rectangular(trained: Trained, row: Row) -> bool:
-    phases = [phase for phase in trained.run.phases if phase["epoch"] <= row.epoch]
+    phases = [phase for phase in trained.run.phases if phase["epoch"] < row.until]
     return bool(phases and phases[-1].get("rect_val"))
 
 
@@ -144,7 +144,7 @@ def logged_row(trained: Trained, row: Row) -> tuple[str, ...]:
     seen = row.validation
     shape = "rectangular" if is_rectangular(trained, row) else "square"
     own = ", these weights" if row is trained.row else ""
-    where = f"logged after epoch {row.epoch + 1}, weights: {line(seen.weights)}, {trained.run.start.precision}{own}"
+    where = f"logged after epoch {row.until}, weights: {line(seen.weights)}, {trained.run.start.precision}{own}"
     return measured_row(shape, seen, where)
 
 

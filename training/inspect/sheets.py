@@ -42,7 +42,8 @@ class TrainingBatches:
         seen, self.seen = self.seen, {}
         if not seen:
             return
-        numbers = sorted(seen)
+        first = getattr(self.loader, "first_step", 0)  # of the phase: an earlier one's pictures cannot be made now
+        numbers = sorted(number for number in seen if number >= first)
         means = group.sum(torch.stack([seen[number][0].mean() for number in numbers]).double()).tolist()
         epoch = group.gather(view.epoch if view else None)[0]
         for kind, choose in (("largest", max), ("smallest", min)):

@@ -67,7 +67,7 @@ def epoch_line(row: dict, metric: str, target: float | None) -> str:
     )
     share = row["seconds"]["data"] / max(row["seconds"]["data"] + row["seconds"]["train"], 1e-9)
     return (
-        f"{row['epoch'] + 1:6d} {row['size']:5d} {row['global_batch_size']:6d} {row['lr'][1]:9.4g} "
+        f"{row.get('end', row['epoch'] + 1):6g} {row['size']:5d} {row['global_batch_size']:6d} {row['lr'][1]:9.4g} "
         f"{row['train_loss']:7.3f} {top1} {top5} "
         f"{images_per_second(row):10,.0f} {share:10.1%} {duration(clock['total']):>9} {duration(clock['dawn']):>9}"
     )
@@ -86,11 +86,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left}" if hours else f"{minutes}:{left}"
 
 
-def seconds_to_end(schedule: Schedule, epoch: int, done: float, seconds_per_pixel: float) -> float:
-    """Rest of the schedule when an epoch costs its pixels: `seconds_per_pixel` is measured over epochs of size**2 each;
-    `done` is the share of `epoch` that is behind."""
-    pixels = [schedule.data_at(e).sz ** 2 for e in range(epoch, schedule.total_epochs)]
-    return (sum(pixels) - done * pixels[0]) * seconds_per_pixel
+def seconds_to_end(schedule: Schedule, position: float, seconds_per_pixel: float) -> float:
+    """Rest of the schedule after `position` (epochs) when an epoch costs its pixels: `seconds_per_pixel` is measured
+    over epochs of size**2 each."""
+    ends = [*(phase.epoch for phase in schedule.data[1:]), schedule.total_epochs]
+    left = [max(0.0, end - max(phase.epoch, position)) for phase, end in zip(schedule.data, ends, strict=True)]
+    return sum(epochs * phase.sz**2 for epochs, phase in zip(left, schedule.data, strict=True)) * seconds_per_pixel
 
 
 def epochs_to_target(history: list[tuple[int, float]], target: float) -> float | None:
@@ -105,18 +106,17 @@ def epochs_to_target(history: list[tuple[int, float]], target: float) -> float |
 
 def forecast(
     schedule: Schedule,
-    epoch: int,
-    done: float,
+    position: float,
     seconds_per_pixel: float,
     history: list[tuple[int, float]],
     target: float | None,
 ) -> str:
     """'ETA 1:20.0, target 0:55.1'."""
-    text = f"ETA {duration(seconds_to_end(schedule, epoch, done, seconds_per_pixel))}"
+    text = f"ETA {duration(seconds_to_end(schedule, position, seconds_per_pixel))}"
     ahead = epochs_to_target(history, target) if target else None
     if ahead is None:
         return text
-    missing = history[-1][0] + 1 + ahead - (epoch + done)  # epochs from here
-    if missing > schedule.total_epochs - epoch - done:
+    missing = history[-1][0] + 1 + ahead - position  # epochs from here
+    if missing > schedule.total_epochs - position:
         return text + ", target not before the end at this rate"
-    return text + f", target {duration(max(0.0, missing) * schedule.data_at(epoch).sz ** 2 * seconds_per_pixel)}"
+    return text + f", target {duration(max(0.0, missing) * schedule.data_at(position).sz ** 2 * seconds_per_pixel)}"

@@ -56,7 +56,7 @@ class Logbook:
         # 2018's tag for the start. Its value is a float32, good to 128 s: readers take the time of the event.
         self.scalars.write(0, {"first": time.time(), "sizes/world": self.env.world_size})
 
-    def data_phase(self, phase: DataPhase, epoch: int, images_seen: int, dropped: int) -> None:
+    def data_phase(self, phase: DataPhase, epoch: float, images_seen: int, dropped: int) -> None:
         """The loaders' settings from `epoch` on; writes only what changed. `dropped`: images that every epoch leaves
         out, its last partial batch."""
         before, self.phase = self.phase, phase

@@ -5,16 +5,17 @@ import torch
 from torch import Tensor
 
 from dawn.runlog.records import Validation
+from phases.parts import Part
 from training.logs.console import forecast
 from training.logs.environment import peak_memory_bytes
 from training.logs.metrics import correct_counts
 
 
 class StepMeter:
-    """Of one epoch (or its rest, after a resume) of a trainer.Job."""
+    """Of one part of an epoch (or its rest, after a resume) of a trainer.Job."""
 
-    def __init__(self, job, epoch: int) -> None:
-        self.job, self.epoch, self.steps = job, epoch, job.steps
+    def __init__(self, job, part: Part) -> None:
+        self.job, self.epoch, self.part, self.steps = job, part.epoch, part, job.steps_of(part.epoch)
         self.batch = job.global_batch
         self.first = self.last = job.state.step
         self.at_first = self.at_last = self.times()
@@ -67,16 +68,19 @@ class StepMeter:
 
     def show(self, number: int) -> None:
         """Rates over the epoch so far."""
-        job, share = self.job, (number + 1) / self.steps
+        job, part = self.job, self.part
+        share = (number + 1 - part.first_step) / job.steps_in(part)
         data, train = (now - then for now, then in zip(self.times(), self.at_first, strict=True))
         steps = number + 1 - self.first
-        seconds_per_pixel = (data + train) * self.steps / steps / job.loader.phase.sz**2
+        of_epoch = job.steps_in(part) / (part.end - part.start)  # steps, were all of it like this part
+        seconds_per_pixel = (data + train) * of_epoch / steps / job.loader.phase.sz**2
         goal = float(job.target.percent) if job.target.percent is not None else None
-        text = forecast(job.schedule, self.epoch, share, seconds_per_pixel, job.history, goal)
+        place = part.start + share * (part.end - part.start)
+        text = forecast(job.schedule, place, seconds_per_pixel, job.history, goal)
         job.book.progress(
             self.epoch,
-            job.schedule.total_epochs,
-            share,
+            job.schedule.epochs,
+            (number + 1) / self.steps,
             steps * self.batch / (data + train),
             data / (data + train),
             text,
@@ -85,8 +89,9 @@ class StepMeter:
 
 def write_epoch(job, epoch: int, seen: Validation | None) -> None:
     """The line of a trainer.Job, and everything made from it. All ranks call it: sums are of all of them."""
-    state, phase, steps = job.state, job.loader.phase, job.steps
-    ends = [epoch + 1 / job.loader.steps, epoch + steps / job.loader.steps]
+    state, phase, steps, parts = job.state, job.loader.phase, job.steps_of(epoch), job.parts(epoch)
+    last = [part for part in parts if job.steps_in(part)][-1]
+    ends = [parts[0].position(0), last.position(steps - 1)]
     validation = seen and {
         "correct1": seen.correct1,
         "correct5": seen.correct5,
@@ -102,7 +107,7 @@ def write_epoch(job, epoch: int, seen: Validation | None) -> None:
         "batch_size": phase.bs,
         "global_batch_size": job.global_batch,
         "steps": steps,
-        "images": steps * job.global_batch,
+        "images": job.images_of(epoch),
         "images_seen": state.images_seen,
         "lr": [job.schedule.lr_at(e) for e in ends],
         "momentum": [
@@ -116,4 +121,17 @@ def write_epoch(job, epoch: int, seen: Validation | None) -> None:
         "peak_memory_bytes": peak_memory_bytes(job.env),
         "energy_joules": job.energy.lap(),
     }
+    if parts[-1].end < epoch + 1:
+        row["end"] = parts[-1].end
+    if len(parts) > 1:
+        row["parts"] = [
+            {
+                "start": part.start,
+                "size": part.phase.sz,
+                "batch_size": part.phase.bs,
+                "global_batch_size": part.phase.bs * job.env.world_size,
+                "steps": job.steps_in(part),
+            }
+            for part in parts
+        ]
     job.book.epoch(row, seen)

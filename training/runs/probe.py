@@ -86,7 +86,7 @@ def images_per_second(batches: Iterator[Batch], use: Callable[[Batch], None], en
 
 def row(phase: DataPhase, rates: Rates) -> str:
     return (
-        f"{phase.epoch:5d} {phase.sz:5d} {phase.bs:6d} {rates.loader:9,.0f} {rates.model:9,.0f} {rates.joint:9,.0f}  "
+        f"{phase.epoch:5g} {phase.sz:5d} {phase.bs:6d} {rates.loader:9,.0f} {rates.model:9,.0f} {rates.joint:9,.0f}  "
         f"{limit(rates)}"
     )
 

@@ -124,7 +124,7 @@ def checked_alone(config: Config, schedule: Schedule, world_size: int) -> Manife
     sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
     check_model(config, len(dataset.classes), sizes, schedule.data)
     check_optimizer(config, schedule, len(dataset.classes))
-    if config.start_epoch >= schedule.total_epochs:
+    if config.start_epoch >= schedule.epochs:
         raise ConfigError(
             f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
         )
@@ -267,7 +267,7 @@ def validate_only(config: Config, schedule: Schedule) -> Validation:
         weights = f"checkpoint of epoch {state.epoch}, step {state.step}" if resumed else "UNTRAINED weights"
         loader = open_loader(config, schedule, dataset, env, state.precision.dtype)
         with contextlib.closing(loader):
-            loader.set_phase(schedule.data_at(schedule.total_epochs - 1))
+            loader.set_phase(schedule.data[-1])
             model, images = state.evaluated_model(), loader.validation_images
             told = {"size": loader.phase.val_sz, "weights": "ema" if state.average is not None else "model"}
             counts = evaluate(model, loader.validation(), images, state.precision, config.tta, env.group, **told)

@@ -29,7 +29,7 @@ def test_no_training_image_is_opened_before_the_clock_starts(toy, tmp_path, load
         before = opened.names()
         assert toy / "manifest.json" in before and not training_images(before, toy)
         job.state.clock.start()
-        enter_phase(job, 0)
+        enter_phase(job, job.parts(0)[0])
         next(job.loader.train(0))
         assert training_images(opened.names(), toy)
         job.loader.close()
@@ -54,7 +54,7 @@ def test_what_the_seed_decides_and_setting_the_phase_is_in_t_prepare_train(toy, 
         assert drawn > 0
         clock.start()
         with clock.during("switch"):
-            enter_phase(job, 0)
+            enter_phase(job, job.parts(0)[0])
         readings = clock.readings()
         assert readings["train"] == 0 and readings["prepare_train"] == pytest.approx(drawn + clock.seconds()["switch"])
         job.loader.close()

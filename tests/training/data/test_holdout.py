@@ -126,7 +126,7 @@ def test_the_validation_images_are_never_opened(toy, tmp_path, loader):
     opened = OpenedFiles([toy, *(toy / "validation").iterdir()])
     more = ["--shift", "0"] if loader else []
     with tiny_job(toy, tmp_path / "run", *more, *loader, "--workers", "1", "--holdout", "60") as job:
-        enter_phase(job, 0)
+        enter_phase(job, job.parts(0)[0])
         next(job.loader.train(0))
         model, images = job.state.evaluated_model(), job.loader.validation_images
         told = {"size": 12, "weights": "model"}

@@ -150,7 +150,7 @@ def test_duration(seconds, text):
 def test_eta_is_exact_when_a_pixel_has_a_constant_cost(epoch, done):
     cost = [12**2 * 0.5, 16**2 * 0.5]  # seconds of the two epochs at 0.5 s per pixel
     rest = sum(cost[epoch:]) - done * cost[epoch]
-    assert seconds_to_end(tiny_schedule(), epoch, done, 0.5) == pytest.approx(rest)
+    assert seconds_to_end(tiny_schedule(), epoch + done, 0.5) == pytest.approx(rest)
 
 
 def test_epochs_to_the_target_on_the_line_of_the_last_two_validations():
@@ -164,9 +164,9 @@ def test_epochs_to_the_target_on_the_line_of_the_last_two_validations():
 
 def test_forecast_text():
     schedule = Schedule.parse("[{'ep': 0, 'sz': 10, 'bs': 60}, {'ep': (0, 9), 'lr': (0.1, 0)}]")
-    assert forecast(schedule, 4, 0.5, 0.1, [], 94) == "ETA 0:45.0"
-    assert forecast(schedule, 4, 0.5, 0.1, [(2, 80.0), (3, 90.0)], 95) == "ETA 0:45.0, target 0:00.0"
-    assert forecast(schedule, 4, 0.5, 0.1, [(2, 86.0), (3, 90.0)], 94) == "ETA 0:45.0, target 0:05.0"
-    slow = forecast(schedule, 4, 0.5, 0.1, [(2, 80.0), (3, 81.0)], 94)
+    assert forecast(schedule, 4.5, 0.1, [], 94) == "ETA 0:45.0"
+    assert forecast(schedule, 4.5, 0.1, [(2, 80.0), (3, 90.0)], 95) == "ETA 0:45.0, target 0:00.0"
+    assert forecast(schedule, 4.5, 0.1, [(2, 86.0), (3, 90.0)], 94) == "ETA 0:45.0, target 0:05.0"
+    slow = forecast(schedule, 4.5, 0.1, [(2, 80.0), (3, 81.0)], 94)
     assert slow == "ETA 0:45.0, target not before the end at this rate"
-    assert forecast(schedule, 4, 0.5, 0.1, [(2, 80.0), (3, 90.0)], None) == "ETA 0:45.0"
+    assert forecast(schedule, 4.5, 0.1, [(2, 80.0), (3, 90.0)], None) == "ETA 0:45.0"
