@@ -32,6 +32,7 @@ PICTURES = {
 }
 SHEETS = {
     "grad-cam": "Where the network looks (Grad-CAM)",
+    "grad-cam-worst": "Grad-CAM of the images with the largest loss",
     "validation-largest-loss": "Validation batch of the largest loss",
     "validation-smallest-loss": "Validation batch of the smallest loss",
     "training-largest-loss": "Training batch of the largest loss",

@@ -22,7 +22,7 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
     views, names = VIEWS[config.tta], list(dataset.classes)
     meters: list[Meter] = [Predictions(len(names), views)]
     if config.inspect == "full" and hasattr(loader, "pictures"):
-        meters += [ValidationBatches(loader, names, views), Looks(loader, state.evaluated_model, names)]
+        meters += [ValidationBatches(loader, names, views), Looks(loader, state.evaluated_model, names, views)]
     return tuple(meters)
 
 

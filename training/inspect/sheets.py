@@ -89,23 +89,37 @@ class ValidationBatches:
 
 class Looks:
     """See training.logs.metrics.Meter: Grad-CAM of the same validation images in every epoch, so that one sees where
-    the network looks as the size grows. Rank 0 alone works."""
+    the network looks as the size grows, and of those with the largest loss. Rank 0 alone draws."""
 
-    def __init__(self, loader: Loader, model: Callable[[], nn.Module], names: list[str]) -> None:
-        self.loader, self.model, self.names = loader, model, names
-        self.rows = torch.from_numpy(np.linspace(0, loader.validation_images - 1, MOST).round().astype(np.int64))
+    def __init__(self, loader: Loader, model: Callable[[], nn.Module], names: list[str], views: int) -> None:
+        self.loader, self.model, self.names, self.views = loader, model, names, views
+        self.rows = np.linspace(0, loader.validation_images - 1, MOST).round().astype(np.int64)
+        self.seen: list[tuple[Tensor, Tensor]] = []  # loss and row of each image
 
-    def update(self, batch: Batch, logits: Tensor) -> None: ...
+    def update(self, batch: Batch, logits: Tensor) -> None:
+        if batch.rows is not None:
+            self.seen.append((facts_of(logits / self.views, batch.targets)[0], batch.rows))
 
     def finish(self, group: Group, view: View | None) -> None:
+        worst = self.worst(group)
         if view:
-            still = self.loader.pictures("validation", self.rows.unique())
-            shown, logits = looks(
-                self.model(), still, lambda images: to_levels(images, self.loader.mean, self.loader.std)
-            )
-            probability, predicted = logits.softmax(1).max(1)
-            words = [f"{self.names[p]} {x:.2f}" for p, x in zip(predicted.tolist(), probability.tolist(), strict=True)]
-            save(view, "grad-cam", shown, words)
+            self.draw(view, "grad-cam", np.unique(self.rows).tolist())
+            if worst:
+                self.draw(view, "grad-cam-worst", worst)
+
+    def worst(self, group: Group) -> list[int]:
+        """Rows of the largest losses of all ranks, the largest first."""
+        seen, self.seen = self.seen, []
+        loss, rows = (torch.cat([one[i].cpu() for one in seen]) if seen else torch.empty(0) for i in range(2))
+        mine = [(-float(loss[i]), int(rows[i])) for i in loss.argsort(descending=True)[:MOST]]
+        return [row for _, row in sorted(one for rank in group.gather(mine) for one in rank)[:MOST]]
+
+    def draw(self, view: View, name: str, rows: list[int]) -> None:
+        still = self.loader.pictures("validation", torch.tensor(rows))
+        shown, logits = looks(self.model(), still, lambda images: to_levels(images, self.loader.mean, self.loader.std))
+        probability, predicted = logits.softmax(1).max(1)
+        words = [f"{self.names[p]} {x:.2f}" for p, x in zip(predicted.tolist(), probability.tolist(), strict=True)]
+        save(view, name, shown, words)
 
 
 def facts_of(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

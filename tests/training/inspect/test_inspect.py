@@ -109,7 +109,7 @@ def test_layers_that_vanish_and_explode_are_named():
 def test_sheets_of_every_epoch_are_there(run):
     names = {path.name for path in (run / "inspect" / "sheets").iterdir()}
     kinds = [f"{split}-{kind}-loss" for split in ("training", "validation") for kind in ("largest", "smallest")]
-    assert names == {f"{kind}-{epoch:04d}.png" for kind in (*kinds, "grad-cam") for epoch in (0, 1)}
+    assert names == {f"{kind}-{epoch:04d}.png" for kind in (*kinds, "grad-cam", "grad-cam-worst") for epoch in (0, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_loaders_of_image_trees_are_inspected(toy, tmp_path, loader):
     more = ("--loader", loader, "--shift", "0", "--workers", "1", "--epochs", "1")
     assert train(toy, tmp_path / "run", *FULL, *more) == 0
     assert read_stored(tmp_path / "run").images[0].rows.tolist() == list(range(60))
-    assert len(list((tmp_path / "run" / "inspect" / "sheets").iterdir())) == 5
+    assert len(list((tmp_path / "run" / "inspect" / "sheets").iterdir())) == 6
     assert (tmp_path / "run" / "inspect" / "confusion.png").is_file()  # with --no-tensorboard, as here
     assert not list((tmp_path / "run").glob("events.*"))
 
