@@ -16,7 +16,7 @@ from dawn.page.html import Cell, details, note, section, table, text
 
 FOLDER = "inspect"  # in the run folder
 TABLES = ("confusion.csv", "classes.csv", "calibration.csv", "worst.csv")
-CLASSES = ("class", "precision", "recall", "f1", "average_precision", "images", "predicted")
+CLASSES = ("class", "precision", "recall", "f1", "average_precision", "roc_auc", "images", "predicted")
 CALIBRATION = ("from", "to", "images", "right", "mean_probability")
 WORST = ("file", "label", "prediction", "probability", "loss")
 SUSPECTS = ("file", "label", "prediction", "score", "validations_wrong", "validations")
@@ -142,12 +142,12 @@ def classes(folder: Path) -> str:
     percents = [
         [
             name,
-            *(percent(cell, "classes.csv") for cell in cells[:4]),
-            *(whole(cell, "classes.csv") for cell in cells[4:]),
+            *(percent(cell, "classes.csv") for cell in cells[:5]),
+            *(whole(cell, "classes.csv") for cell in cells[5:]),
         ]
         for name, *cells in rows
     ]
-    header = ("class", "precision %", "recall %", "F1 %", "average precision %", "images", "predictions")
+    header = ("class", "precision %", "recall %", "F1 %", "average precision %", "ROC AUC %", "images", "predictions")
     hint = note("The class with the lowest F1 comes first. Click on a heading to sort by it.")
     shown = table(header, [("", percents)], "Classes")
     return f'<h3>Classes</h3>\n{hint}<div class="sorts">{shown}</div>'

@@ -52,13 +52,14 @@ def score_bins(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 class ByClass(NamedTuple):
-    """(C,) float64 each, in 0..1; NaN where a class has no image (recall, average precision) or was never called
-    (precision)."""
+    """(C,) float64 each, in 0..1; NaN where a class has no image (recall, average precision, ROC AUC) or was never
+    called (precision)."""
 
     precision: Tensor
     recall: Tensor
     f1: Tensor
     average_precision: Tensor
+    roc_auc: Tensor
     images: Tensor  # int64
     predicted: Tensor  # int64
 
@@ -73,6 +74,7 @@ def by_class(counts: Counts) -> ByClass:
         right / images,
         f1,
         average_precision(own, others),
+        roc_auc(own, others),
         counts.confusion.sum(1),
         counts.confusion.sum(0),
     )

@@ -29,8 +29,8 @@ def classes_csv(counts: Counts, names: list[str]) -> str:
     """The worst class, by F1, first. A class without images has empty cells."""
     found = by_class(counts)
     order = torch.argsort(found.f1.nan_to_num(2.0), stable=True).tolist()
-    header = ["label", "class", "precision", "recall", "f1", "average_precision", "images", "predicted"]
-    numbers = (found.precision, found.recall, found.f1, found.average_precision)
+    header = ["label", "class", "precision", "recall", "f1", "average_precision", "roc_auc", "images", "predicted"]
+    numbers = (found.precision, found.recall, found.f1, found.average_precision, found.roc_auc)
     rows = (
         [i, names[i], *(share(part[i]) for part in numbers), int(found.images[i]), int(found.predicted[i])]
         for i in order

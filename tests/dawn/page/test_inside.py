@@ -11,8 +11,8 @@ from dawn.page.page import page_of
 
 CONFUSION = "label,cat,<i>dog,fox\ncat,8,2,0\n<i>dog,1,9,0\nfox,0,0,0\n"
 CLASSES = (
-    "label,class,precision,recall,f1,average_precision,images,predicted\n"
-    "0,cat,0.8889,0.8000,0.8421,0.9000,10,9\n1,<i>dog,0.8182,0.9000,0.8571,0.9500,10,11\n2,fox,,,,,0,0\n"
+    "label,class,precision,recall,f1,average_precision,roc_auc,images,predicted\n"
+    "0,cat,0.8889,0.8000,0.8421,0.9000,0.9400,10,9\n1,<i>dog,0.8182,0.9000,0.8571,0.9500,0.9600,10,11\n2,fox,,,,,,0,0\n"
 )
 CALIBRATION = "from,to,images,right,mean_probability\n0.0,0.5,10,8,0.4\n0.5,1.0,10,9,0.9\n"
 WORST = (
@@ -56,7 +56,7 @@ def test_cells_of_the_map_have_the_count_and_the_share_of_the_label(tmp_path):
 
 def test_classes_calibration_and_worst_images_are_told(tmp_path):
     shown = panel(inspected(tmp_path, suspects=SUSPECTS))
-    assert "80.00<td>84.21" in shown and "fox<td><td><td><td><td>0<td>0" in shown.replace(" class=l", "")
+    assert "80.00<td>84.21" in shown and "fox<td><td><td><td><td><td>0<td>0" in shown.replace(" class=l", "")
     assert "Expected calibration error 20.00 %" in shown  # (|8 - 4| + |9 - 9|) / 20
     assert shown.count("<circle") == 2 and "10 images, 8 right, mean probability 0.400" in shown
     assert "3 of 3" in shown and "val/a.jpg" in shown and "1 of 1 are shown" in shown

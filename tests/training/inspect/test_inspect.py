@@ -288,6 +288,6 @@ def test_a_class_without_images_has_empty_cells(run):
 
     counts = count(torch.tensor([[0.8, 0.1, 0.1]] * 4), torch.tensor([0, 0, 1, 1]))
     rows = {row["class"]: row for row in csv.DictReader(classes_csv(counts, ["a", "b", "c"]).splitlines())}
-    assert rows["c"]["recall"] == rows["c"]["average_precision"] == rows["c"]["precision"] == ""
+    assert rows["c"]["recall"] == rows["c"]["roc_auc"] == rows["c"]["average_precision"] == rows["c"]["precision"] == ""
     assert rows["c"]["images"] == "0"
     assert rows["b"]["f1"] == "0.0000" and confused_pairs(counts) == [(1, 0, 2)]
