@@ -18,6 +18,7 @@ from dawn.dawnbench.entry import NAMES, entry
 from dawn.dawnbench.entry_files import (
     EntryFiles,
     Progress,
+    again,
     doubts,
     first_at_target,
     header_problem,
@@ -204,7 +205,8 @@ def _reached_notes(entry: EntryFiles, hit: Progress, task: Task, images: int, kn
     """known: do the digits tell the number of images?"""
     correct, hours = correct_images(hit.texts[task.metric], images), f"{hit.hours:.6g} h ({hit.hours * 3600:.1f} s)"
     reached = f"target {target_text(task.metric, task.target)}: reached in epoch {hit.epoch:g}, {hours}"
-    notes = [f"{reached}, {'' if known else 'about '}{margin_text(correct, images, task.target)}", *doubts(entry, hit)]
+    notes = [f"{reached}, {'' if known else 'about '}{margin_text(correct, images, task.target)}"]
+    notes += [*again(entry), *doubts(entry, hit)]
     cost = entry.dollars_per_hour
     if cost is not None:
         notes.append(f"cost {hit.hours * cost:.4f} dollars at {cost:g} dollars per hour")

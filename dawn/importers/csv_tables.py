@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from dawn.commandline import quoted
 from dawn.importers.curve import Curve, Point, Points
-from dawn.importers.lines import TORN, Line, percent_of
+from dawn.importers.lines import TORN, Line, number_in, percent_of
 from dawn.importers.options import Options
 from dawn.runlog.writer import RunError
+from dawn.tables import counted
 
 DELIMITERS = (",", ";", "\t")
 SPLIT = r"(?:val|valid|validation|eval|test)"
@@ -20,8 +22,12 @@ NAMES = {  # of a column in lower case, each run of other characters than letter
     "top1": rf"(?:{SPLIT}_)?(?:top_?1(?:_?acc(?:uracy)?)?|acc(?:uracy)?_?(?:at_?|top_?)?1)|{SPLIT}_acc(?:uracy)?",
     "top5": rf"(?:{SPLIT}_)?(?:top_?5(?:_?acc(?:uracy)?)?|acc(?:uracy)?_?(?:at_?|top_?)?5)",
 }
+LIKELY = {  # names that do not tell a unit, or whether training or validation is meant
+    "seconds": r"(?:.*_)?(?:time|elapsed|duration|wall(?:_?clock)?)(?:_.*)?",
+    "top1": r"(?:.*_)?acc(?:uracy)?(?:_.*)?",
+}
+HEADER_CELL = re.compile(r"[^\W\d][\w ()/%@.#-]{0,60}")
 MISSING = {"", "nan", "none", "null", "n/a"}
-NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
 DECIMAL_COMMA = re.compile(r"^([+-]?\d{1,30}),(\d{1,40})$")  # of spreadsheets in many countries, with semicolons
 CLOCKS = {
     "wandb": "seconds of the run by W&B (from wandb.init to the line of the log), evaluation inside",
@@ -36,6 +42,35 @@ def is_table_header(line: Line, options: Options) -> bool:
         return set(options.columns.values()) <= set(cells)
     roles = {role for role in NAMES if matching(cells, role)}
     return bool(roles & {"top1", "top5"}) and bool({"epoch", "hours", "seconds"} & roles)
+
+
+def unknown_column(line: Line) -> str:
+    """For a line that looks like a table's header: which column is not known, and how to say what it is; "" for another
+    line."""
+    cells = cells_of(line.text, delimiter_of(line.text))
+    roles = {role for role in NAMES if matching(cells, role)}
+    if len(cells) < 2 or not all(map(HEADER_CELL.fullmatch, cells)) or not roles:
+        return ""
+    what = "an epoch, hours or seconds" if roles & {"top1", "top5"} else "an accuracy of the validation"
+    names = ", ".join(map(repr, cells[:8]))
+    return f"no column of this table is known as {what}: {names:.200}. {proposed_columns(cells)}"
+
+
+def proposed_columns(cells: list[str]) -> str:
+    """A sentence with --columns for this header, NAME where no column looks like it."""
+    found = {role: cells[places[0]] for role in NAMES if (places := matching(cells, role))}
+    names = {"epoch": found.get("epoch", "NAME")}
+    time = next((role for role in ("hours", "seconds") if role in found), "seconds")
+    names |= {time: found.get(time) or likely(cells, "seconds")}
+    names |= {role: found[role] for role in ("top1", "top5") if role in found} or {"top1": likely(cells, "top1")}
+    flag = ",".join(f"{role}={name}" for role, name in names.items())
+    return f"Say what each column is, such as --columns {quoted(flag)}. Times may be hours= or seconds=."
+
+
+def likely(cells: list[str], role: str) -> str:
+    """The first column that may have this role, of those without one."""
+    free = [cell for cell in cells if not any(matching([cell], known) for known in NAMES)]
+    return next((cell for cell in free if re.fullmatch(LIKELY[role], lowered(cell))), "NAME")
 
 
 def delimiter_of(header: str) -> str:
@@ -69,6 +104,8 @@ def table_curve(name: str, where: str, lines: Iterable[Line], options: Options) 
     points = in_percent(from_one(found, kind), found)
     clock = CLOCKS.get(kind, CLOCKS["csv"])
     if not {"hours", "seconds"} & places.keys():
+        if options.hours_per_epoch is None and (vague := likely(cells, "seconds")) != "NAME":
+            raise RunError(f"{header.where}: column {vague!r:.60} does not tell its unit. {proposed_columns(cells)}")
         points = [replace(point, hours=options.hours_at(point.epoch, where)) for point in points]
         clock = options.clock
     if "epoch" not in places:
@@ -101,8 +138,12 @@ def places_of(cells: list[str], where: str, options: Options) -> dict[str, int]:
 
 def matching(cells: list[str], role: str) -> list[int]:
     """Places of the columns whose names fit. Charts of W&B have `RUN - METRIC`, with __MIN and __MAX beside it."""
-    names = [re.sub(r"[^a-z0-9]+", "_", cell.rpartition(" - ")[2].lower()).strip("_") for cell in cells]
+    names = [lowered(cell.rpartition(" - ")[2]) for cell in cells]
     return [place for place, name in enumerate(names) if re.fullmatch(NAMES[role], name)]
+
+
+def lowered(cell: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", cell.lower()).strip("_")
 
 
 def evaluations(
@@ -111,6 +152,8 @@ def evaluations(
     """The numbers of each row with an accuracy, by role; `resumed` is in one below another header, as timm writes it
     when a run goes on. A header may also have lines above it."""
     last: dict[str, float] = {}
+    words: list[tuple[int, str]] = []  # in place of an accuracy; with their lines
+    timeless: list[int] = []
     for line, row in rows:
         if row == cells:
             last["resumed"] = 1
@@ -118,25 +161,40 @@ def evaluations(
             line.bad(f"{len(row)} cells, the header has {len(cells)}")
             found.notes.append(TORN)
         elif row:
-            values = {role: number_in(line, row[place]) for role, place in places.items()}
+            values = {role: value_in(line, row[place]) for role, place in places.items()}
+            words += [
+                (line.number, row[places[m]]) for m in ("top1", "top5") if m in places and is_word(row[places[m]])
+            ]
             last |= {role: value for role, value in values.items() if value is not None}
             if values.get("top1") is not None or values.get("top5") is not None:
+                timeless += [line.number] * any(values.get(time, 0.0) is None for time in ("hours", "seconds"))
                 yield last
                 last = {role: last[role] for role in ("epoch", "hours", "seconds") if role in last}
+    if words:
+        rows_with = counted(len(dict(words)), "row")
+        found.notes.append(
+            f"{rows_with} with {words[0][1]!r:.20} for an accuracy, the first is line {words[0][0]}: it was left out"
+        )
+    if timeless:
+        found.notes.append(
+            f"{counted(len(timeless), 'evaluation')} without a time, the first in line {timeless[0]}: the last time "
+            "above was taken"
+        )
 
 
-def number_in(line: Line, cell: str) -> float | None:
+def is_word(cell: str) -> bool:
+    """For a value that is missing; an empty cell says nothing, as in the rows of training in a log of W&B."""
+    return bool(cell) and cell.lower() in MISSING
+
+
+def value_in(line: Line, cell: str) -> float | None:
     """None for a value that is missing. A percent sign is passed over, and a comma in front of decimals is one."""
     cell = cell.strip().removesuffix("%").strip()
     if ";" in line.text:
         cell = DECIMAL_COMMA.sub(r"\1.\2", cell)
     if cell.lower() in MISSING:
         return None
-    if not NUMBER.fullmatch(cell):
-        raise RunError(
-            f"{line.where}: {cell!r:.60} is not a number. Restore this line, or choose another column: --columns."
-        )
-    return float(cell)
+    return number_in(line, cell, "Restore this line, or choose another column: --columns")
 
 
 def from_one(found: Points, kind: str) -> list[Point]:

@@ -20,6 +20,7 @@ DAY = r"\d{4}[-/]\d\d[-/]\d\d[T ]|(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} {1,2}\d{1,2} 
 TIME = rf"\[?(?:{DAY})?\d{{1,2}}:\d\d:\d\d(?:[.,]\d{{1,9}})?(?:Z|[+-]\d\d:?\d\d)?\]?:?"
 SINCE_1970 = r"\[?\d{10}(?:\.\d{1,9})?\]?(?= )"
 RANK = r"\[?(?:rank ?)?\d{1,6}\]?:|\[\d{1,6},\d{1,6}\](?:<std(?:out|err)>)?:|[\w.-]{1,60} {1,9}\|(?= )"
+NUMBER = r"[+-]?(?:\d{1,30}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?"
 LEVEL = r"\[?(?:DEBUG|INFO|WARNING)\]?(?::[\w.]{1,60}:)?"
 PREFIX = re.compile(rf"^(?:(?:{TIME}|{SINCE_1970}|{RANK}|{LEVEL})[ \t]{{0,9}}(?:[-:] )?){{1,5}}")
 
@@ -109,6 +110,13 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}. {KNOWN}") from None
+
+
+def number_in(line: Line, cell: str, remedy: str = "Restore this line") -> float:
+    """RunError for a cell that is no decimal number; `nan` and `inf` are none."""
+    if not re.fullmatch(NUMBER, cell.strip()):
+        raise RunError(f"{line.where}: {cell!r:.60} is not a number. {remedy}.")
+    return float(cell)
 
 
 def inside(fields: Fields, name: str) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def points_of(run: Submission) -> Points:
     if late:
         _, seconds, fraction = late[0]
         found.notes.append(
-            f"{counted(len(late), 'evaluation')} after run_stop, which do not count, the first with "
+            f"{counted(len(late), 'evaluation')} after run_stop left out, the first with "
             f"{percent_of(fraction):.10g} % at {(seconds - run.start) / 3600:.6g} h"
         )
     epochs = [epoch for epoch, _, _ in in_time]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dawn.commandline import quoted
 from dawn.importers.console_logs import console_curve, is_console_line
-from dawn.importers.csv_tables import is_table_header, table_curve
+from dawn.importers.csv_tables import is_table_header, table_curve, unknown_column
 from dawn.importers.curve import Curve, Point, checked, curve_from_json
 from dawn.importers.json_logs import DEIT_KEYS, FFCV_KEYS, deit_curve, ffcv_curve
 from dawn.importers.lines import KNOWN, Line, Text
@@ -105,6 +105,7 @@ class Reader(NamedTuple):
 def text_curves(path: Path, options: Options) -> list[Curve]:
     """The first line that a reader knows decides, as it stands or without what a tool has put before it."""
     text = Text(path)
+    unknown = ""
     lines, table = iter(text), Reader(lambda line: is_table_header(line, options), table_curve)
     for line in lines:
         as_it_stands = () if options.columns else READERS
@@ -113,10 +114,11 @@ def text_curves(path: Path, options: Options) -> list[Curve]:
                 rest = lines if first == line else (later.bare for later in lines)
                 curves = reader.curves(name_of(path), str(path), chain([first], rest), options)
                 return [replace(curve, notes=(*text.notes, *curve.notes)) for curve in curves]
+        unknown = unknown or (unknown_column(line) and f"{line.where}: {unknown_column(line)}")
     if options.columns:
         names = ", ".join(map(repr, options.columns.values()))
         raise RunError(f"{path}: no line with the columns {names:.200}. Name them as the header of the table does.")
-    raise RunError(f"{path}: of no kind that is known. {KNOWN}")
+    raise RunError(unknown or f"{path}: of no kind that is known. {KNOWN}")
 
 
 def has_keys(keys: set[str]) -> Callable[[Line], bool]:

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator
 
 from dawn.dawnbench.tsv import read_tsv
 from dawn.importers.curve import Curve, Point, Points
-from dawn.importers.lines import TORN, Line, percent_of
+from dawn.importers.lines import NUMBER, TORN, Line, number_in, percent_of
 from dawn.importers.options import Options
 from dawn.runlog.writer import RunError
 
-NUMBER = r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-EVENT_ROW = re.compile(r"~~(\d{1,9})\t+" + NUMBER + r"\t+(\d+\.\d{3})\t+(\d+\.\d{3})")
+EVENT_ROW = re.compile(rf"~~(\d{{1,9}})\t+({NUMBER})\t+(\d+\.\d{{3}})\t+(\d+\.\d{{3}})")
 EVENT_HEADER = re.compile(r"~~epoch\s+hours\b.*")
 TSV_COLUMNS = ("top1accuracy", "top5accuracy")  # as read_tsv gives them
 AIRBENCH_TIMES = ("time_seconds", "total_time_seconds")
@@ -41,23 +40,17 @@ def is_tsv_header(text: str) -> bool:
 
 
 def tsv_curve(name: str, where: str, lines: Iterable[Line], options: Options) -> list[Curve]:
-    """Every line but the first, the header, is a row that counts; columns in any order, as for the leaderboard."""
-    lines, points = list(lines), []
+    """The first row of each epoch counts; columns in any order, as for the leaderboard."""
+    lines, found = list(lines), Points()
     columns, rows = read_tsv(line.text for line in lines)
     for row in rows:
         line = lines[row.line - 1]
         if row.values is None:
             raise RunError(f"{line.where}: {line.text!r:.60} has not the {len(columns)} columns of the header.")
         numbers = {column: number_in(line, cell) for column, cell in row.values.items()}
-        points.append(Point(numbers["epoch"], numbers["hours"], *map(numbers.get, TSV_COLUMNS)))
+        found.add(Point(numbers["epoch"], numbers["hours"], *map(numbers.get, TSV_COLUMNS)))
     clock = "not told by a TSV; DAWNBench counts data loading and model initialisation and lets evaluation out"
-    return [Curve(name, "tsv", tuple(points), clock)]
-
-
-def number_in(line: Line, cell: str) -> float:
-    if not re.fullmatch(NUMBER, cell.strip()):
-        raise RunError(f"{line.where}: {cell!r:.60} is not a number. Restore this line.")
-    return float(cell)
+    return [Curve(name, "tsv", tuple(found.points), clock, notes=tuple(found.notes))]
 
 
 def is_airbench_header(text: str) -> bool:

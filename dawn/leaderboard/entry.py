@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dawn.dawnbench.entry_files import EntryFiles, description_of, doubts, first_at_target, read_entry_files
+from dawn.dawnbench.entry_files import EntryFiles, again, description_of, doubts, first_at_target, read_entry_files
 from dawn.dawnbench.tasks import TASKS, task_of
 
 BOARDS = {name: (task.metric, task.target) for name, task in TASKS.items()} | {"Imagenette": ("top1", 75.0)}
@@ -51,6 +51,7 @@ def read_entry(tsv: Path, task: str | None, target: float | None = None) -> Entr
     hit = first_at_target(files, metric, percent, task_of(task).images)
     if hit is None:
         raise _error(files)
+    sooner = [row for row in files.repeated if row.percent(metric) >= percent and row.hours < hit.hours]
     return Entry(
         task=task,
         name=_text(files, "author") or tsv.stem,
@@ -62,7 +63,7 @@ def read_entry(tsv: Path, task: str | None, target: float | None = None) -> Entr
         epoch=hit.label,
         dollars=dollars(hit.hours * 3600, files.dollars_per_hour),
         place=str(tsv),
-        doubts=tuple(doubts(files, hit)),
+        doubts=(*(again(files) if sooner else ()), *doubts(files, hit)),
     )
 
 

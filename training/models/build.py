@@ -131,7 +131,8 @@ def library_of(name: str) -> tuple[str, str]:
     if name.removeprefix("timm/") in of_timm:
         return "timm", name.removeprefix("timm/")
     prefix = "timm/" if name.startswith("timm/") else ""
-    near = difflib.get_close_matches(name, [*MODELS, *known, *(prefix + other for other in of_timm)], 3)
+    names = dict.fromkeys([*MODELS, *known, *(prefix + other for other in of_timm)])  # some are in both libraries
+    near = difflib.get_close_matches(name, names, 3)
     hint = (
         f"Did you mean {', '.join(near)}?"
         if near

@@ -260,6 +260,8 @@ CHANGES = {
     "epoch back": (lambda f, t: t.__setitem__(3, "1.5\t0.0086875000\t89.0"), "line 4: the epoch goes back"),
     "shares": (lambda f, t: t.__setitem__(slice(1, 6), [f"{i}\t{i}\t0.9{i}" for i in range(1, 6)]), "shares of 1"),
     "too much": (lambda f, t: t.__setitem__(5, "5\t1\t940.0"), "not from 0 to 100"),
+    "target hit at a second look": (lambda f, t: t.__setitem__(slice(4, None), ["3\t0.5\t95.0", "4\t1\t92.0"]),
+                                    "best is 92 %; line 5: epoch 3 was evaluated again, the first evaluation counts"),
     "target missed": (lambda f, t: t.__delitem__(slice(4, None)), "not reached, the best is 89 %"),
     "endless cell": (lambda f, t: t.__setitem__(2, "2\t0.0057\t" + "7" * 200_000), "line 3 is"),
     "zero byte": (lambda f, t: t.__setitem__(2, "2\t0.0057\t7\0"), "line 3 is"),

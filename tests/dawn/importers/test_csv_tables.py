@@ -61,7 +61,10 @@ def test_of_two_rows_of_an_epoch_the_first_counts(tmp_path):
 def test_the_history_of_wandb(tmp_path):
     curve = read(tmp_path, WANDB)
     assert curve.kind == "wandb" and rows(curve) == [(1, 0.1, 25.5, 50.5), (2, 0.2, 61.25, 85.0)]
-    assert curve.notes == ("its epochs count from 0: 1 was added",)
+    assert curve.notes == (
+        "1 row with 'NaN' for an accuracy, the first is line 4: it was left out",
+        "its epochs count from 0: 1 was added",
+    )
 
 
 def test_a_chart_of_wandb_with_fractions_and_without_epochs(tmp_path):
@@ -116,6 +119,43 @@ def test_a_negative_time_and_swapped_columns_are_told_in_plain_words(tmp_path):
         read(tmp_path, "epoch,hours,top1\n1,-0.5,60\n")
     curve = read(tmp_path, "epoch,hours,top1,top5\n1,0.5,90,60\n2,1,93.5,76\n")
     assert "2 evaluations with a top-5 accuracy below top-1, first in epoch 1 (60 % and 90 %)" in curve.notes[0]
+
+
+def test_an_accuracy_that_is_nan_is_told(tmp_path):
+    curve = read(tmp_path, "epoch,hours,top1,top5\n1,0.5,50,nan\n2,1,nan,None\n3,1.5,60,90\n4,2,,\n")
+    assert rows(curve) == [(1, 0.5, 50, None), (3, 1.5, 60, 90)]
+    assert curve.notes == ("2 rows with 'nan' for an accuracy, the first is line 2: it was left out",)
+
+
+def test_an_evaluation_without_a_time_is_told(tmp_path):
+    curve = read(tmp_path, "epoch,hours,top1\n1,0.5,50\n2,,60\n3,1.5,70\n")
+    assert [point.hours for point in curve.points] == [0.5, 0.5, 1.5]
+    assert curve.notes == ("1 evaluation without a time, the first in line 3: the last time above was taken",)
+
+
+UNKNOWN = {  # header -> what is told, and a flag with which it is read
+    "epoch,time,acc": (
+        "known as an accuracy of the validation: 'epoch', 'time', 'acc'",
+        "epoch=epoch,seconds=time,top1=acc",
+    ),
+    "epoch,time,top1": ("column 'time' does not tell its unit", "epoch=epoch,seconds=time,top1=top1"),
+    "epoch,hours,accuracy": ("known as an accuracy of the validation", "epoch=epoch,hours=hours,top1=accuracy"),
+    "round,wall time,top5": ("known as an epoch, hours or seconds", "'epoch=NAME,seconds=wall time,top5=top5'"),
+}
+
+
+@pytest.mark.parametrize("header", UNKNOWN)
+def test_a_header_that_is_not_understood_names_what_is_missing(tmp_path, capsys, header):
+    (tmp_path / "x.csv").write_text(f"{header}\n1,10,50\n")
+    assert main(["import", str(tmp_path / "x.csv")]) == 2
+    said, (words, flag) = capsys.readouterr().err, UNKNOWN[header]
+    assert said.count("\n") == 1 and "x.csv, line 1: " in said and words in said and f"--columns {flag}." in said
+    columns = flag.strip("'").replace("NAME", "round")
+    assert read_curve(tmp_path / "x.csv", options_of(columns, None)).points[0].epoch == 1
+
+
+def test_seconds_and_top5_are_known_names(tmp_path):
+    assert rows(read(tmp_path, "epoch,seconds,top5\n1,36,50\n")) == [(1, 0.01, None, 50)]
 
 
 def test_hours_that_are_seconds_are_told(tmp_path):

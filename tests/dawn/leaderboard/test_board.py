@@ -39,7 +39,7 @@ def clone(folder: Path) -> Path:
     put(cifar, "unordered columns", "0.75\t95\t1\n", "hours\ttop1Accuracy\tepoch", timestamp="April 2018")
     put(cifar, "two tabs, half an epoch", "0.5\t\t0.125\t\t94.04000012397766\n\n", timestamp=None, costPerHour="3")
     both = HEADER + "\ttop5Accuracy"
-    put(imagenet, "epoch twice", "18\t1.0\t70\t92.99\n18\t1.5\t70\t93.00\n", both, model=["x"])
+    put(imagenet, "epoch twice", "17\t1.0\t70\t92.99\n18\t1.5\t70\t93.00\n18\t1.6\t70\t92.9\n", both, model=["x"])
     put(imagenet, "tie", "9\t1.5\t70\t93.18\n", both, costPerHour=float("nan"))
     (folder / "ImageNet" / "inference").mkdir()
     (folder / "ImageNet" / "inference" / "fast.json").write_text(json.dumps(DESCRIPTION | {"latency": 1.0}))
@@ -93,7 +93,15 @@ BROKEN = {
     "empty": ("", "empty"),
     "only header": (HEADER, "no rows"),
     "at once": (f"{HEADER}\n1\t0\t95\n", "line 2 stands at 0.0 hours"),
+    "second look": (f"{HEADER}\n1\t1\t93\n1\t2\t95\n", "93 %; line 3: epoch 1 was evaluated again, the first"),
 }
+
+
+def test_a_target_first_hit_at_a_second_look_at_an_epoch_is_ranked_by_the_next_epoch_and_told(tmp_path):
+    put(tmp_path / "CIFAR10", "x", "1\t1\t93\n1\t2\t95\n2\t3\t96\n")
+    (entry,) = read_folder(tmp_path).entries
+    assert entry.seconds == 3 * 3600
+    assert entry.doubts == ("line 3: epoch 1 was evaluated again, the first evaluation counts",)
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -1,5 +1,7 @@
 """Networks: shapes, whitening, initialisation, names."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -197,6 +199,13 @@ def test_an_unknown_model_is_answered_with_near_names():
     with pytest.raises(ConfigError, match=r"--model resnet5: unknown model. Did you mean .*resnet50") as error:
         build_model(Config(model="resnet5"), 6)
     assert "\n" not in str(error.value)
+
+
+def test_a_name_that_both_libraries_know_is_proposed_once():
+    with pytest.raises(ConfigError, match="Did you mean ") as error:
+        build_model(Config(model="resnet5000"), 6)
+    names = re.search(r"Did you mean (.*)\?", str(error.value))[1].split(", ")
+    assert "resnet50" in names and len(set(names)) == len(names) == 3
 
 
 @pytest.mark.parametrize("name", ["", "zzzzzzzz", "os.system", "get_model"])
