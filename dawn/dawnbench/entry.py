@@ -16,7 +16,7 @@ from dawn.dawnbench.tasks import METRIC_NAMES, TASKS, target_text, task_of
 from dawn.dawnbench.tsv import tsv
 from dawn.files import write_atomic
 from dawn.runlog.records import CLOCKS, NEWER_CLOCKS, Row, device_count, hardware_name
-from dawn.runlog.run import Run, spans
+from dawn.runlog.run import Run, divided, spans
 from dawn.runlog.writer import RunError
 
 COMPLETE = ("target_reached", "finished", "finished_without_target")
@@ -118,12 +118,13 @@ def _misc(run: Run, clock: str) -> dict[str, Any]:
 def _executed(run: Run) -> dict[str, Any]:
     """Schedule, sizes and batches of the epochs that were trained; `epochs` count from 1 as in the TSV."""
     rows, optimizer = run.rows, run.start.optimizer
-    batches = spans(rows, lambda row: (row.batch_size, row.global_batch_size))
+    parts = divided(rows)
+    batches = spans(parts, lambda row: (row.batch_size, row.global_batch_size))
     momentum = [{"momentum": list(span.value), "epochs": span.epochs} for span in spans(rows, lambda r: r.momentum)]
     first, last = rows[0].momentum
     return {
-        "epochs": len(rows),
-        "imageSize": [{"image_size": s.value, "epochs": s.epochs} for s in spans(rows, lambda row: row.size)],
+        "epochs": len(rows) if rows[-1].end is None else round(rows[-1].end - run.start.first_epoch, 9),
+        "imageSize": [{"image_size": s.value, "epochs": s.epochs} for s in spans(parts, lambda row: row.size)],
         "batchSize": [{"batch_size": s.value[0], "global_batch_size": s.value[1], "epochs": s.epochs} for s in batches],
         "schedule": [{"learning_rate": list(s.value), "epochs": s.epochs} for s in spans(rows, lambda row: row.lr)],
         "optimizer": optimizer["name"],

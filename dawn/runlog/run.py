@@ -223,6 +223,8 @@ def _broken(row: Row, before: Row | None, phase: dict[str, Any] | None, validati
         for name in PHASE_FIELDS
         if phase and getattr(row, name) != phase[name]
     )
+    if before and before.end is not None:
+        yield "comes after an epoch that was cut short"
     # Loaders have dropped and doubled validation images unnoticed (DALI#2881, #3855), and the percentage moves.
     if row.validation and row.validation.images != validation_images:
         yield f"validated on {row.validation.images} images, the dataset has {validation_images}"
@@ -261,8 +263,12 @@ class Span:
 
     @property
     def epochs(self) -> str:
-        """Counted from 1, as in the TSV: `3` or `3-7`."""
-        first, last = self.rows[0].epoch + 1, self.rows[-1].until
+        """Counted from 1, as in the TSV: `3` or `3-7`. Where one of both ends lies inside an epoch, the epochs trained
+        before and after: `2.5-7` or `0-7.65`."""
+        begin, last = self.rows[0].epoch, self.rows[-1].until
+        if begin % 1 or last % 1:
+            return f"{begin:g}-{last:g}"
+        first = begin + 1
         return f"{first}" if first == last else f"{first}-{last}"
 
     def seconds(self, *labels: str) -> float:
@@ -277,6 +283,20 @@ class Span:
 
 def spans(rows: Sequence[Row], value: Callable[[Row], Any]) -> list[Span]:
     return [Span(key, tuple(group)) for key, group in groupby(rows, value)]
+
+
+def divided(rows: Sequence[Row]) -> list[Row]:
+    """The rows with each epoch of two parts as two, which have their own sizes, steps and places; everything that is
+    timed or validated is still that of the whole epoch."""
+    result = []
+    for row in rows:
+        ends = [part["start"] for part in row.parts[1:]] + [row.until]
+        for part, end in zip(row.parts, ends, strict=False):
+            images = part["steps"] * part["global_batch_size"]
+            own = {name: part[name] for name in (*PHASE_FIELDS, "steps")}
+            result.append(replace(row, **own, images=images, epoch=part["start"], end=end, parts=()))
+        result += [] if row.parts else [row]
+    return result
 
 
 def executed_phases(rows: Sequence[Row]) -> list[Span]:

@@ -1,12 +1,14 @@
 """Runs whose data phase begins inside an epoch and whose last epoch is cut: steps, images, log, reports and resume."""
 
+import json
 from itertools import islice
 
 import pytest
 from opened_files import LOADERS
 from refusals import training_refused
-from run_toy import EVERY_STEP, KILLED, fault, result, run, toy_arguments
+from run_toy import EVERY_STEP, KILLED, fault, result, run, start_server, toy_arguments
 from tiny_run import events, flags, tiny_job, train
+from two_ranks import TIMEOUT, codes, run_ranks
 
 from dawn import read_run
 from dawn.__main__ import main as dawn_main
@@ -52,6 +54,9 @@ def test_reports_tell_where_a_cut_epoch_ended(folder, tmp_path, capsys):
     assert [line.split("\t")[0] for line in tsv(read_run(folder)).splitlines()] == ["epoch", "1", "1.65"]
     assert "1.65 of 1.65" in (folder / "summary.txt").read_text()
     assert dawn_main(["check", str(folder)]) == 0
+    misc = json.loads((folder / "entry.draft.json").read_text())["misc"]
+    assert misc["epochs"] == 1.65 and misc["lastEvaluation"]["epoch"] == 1.65
+    assert misc["imageSize"] == [{"image_size": 12, "epochs": "0-0.5"}, {"image_size": 16, "epochs": "0.5-1.65"}]
     assert "best in epoch 1" in (folder / "summary.txt").read_text()
     assert dawn_main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
     assert main(["evaluate", str(folder), "--tta", "none"]) == 0
@@ -90,6 +95,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(toy, tmp_path, folder, place):
 @pytest.mark.parametrize("place", [(0, 2), (0, 3), (1, 3)])
 @pytest.mark.parametrize("loader", [[], ["--loader", "threads", "--shift", "0", "--flip", "random"]])
 def test_a_killed_run_goes_on_to_the_same_bits(toy, tmp_path, loader, place):
+    start_server()
     phases = PHASES.replace("12", "32").replace("16,", "40,")
     given = [*loader, "--phases", phases, "--checkpoint-minutes", EVERY_STEP]
     assert run(*toy_arguments(toy, tmp_path / "whole", *given)).code == 3
@@ -97,6 +103,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(toy, tmp_path, loader, place):
     assert run(*toy_arguments(toy, tmp_path / "killed", *given, *killed)).code == KILLED
     assert run("--resume", tmp_path / "killed").code == 3
     assert result(tmp_path / "killed") == result(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_ranks_hold_out_the_same_images_and_go_on_inside_a_divided_epoch(toy, tmp_path):
+    """216 images: 2 steps of 60 and 2 of 40, then 0.65 of 5."""
+    halves = PHASES.replace("60", "30").replace("40", "20")
+    start_server()
+    given = ["--holdout", "0.1", *TIMEOUT, "--checkpoint-minutes", EVERY_STEP]
+    killed = fault("kill", epoch=0, step=3)
+    two = toy_arguments(toy, tmp_path / "two", *given, "--phases", halves)
+    assert codes(run_ranks(*two, *killed))[0] == KILLED
+    assert codes(run_ranks("--resume", tmp_path / "two")) == [3, 3]
+    assert run(*toy_arguments(toy, tmp_path / "one", *given, "--phases", PHASES)).code == 3
+    runs = [read_run(tmp_path / name) for name in ("one", "two")]
+    facts = [[(row.steps, row.images, row.until, row.validation.images) for row in run.rows] for run in runs]
+    assert facts[0] == facts[1] == [(4, 200, 1, 24), (3, 120, 1.65, 24)]
+    assert runs[1].rows[-1].train_loss == pytest.approx(runs[0].rows[-1].train_loss, rel=0.05)
 
 
 @pytest.mark.parametrize(

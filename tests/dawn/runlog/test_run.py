@@ -8,6 +8,7 @@ from dawn_script import Script, older_log, resumed_run, scripted_run
 
 from dawn import RunError, read_run
 from dawn.runlog.records import Validation
+from dawn.runlog.run import divided, spans
 
 
 def lines_of(folder: Path) -> list[dict]:
@@ -264,3 +265,31 @@ def test_other_events_are_ignored(tmp_path):
 def test_no_log(tmp_path, make):
     with pytest.raises(RunError, match="No such file"):
         read_run(make(tmp_path))
+
+
+def test_a_cut_epoch_is_the_last_one(tmp_path):
+    lines = lines_of(scripted_run(tmp_path, total_epochs=4.65))
+    rows = [line for line in lines if line["event"] == "epoch"]
+    rows[4]["end"] = 4.65
+    run = read_run(write_lines(tmp_path, lines))
+    assert [row.until for row in run.rows] == [1, 2, 3, 4, 4.65] and run.start.epochs == 5
+    rows[2]["end"] = 2.5
+    with pytest.raises(RunError, match="comes after an epoch that was cut short"):
+        read_run(write_lines(tmp_path, lines))
+    rows[2]["end"] = 3.5
+    with pytest.raises(RunError, match=r"'end' is 3\.5\. It must be a number from 2 to 3"):
+        read_run(write_lines(tmp_path, lines))
+
+
+def test_parts_of_an_epoch_add_up_to_its_steps_and_images(tmp_path):
+    lines = lines_of(scripted_run(tmp_path))
+    row = next(line for line in lines if line["event"] == "epoch" and line["epoch"] == 2)
+    part = {"start": 2, "size": 24, "batch_size": 1000, "global_batch_size": 1000, "steps": 25}
+    row["parts"] = [part, part | {"start": 2.5, "size": 28}]
+    run = read_run(write_lines(tmp_path, lines))
+    found = [(row.epoch, row.until, row.size, row.steps) for row in divided(run.rows)]
+    assert found[1:4] == [(1, 2, 24, 50), (2, 2.5, 24, 25), (2.5, 3, 28, 25)]
+    assert [span.epochs for span in spans(divided(run.rows), lambda row: row.size)] == ["0-2.5", "2.5-4", "5"]
+    part["steps"] = 24
+    with pytest.raises(RunError, match="'images' is 50000, but 50 steps"):
+        read_run(write_lines(tmp_path, lines))
