@@ -40,10 +40,10 @@ class TrainingBatches:
     def finish(self, group: Group, view: View | None) -> None:
         """All ranks render their part of the two batches of largest and smallest mean loss."""
         seen, self.seen = self.seen, {}
-        if not seen:
-            return
         first = getattr(self.loader, "first_step", 0)  # of the phase: an earlier one's pictures cannot be made now
         numbers = sorted(number for number in seen if number >= first)
+        if not numbers:
+            return
         means = group.sum(torch.stack([seen[number][0].mean() for number in numbers]).double()).tolist()
         epoch = group.gather(view.epoch if view else None)[0]
         for kind, choose in (("largest", max), ("smallest", min)):

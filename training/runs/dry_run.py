@@ -13,6 +13,7 @@ from phases.table import schedule_table, segments
 from training.config.config import Config
 from training.config.own_code import is_own, own_function
 from training.data.dataset import checked_dataset, folders_of
+from training.data.holdout import with_holdout
 from training.data.loader import check_loader
 from training.distributed.env import Env
 from training.engine.optimizers import build_optimizers, check_optimizer
@@ -120,6 +121,7 @@ def dry_run(config: Config, schedule: Schedule, world_size: int) -> str:
         except DataError as error:
             missing.append(f"MISSING: {error}")
     found = next(iter(folders.values()), None)
+    found = found and with_holdout(config, found, config.loader)
     images = found.splits["train"].images if found else None
     classes = len(found.classes) if found else IMAGENET_CLASSES
     expected = images if found or not schedule.preset else load_preset(schedule.preset)["images"]

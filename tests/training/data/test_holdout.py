@@ -149,6 +149,12 @@ def test_a_run_without_its_validation_images_trains_and_its_reports_call_it_a_tr
     assert read_config(folder).holdout == 0.1
 
 
+def test_a_dry_run_counts_the_steps_of_the_rest(toy, tmp_path, capsys):
+    """216 images: 3 steps of 60, and 5 of 40."""
+    assert main([*flags(toy, tmp_path / "run"), "--holdout", "0.1", "--dry-run"]) == 0
+    assert "total: 2 epochs, 8 steps, 380 images" in capsys.readouterr().out
+
+
 def test_resume_keeps_the_holdout(toy, tmp_path, capsys):
     folder = tmp_path / "run"
     stop = json.dumps({"kind": "term", "epoch": 1, "step": 2})
