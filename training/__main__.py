@@ -1,4 +1,4 @@
-"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, evaluate, export,
+"""`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, plan, evaluate, export,
 suspects, diagnose and detect."""
 
 import os
@@ -144,6 +144,7 @@ SUBCOMMANDS = {
     "recipes": recipes,
     "flags": flags,
     "probe": probe,
+    "plan": imported("training.plan.command", "plan"),
     "demo": imported("training.runs.demo", "demo"),
     "export": imported("training.export.command", "export"),
     "evaluate": imported("training.evaluation.command", "evaluate"),
@@ -151,7 +152,7 @@ SUBCOMMANDS = {
     "diagnose": imported("training.diagnosis.command", "diagnose"),
     "detect": imported("training.detection.command", "detect"),
 }
-PRINTED = ("recipes", "flags", "probe", "evaluate", "suspects")  # subcommands whose result is what they print
+PRINTED = ("recipes", "flags", "plan", "probe", "evaluate", "suspects")  # subcommands whose result is what they print
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ nothing here knows about torch: the time source and the device synchronisation a
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -141,17 +141,20 @@ class Clock:
         return self._first_setup_ns or {label: ledger[label] for label in SETUP_LABELS}
 
     def _readings(self, ledger: dict[str, int]) -> dict[str, float]:
-        total, setup = sum(ledger[label] for label in RUN_LABELS), self._setup_ns(ledger)
-        train = ledger["data"] + ledger["train"]
-        return _seconds(
-            {
-                "total": total,
-                "dawn": total - ledger["eval"] - ledger["checkpoint"],
-                "prepare_train": setup["prepare"] + ledger["switch"] + train,
-                "train": train,
-                "cold": total + sum(setup.values()),
-            }
-        )
+        return _seconds(clocks_of(ledger | self._setup_ns(ledger)))
+
+
+def clocks_of(ledger: Mapping[str, float]) -> dict[str, float]:
+    """What every clock shows for a ledger with all labels, in the ledger's unit; total comes first."""
+    total = sum(ledger[label] for label in RUN_LABELS)
+    train = ledger["data"] + ledger["train"]
+    return {
+        "total": total,
+        "dawn": total - ledger["eval"] - ledger["checkpoint"],
+        "prepare_train": ledger["prepare"] + ledger["switch"] + train,
+        "train": train,
+        "cold": total + sum(ledger[label] for label in SETUP_LABELS),
+    }
 
 
 def process_start_ns() -> int | None:

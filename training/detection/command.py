@@ -25,7 +25,8 @@ from training.engine.checkpoint import Saver, generations, load
 from training.engine.precision import Precision, emulated
 from training.errors import ConfigError, Outcome, error_code
 from training.evaluation.weight_files import need
-from training.logs.environment import hardware, package_version, source_commit, versions
+from training.logs.environment import hardware, versions
+from training.logs.machine import package_version, source_commit
 from training.runs.finish import crash_line, how_it_ends
 from training.runs.folder import RESUMABLE, disk_errors, ending, locked, next_folder
 from training.runs.resume import next_attempt

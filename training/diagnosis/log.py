@@ -16,7 +16,7 @@ from training.distributed.launcher import start_words
 from training.engine.checkpoint import generations, load
 from training.engine.state import leaves
 from training.errors import ConfigError, Outcome
-from training.logs.environment import source_commit
+from training.logs.machine import source_commit
 from training.runs.folder import LOG, ending
 from training.runs.resume import dataset_hashes
 

@@ -1,20 +1,16 @@
 """What a result must say about the machine and the software it was made with, and the energy it took."""
 
 import contextlib
-import hashlib
 import os
 import platform
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
 from training.distributed.env import Env, usable_cores
+from training.logs.machine import cpu_name, nvml_of, package_version
 
-SOURCES = ("training", "phases", "dawn", "data_prep")
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "dawn-harness")
 LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
 
@@ -40,52 +36,11 @@ def device_name(env: Env) -> str:
     return torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else cpu_name()
 
 
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def versions() -> dict[str, str | None]:
     found = {"python": platform.python_version(), "cuda": torch.version.cuda if torch.cuda.is_available() else None}
     if torch.cuda.is_available():
         found["cudnn"] = str(torch.backends.cudnn.version())
     return found | {name: package_version(name) for name in (*PACKAGES, *LOADER_PACKAGES)}
-
-
-def package_version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def source_commit() -> tuple[str | None, bool]:
-    """Commit of the code and whether it was changed since; (None, False) for code that no git checkout holds."""
-    if not git("ls-files", "--error-unmatch", Path(__file__).name):
-        return None, False
-    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    return commit or None, bool(changes)
-
-
-def source_digest() -> str:
-    """SHA-256 of this program's own source files: the same code has the same, with git or without."""
-    root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
-    for path in sorted(path for package in SOURCES for path in (root / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=5
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
 
 
 def peak_memory_bytes(env: Env) -> int:
@@ -140,16 +95,3 @@ def counter_joules(env: Env) -> float | None:
 def gpu_uuid(env: Env) -> str | None:
     """As NVML wants it; compared, never logged."""
     return f"GPU-{torch.cuda.get_device_properties(env.device).uuid}" if env.device.type == "cuda" else None
-
-
-def nvml_of() -> ModuleType | None:
-    """NVIDIA's management library, ready to be asked; None where there is none."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()  # counts its calls, so it may be made again
-    except pynvml.NVMLError:  # no library, no driver
-        return None
-    return pynvml

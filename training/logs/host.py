@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from dawn import process_start_ns
 from training.distributed.env import Env
 from training.errors import ConfigError
-from training.logs.environment import cpu_name, gpu_uuid, nvml_of
+from training.logs.environment import gpu_uuid
+from training.logs.machine import cpu_name, nvml_of
 
 ID_VARIABLE = "DAWN_HOST_ID"
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -14,7 +14,8 @@ from training.data.dataset import loader_name
 from training.distributed.env import Env
 from training.distributed.launcher import named
 from training.errors import ConfigError
-from training.logs.environment import source_commit, source_digest, versions
+from training.logs.environment import versions
+from training.logs.machine import source_commit, source_digest
 from training.runs.resume import dataset_hashes, experiment_fields
 
 # Where things are, and how many hands a machine has, is its own affair; rank 0 alone writes.

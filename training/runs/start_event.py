@@ -11,8 +11,9 @@ from training.config.own_code import own_code, short_name
 from training.distributed.env import Env
 from training.engine.optimizers import momentum_of
 from training.engine.state import TrainState
-from training.logs.environment import hardware, source_commit, versions
+from training.logs.environment import hardware, versions
 from training.logs.host import Hosts
+from training.logs.machine import source_commit
 from training.models.build import MODELS
 
 GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them

@@ -1,0 +1,72 @@
+"""Step times of sizes and batches that were not measured, from those that were. No torch."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import replace
+
+from training.plan.store import CheckTime, Measurements, StepTime
+from training.plan.work import Checking, Training
+
+REACH = 1.5  # times the arithmetic of the largest measured step, or that part of the smallest: beyond is no estimate
+VIEWS = {"none": 1, "flip": 2}  # of an image in a validation
+
+
+def interpolated(points: Mapping[float, float], x: float) -> float:
+    """At `x` on the straight lines between measured `points`; beyond them on the last line, never below 0. One point
+    alone is taken for proportional."""
+    known = sorted(points.items())
+    if len(known) == 1:
+        (only, value), *_ = known
+        return value * x / only
+    place = min(max(bisect_left([at for at, _ in known], x), 1), len(known) - 1)
+    (x0, y0), (x1, y1) = known[place - 1], known[place]
+    return max(0.0, y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+
+
+def step_time(found: Measurements, point: Training) -> tuple[StepTime | None, bool]:
+    """What a step takes, and whether that was measured; None where the measurements do not tell."""
+    if point in found.steps:
+        return found.steps[point], True
+    near = {other: time for other, time in found.steps.items() if other.folder == point.folder}
+    work = {other: arithmetic(found, other) for other in near}
+    wanted = arithmetic(found, point)
+    if wanted is None or None in work.values() or not is_within(list(work.values()), wanted):
+        return None, False
+    model = interpolated({work[other]: time.model for other, time in near.items()}, wanted)
+    step = interpolated({work[other]: time.joint - time.wait for other, time in near.items()}, wanted)
+    loader = interpolated({pixels(other): time.loader for other, time in near.items()}, pixels(point))
+    wait = interpolated({pixels(other): time.wait for other, time in near.items()}, pixels(point))
+    spread = max(time.spread for time in near.values())
+    return StepTime(loader, model, step + wait, wait, spread, 0, peak_bytes=peak(near, point)), False
+
+
+def peak(near: Mapping[Training, StepTime], point: Training) -> int | None:
+    """Memory grows with the pixels of a batch, from what the network takes by itself."""
+    known = {pixels(other): time.peak_bytes for other, time in near.items() if time.peak_bytes}
+    return round(interpolated(known, pixels(point))) if len(known) > 1 else None
+
+
+def is_within(known: list[float], x: float) -> bool:
+    return bool(known) and min(known) / REACH <= x <= max(known) * REACH
+
+
+def arithmetic(found: Measurements, point: Training) -> float | None:
+    """FLOPs of a step."""
+    per_image = found.flops.get((point.size, point.whitening))
+    return None if per_image is None else per_image * point.batch
+
+
+def pixels(point: Training) -> float:
+    return point.size**2 * point.batch
+
+
+def check_time(found: Measurements, point: Checking) -> tuple[CheckTime | None, bool]:
+    """What a pixel of a validation takes, and whether that was measured; of others the one of the nearest size."""
+    if point in found.checks:
+        return found.checks[point], True
+    near = [other for other in found.checks if other.rectangular == point.rectangular]
+    if not near:
+        return None, False
+    other = min(near, key=lambda other: (abs(other.size - point.size), other.tta != point.tta))
+    time, views = found.checks[other], VIEWS[point.tta] / VIEWS[other.tta]
+    return replace(time, per_pixel=time.per_pixel * views), False
