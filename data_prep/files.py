@@ -10,6 +10,8 @@ import hashlib
 import os
 import shutil
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,10 @@ from dawn.commandline import DISK_FULL
 MANIFEST = "manifest.json"  # written last
 PARTIAL = ".partial"  # folder inside ROOT for everything that is not finished; ours alone, removed at the end
 LOCK = ".lock"
+NPZ_ERRORS = (  # what NumPy raises for a damaged .npz; RuntimeError: a bit says that it is encrypted or of another form
+    OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+)  # fmt: skip
 
 
 @contextmanager

@@ -7,7 +7,6 @@ by class and name, so labels are those of sorted class folders. Paths are bytes:
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.files import write_atomically
+from data_prep.files import NPZ_ERRORS, write_atomically
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest, Split, check_files, describe_files, how_to_make, load_manifest
 from dawn.commandline import quoted
@@ -113,7 +112,7 @@ def _load(root: Path, split: str, manifest: Manifest) -> ImageIndex:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             index = ImageIndex(**{name: arrays[name] for name in DTYPES})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         reason = wrong_kind(path, "zip") or f"not a readable index ({error})"
         raise DataError(f"{path}: {reason}. {how_to_make(root, manifest.name)}") from error
     length = (manifest.splits[split].images,)

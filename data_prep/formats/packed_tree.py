@@ -4,7 +4,6 @@ ROOT/train.pixels.bin: uint8 RGB rows, picture after picture in the order of the
 ROOT/train.pixels.npz: where each one lies. Both are covered by the manifest. `pack.py` writes them.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.files import NPZ_ERRORS
 from data_prep.formats.manifest import Manifest, Split, check_files, load_manifest
 from dawn.commandline import quoted
 from dawn.filekind import wrong_kind
@@ -85,7 +85,7 @@ def _places(root: Path, split: str, facts: Split) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             places = {name: stored[name] for name in DTYPES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         reason = wrong_kind(path, "zip") or f"not readable ({str(error).splitlines()[0][:200]})"
         raise DataError(f"{path}: {reason}. Pack it again: python -m data_prep pack {quoted(root)}") from error
     if not _fits(places, facts, facts.files[pixels]["bytes"]):

@@ -8,7 +8,8 @@ from training.data.loader import Loader
 from training.engine.evaluate import VIEWS
 from training.engine.state import TrainState
 from training.inspect.board import ParameterGroups
-from training.inspect.gradients import Gradients
+from training.inspect.gradients import FILE as GRADIENTS
+from training.inspect.gradients import Gradients, read_gradients
 from training.inspect.predictions import Predictions
 from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
 from training.inspect.stored import FOLDER
@@ -20,10 +21,18 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
     if config.inspect == "off":
         return ()
     views, names = VIEWS[config.tta], list(dataset.classes)
-    meters: list[Meter] = [Predictions(len(names), views)]
+    device = next(state.model.parameters()).device
+    meters: list[Meter] = [Predictions(len(names), views, device)]
     if config.inspect == "full" and hasattr(loader, "pictures"):
         meters += [ValidationBatches(loader, names, views), Looks(loader, state.evaluated_model, names, views)]
     return tuple(meters)
+
+
+def check_stored(folder: Path) -> None:
+    """What a resumed run appends to. Raises: ConfigError for a damaged file."""
+    path = folder / FOLDER / GRADIENTS
+    if path.is_file():
+        read_gradients(path)
 
 
 def watches_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState, folder: Path) -> tuple[Watch, ...]:

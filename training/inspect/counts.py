@@ -23,6 +23,13 @@ class Counts(NamedTuple):
     confidence_sum: Tensor  # (CALIBRATION_BINS,) float64
 
 
+def no_counts(classes: int, device: torch.device) -> Counts:
+    """Of no image."""
+    shapes = (classes, classes), (2, classes, THRESHOLDS), (2, CALIBRATION_BINS)
+    sums = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=device)
+    return Counts(*(torch.zeros(shape, dtype=torch.int64, device=device) for shape in shapes), sums)
+
+
 def count(probabilities: Tensor, targets: Tensor) -> Counts:
     """`probabilities` (N, C) float32, `targets` (N,) int64 on one device."""
     classes = probabilities.shape[1]

@@ -10,9 +10,11 @@ from data_prep.files import write_atomically
 from training.data.loader import Batch
 from training.distributed.group import Group
 from training.inspect.predictions import npz
+from training.inspect.stored import arrays, damaged
 from training.logs.metrics import View
 
 FILE = "gradients.npz"
+REMEDY = "Restore it, or move it away: the run then goes on without the gradients of its earlier steps"
 FACTS = ("min", "mean", "max", "norm", "zeros", "not_finite", "weight_norm", "update_ratio")
 NORM, NOT_FINITE = FACTS.index("norm"), FACTS.index("not_finite")
 VANISHED = 1e-7  # of the largest norm
@@ -74,10 +76,10 @@ class Gradients:
         """Append (S, L, F) to what earlier epochs stored."""
         path, steps = self.folder / FILE, np.array(self.steps)
         if path.is_file():
-            with np.load(path, allow_pickle=False) as old:
-                kept = old["images_seen"] < steps[0]  # a resumed run repeats some steps
-                steps = np.concatenate([old["images_seen"][kept], steps])
-                facts = np.concatenate([old["facts"][kept], facts])
+            old = read_gradients(path)
+            kept = old["images_seen"] < steps[0]  # a resumed run repeats some steps
+            steps = np.concatenate([old["images_seen"][kept], steps])
+            facts = np.concatenate([old["facts"][kept], facts])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, npz({"names": np.array(self.names), "images_seen": steps, "facts": facts}))
 
@@ -88,6 +90,15 @@ class Gradients:
             for place, (name, row) in enumerate(zip(self.names, facts, strict=True))
             for fact, value in zip(FACTS, row, strict=True)
         }
+
+
+def read_gradients(path: Path) -> dict[str, np.ndarray]:
+    """`names` (L,), `images_seen` (S,) and `facts` (S, L, F) float32. Raises: ConfigError for a damaged file."""
+    found = arrays(path, ("names", "images_seen", "facts"), REMEDY)
+    names, seen, facts = found.values()
+    if facts.shape != (*seen.shape, *names.shape, len(FACTS)) or seen.ndim != 1 or facts.dtype != np.float32:
+        raise damaged(path, "its arrays do not fit each other", REMEDY)
+    return found
 
 
 def strange_layers(names: list[str], facts: np.ndarray, epoch: int) -> list[str]:

@@ -1,10 +1,14 @@
 """The meter of --inspect: what the network says of every validation image, kept until the validation is over.
 
 Inside the validation it only keeps the logits. Everything is computed at its end, on the device and on the clock's
-label `inspect`, and stored as arrays; training/inspect/views.py makes tables and pictures of them after the run.
+label `inspect`, a chunk of images at a time: the logits of 50,000 images and 1,000 classes are 200 MB, and no
+copy of all of them is made. What is found is stored as arrays; training/inspect/views.py makes tables and pictures of
+them after the run.
 """
 
 import io
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +19,7 @@ from torch import Tensor
 from data_prep.files import write_atomically
 from training.data.loader import Batch
 from training.distributed.group import Group
-from training.inspect.counts import Counts, by_class, calibration_error, count
+from training.inspect.counts import CHUNK, Counts, by_class, calibration_error, count, no_counts
 from training.logs.metrics import View
 
 COUNTS = "counts.npz"  # of the last validation
@@ -32,34 +36,52 @@ class Images(NamedTuple):
 
 
 class Predictions:
-    """See training.logs.metrics.Meter. `views`: whose logits were added to one (2 with --tta flip)."""
+    """See training.logs.metrics.Meter. `views`: whose logits were added to one (2 with --tta flip). `device`: the
+    run's, as a rank without images takes part in the sums as well."""
 
-    def __init__(self, classes: int, views: int) -> None:
-        self.classes, self.views = classes, views
-        self.parts: list[tuple[Batch, Tensor]] = []
+    def __init__(self, classes: int, views: int, device: torch.device) -> None:
+        self.classes, self.views, self.device = classes, views, device
+        self.parts: list[Part] = []
 
     def update(self, batch: Batch, logits: Tensor) -> None:
-        self.parts.append((batch._replace(images=None), logits))
+        rows = torch.full((len(batch.targets),), -1) if batch.rows is None else batch.rows
+        self.parts.append(Part(logits, batch.targets, rows))
 
     def finish(self, group: Group, view: View | None) -> None:
-        logits, targets, rows = self.of_this_rank()
-        log_probabilities = (logits / self.views).log_softmax(1)
-        probabilities = log_probabilities.exp()
-        counts = Counts(*(group.sum(part) for part in count(probabilities, targets)))
-        parts = group.gather(images_of(log_probabilities, probabilities, targets, rows))
+        counts, images = self.of_this_rank()
+        counts = Counts(*map(group.sum, counts))
+        parts = [part for rank in group.gather(images) for part in rank]
         if view:
-            images = together(parts)
-            save_epoch(view.folder, view.epoch, images)
+            whole = together(parts)
+            save_epoch(view.folder, view.epoch, whole)
             save_counts(view.folder, view.epoch, counts)
-            view.scalars(scalars(counts, images))
+            view.scalars(scalars(counts, whole))
 
-    def of_this_rank(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (n, C), targets (n,), rows (n,); of a loader that does not tell rows: -1. Starts again from none."""
-        parts, self.parts = self.parts, []
-        if not parts:
-            return torch.empty(0, self.classes), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-        rows = [torch.full((len(b.targets),), -1) if b.rows is None else b.rows for b, _ in parts]
-        return torch.cat([part for _, part in parts]), torch.cat([batch.targets for batch, _ in parts]), torch.cat(rows)
+    def of_this_rank(self) -> tuple[Counts, list[Images]]:
+        """Counts on the run's device. Starts again from none."""
+        counts, found = no_counts(self.classes, self.device), []
+        for logits, targets, rows in self.chunks():
+            log_probabilities = (logits / self.views).log_softmax(1)
+            probabilities = log_probabilities.exp()
+            for total, some in zip(counts, count(probabilities, targets), strict=True):
+                total += some
+            found.append(images_of(log_probabilities, probabilities, targets, rows))
+        return counts, found
+
+    def chunks(self) -> Iterator["Part"]:
+        """Batches joined to about CHUNK logits. What has been given is kept no longer."""
+        parts, self.parts = deque(self.parts), []
+        while parts:
+            some = [parts.popleft()]
+            while parts and sum(len(part.targets) for part in some) * self.classes < CHUNK:
+                some.append(parts.popleft())
+            yield Part(*(torch.cat(column) for column in zip(*some, strict=True)))
+
+
+class Part(NamedTuple):
+    logits: Tensor  # (n, C) float32
+    targets: Tensor  # (n,) int64
+    rows: Tensor  # (n,) int64 on the CPU; -1 of a loader that does not tell rows
 
 
 def images_of(log_probabilities: Tensor, probabilities: Tensor, targets: Tensor, rows: Tensor) -> Images:

@@ -1,12 +1,12 @@
 """Reading what --inspect stored in a run folder: the counts of the last validation and the images of every one."""
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from data_prep.files import NPZ_ERRORS
 from dawn.filekind import wrong_kind
 from training.config.saved import read_config
 from training.errors import ConfigError
@@ -14,6 +14,7 @@ from training.inspect.counts import CALIBRATION_BINS, THRESHOLDS, Counts
 from training.inspect.predictions import COUNTS, Images
 
 FOLDER = "inspect"  # in the run folder
+AGAIN = "Evaluate the run again with --inspect, or restore the file"
 
 
 class Stored(NamedTuple):
@@ -44,13 +45,13 @@ def read_stored(run: Path) -> Stored:
     return Stored(folder, counts, epoch, images)
 
 
-def arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str, np.ndarray]:
     """The arrays `names` of a file. Raises: ConfigError for a damaged file and one that lacks some."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise damaged(path, wrong_kind(path, "zip") or " ".join(str(error).split())[:80]) from None
+    except NPZ_ERRORS as error:
+        raise damaged(path, wrong_kind(path, "zip") or " ".join(str(error).split())[:80], remedy) from None
 
 
 def check_shapes(path: Path, counts: Counts) -> None:
@@ -60,5 +61,5 @@ def check_shapes(path: Path, counts: Counts) -> None:
         raise damaged(path, "its arrays do not fit each other")
 
 
-def damaged(path: Path, reason: str) -> ConfigError:
-    return ConfigError(f"{path}: is damaged ({reason}). Evaluate the run again with --inspect, or restore the file")
+def damaged(path: Path, reason: str, remedy: str = AGAIN) -> ConfigError:
+    return ConfigError(f"{path}: is damaged ({reason}). {remedy}")

@@ -16,9 +16,10 @@ from training.inspect.figures import (
     predicted_figure,
 )
 from training.inspect.gradients import FILE as GRADIENTS
+from training.inspect.gradients import read_gradients
 from training.inspect.history import worst_images
 from training.inspect.names import Names, names_of
-from training.inspect.stored import Stored, arrays, read_stored
+from training.inspect.stored import Stored, read_stored
 from training.inspect.tables import calibration_csv, classes_csv, confusion_csv, worst_csv
 from training.logs.logbook import Logbook
 
@@ -57,7 +58,5 @@ def views(stored: Stored, names: Names, full: bool) -> dict[str, bytes]:
         order = torch.argsort(average_precision(own, others).nan_to_num(2.0), stable=True).tolist()
         found["curves.png"] = curves_figure(counts, classes, [i for i in order if own[i].any()])
         if (stored.folder / GRADIENTS).is_file():  # none of a run whose steps were all before a restart
-            found["gradients.png"] = gradients_figure(
-                **arrays(stored.folder / GRADIENTS, ("names", "images_seen", "facts"))
-            )
+            found["gradients.png"] = gradients_figure(**read_gradients(stored.folder / GRADIENTS))
     return found

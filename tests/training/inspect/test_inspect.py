@@ -282,6 +282,26 @@ def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     assert ("was not inspected" if damage == "lost counts" else f"{path}: is damaged") in line
 
 
+@pytest.mark.parametrize("damage", ["cut", "a bit", "other layers"])
+def test_unreadable_gradients_are_named_before_a_run_goes_on(run, tmp_path, capsys, damage):
+    copy = shutil.copytree(run, tmp_path / "run")
+    log, path = copy / "run.jsonl", copy / "inspect" / "gradients.npz"
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert b'"stop"' in lines.pop()
+    log.write_bytes(b"".join(lines))  # as if it had been killed
+    if damage == "cut":
+        os.truncate(path, 100)
+    elif damage == "a bit":  # that says the first array is encrypted
+        data = bytearray(path.read_bytes())
+        place = data.index(b"PK\x01\x02") + 8
+        data[place] ^= 1
+        path.write_bytes(data)
+    else:
+        np.savez(path, names=np.array(["a"]), images_seen=np.arange(2), facts=np.zeros((2, 3, 8), np.float32))
+    line = refused(capsys, "--resume", str(copy), "--device", "cpu")
+    assert f"{path}: is damaged (" in line and "move it away" in line and log.read_bytes() == b"".join(lines)
+
+
 def test_a_class_without_images_has_empty_cells(run):
     from training.inspect.counts import count
     from training.inspect.tables import classes_csv, confused_pairs
