@@ -11,15 +11,21 @@ from training.data.dataset import has_dali
 
 IN_OPEN, IN_ISDIR = 0x20, 0x40000000  # inotify(7)
 EVENT = struct.Struct("iIII")
+SLOW = pytest.mark.slow
 LOADERS = {
     "memory": [],
-    "packed in a map": pytest.param(["--loader", "packed", "--packed-in", "map"], marks=pytest.mark.slow),
+    "packed in a map": pytest.param(["--loader", "packed", "--packed-in", "map"], marks=SLOW),
     "packed in ram": ["--loader", "packed", "--packed-in", "ram"],
-    "packed on the device": pytest.param(["--loader", "packed", "--packed-in", "device"], marks=pytest.mark.slow),
-    "threads": pytest.param(["--loader", "threads"], marks=pytest.mark.slow),
+    "packed on the device": pytest.param(["--loader", "packed", "--packed-in", "device"], marks=SLOW),
+    "threads": pytest.param(["--loader", "threads"], marks=SLOW),
     "torchvision": ["--loader", "torchvision"],
     "dali": pytest.param(["--loader", "dali"], marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
 }
+FEW = {
+    name: given if name in ("memory", "packed in ram") else pytest.param(*getattr(given, "values", [given]), marks=SLOW)
+    for name, given in LOADERS.items()
+    if not (name == "dali" and not has_dali())
+}  # two of them in the default tests
 
 
 class OpenedFiles:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from opened_files import LOADERS, OpenedFiles
+from opened_files import FEW, OpenedFiles
 from refusals import training_refused
 from tiny_run import PHASES, events, flags, tiny_job, train
 
@@ -28,7 +28,7 @@ from training.engine.trainer import enter_phase
 from training.errors import Outcome
 
 SLOW = pytest.mark.slow
-NAMES = ("memory", "packed", *(pytest.param(name, marks=SLOW) for name in ("threads", "torchvision")))
+NAMES = ("memory", *(pytest.param(name, marks=SLOW) for name in ("packed", "threads", "torchvision")))
 DALI = [pytest.param("dali", marks=SLOW)] if has_dali() else []
 CONFIG = Config(phases=PHASES, seed=5, holdout=0.25, workers=1)
 LABELS = np.repeat(np.arange(4), [70, 50, 30, 10])
@@ -121,7 +121,7 @@ def test_packed_pictures_are_those_of_the_files(toy, place):
     other.close()
 
 
-@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS)
+@pytest.mark.parametrize("loader", FEW.values(), ids=FEW)
 def test_the_validation_images_are_never_opened(toy, tmp_path, loader):
     opened = OpenedFiles([toy, *(toy / "validation").iterdir()])
     more = ["--shift", "0"] if loader else []
@@ -188,6 +188,7 @@ def test_the_side_of_packed_images_is_known_without_opening_them(toy):
     assert packed_side(toy, "train") == packed_side(toy) == 32
 
 
-def test_the_log_has_the_parts(toy, tmp_path):
+@pytest.mark.slow
+def test_a_run_from_image_files_logs_the_parts(toy, tmp_path):
     assert train(toy, tmp_path / "run", "--holdout", "48", "--loader", "threads", "--shift", "0", "--workers", "1") == 0
     assert [event["validation"]["images"] for event in events(tmp_path / "run")] == [48, 48]
