@@ -1,5 +1,5 @@
 """`python -m training DATA --recipe NAME ...`, and the subcommands recipes, flags, demo, probe, plan, evaluate, export,
-suspects, diagnose and detect."""
+search, suspects, diagnose and detect."""
 
 import os
 import sys
@@ -149,6 +149,7 @@ SUBCOMMANDS = {
     "export": imported("training.export.command", "export"),
     "evaluate": imported("training.evaluation.command", "evaluate"),
     "suspects": imported("training.inspect.suspects", "show_suspects"),
+    "search": imported("training.search.command", "search"),
     "diagnose": imported("training.diagnosis.command", "diagnose"),
     "detect": imported("training.detection.command", "detect"),
 }

@@ -1,3 +1,3 @@
 """report.html: one self-contained page about one or several runs."""
 
-__all__ = ["page"]
+__all__ = ["document", "html", "page"]

@@ -3,11 +3,8 @@
 The numbers stand in it twice: as tables, and as JSON from which plotly draws. The same logs give the same bytes.
 """
 
-import base64
-import hashlib
 import math
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,8 @@ from dawn.importers.curve import Curve
 from dawn.leaderboard.read import historical
 from dawn.page import diagnosis, evaluations, inside, result, sections, setup, stats
 from dawn.page.data import MOST_STEPS, Shown, curve_data, named, page_data
-from dawn.page.html import script_json, text
+from dawn.page.document import asset, document
+from dawn.page.html import text
 from dawn.runlog.records import CLOCKS
 from dawn.runlog.run import Run, read_run_and_events
 from dawn.runlog.steps import Step, logged_steps
@@ -83,7 +81,11 @@ def page(shown: list[Shown], price: float | None = None, curves: Sequence[Curve]
         sections.steps_section(shown, most), setup.checks_section(shown),
         setup.setup_section(shown), "</main>\n",
     ]  # fmt: skip
-    return _document(result.title_of(shown), "".join(body), data, looked_inside != "").encode()
+    more = ("inside.js",) if looked_inside else ()
+    styles = ("page.css", "inside.css") if looked_inside else ("page.css",)
+    return document(
+        result.title_of(shown), "".join(body), data, map(asset, styles), map(asset, (*SCRIPTS, *more))
+    ).encode()
 
 
 def controls(data: dict[str, Any]) -> str:
@@ -115,34 +117,3 @@ def history(shown: list[Shown]) -> list[dict[str, Any]]:
     names = ("name", "date", "hardware", "seconds", "cost_per_hour", "source")
     points = [{"percent": old["percent"] or old["target"], "measured": old["percent"] is not None} for old in wanted]
     return [{n: old[n] for n in names} | point for old, point in zip(wanted, points, strict=True)]
-
-
-def _document(title: str, body: str, data: dict[str, Any], with_inside: bool) -> str:
-    """The policy allows exactly the scripts of this page, by their hashes, and nothing from anywhere else.
-    `with_inside`: with style and script of inside.py."""
-    code = [plotly_script(), *(_asset(name) for name in (*SCRIPTS, *(("inside.js",) if with_inside else ())))]
-    style = _asset("page.css") + (_asset("inside.css") if with_inside else "")
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in code)
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {hashes}"
-    scripts = "".join(f"<script>{script}</script>\n" for script in code)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n<body>\n{body}"
-        f'<script type="application/json" id="data">{script_json(data)}</script>\n{scripts}</body></html>\n'
-    )
-
-
-def plotly_script() -> str:
-    """The minified plotly.js of the Python package, whose Python code is not needed."""
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-
-
-def _asset(name: str) -> str:
-    return files("dawn.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -20,13 +20,13 @@ DEPENDENCIES |= {
     "plotly",
     "mlperf_logging",
 }  # google.protobuf comes with tensorboard
-DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools"}
+DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools", "optuna"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 REGISTRY = ("__init__", "registry")  # beside the recipes
 MAX_FUNCTION, MAX_FILE, MAX_ROOM = 60, 500, 15  # lines, lines, Python files
 FLOORS = {  # an import between the rooms of a package goes only to the right; rooms that stand together do not meet
-    "training": "train_imagenet_nv __main__ detection export evaluation diagnosis plan runs inspect engine logs data "
-    "distributed models config errors",
+    "training": "train_imagenet_nv __main__ search detection export evaluation diagnosis plan runs inspect engine logs "
+    "data distributed models config errors",
     "dawn": "__main__ commands report prepare_dawn_tsv,prepare_dawn_bs,prepare_dawn_is,prepare_dawn_lr page "
     "importers,reports,leaderboard,stats dawnbench files runlog,tables filekind commandline",
     "data_prep": "__main__ commands sources trees formats files,workers errors,progress,interrupt",

@@ -75,6 +75,7 @@ CASES = {
     "training export": Case("{run} --format timm --out {out}/a.pt", 2),
     "training evaluate": Case("{run}", 2),
     "training plan": Case(f"{{data}}/none {SMALL}", 2),
+    "training search": Case(f"{{data}}/none {SMALL} --target 90 --budget 1h --logdir {{out}}/a", 2),
     "training suspects": Case("{run}", 2),
     "training detect": Case("{data} --logdir {out}/a", 2),
     "training diagnose": Case("{run}", 2),

@@ -158,6 +158,7 @@ DESCRIPTION = """Train DATA through a phase schedule to a target, on an honest c
   python -m training probe DATA --phases X          what limits each phase: its loader or its model (--seconds 3)
   python -m training evaluate RUN --sizes 128 160   other sizes, shapes, mirror images in a table (evaluate --help)
   python -m training plan DATA --recipe NAME        what a run will cost here
+  python -m training search DATA --target T ...     the schedule that reaches a target soonest here
   python -m training suspects RUN                   validation images whose label may be wrong (with --inspect)
   python -m training diagnose RUN                   why a run diverged, step by step (diagnose --help)
   python -m training export RUN --format timm       the weights for others, with a model card (export --help)

@@ -12,8 +12,9 @@ from long_run import STEPS, long_run
 from dawn import RunError, read_run
 from dawn.__main__ import main
 from dawn.page.data import MOST_STEPS
+from dawn.page.document import plotly_script
 from dawn.page.html import script_json, table, text
-from dawn.page.page import page_of, plotly_script
+from dawn.page.page import page_of
 from dawn.runlog.clock import RUN_LABELS
 from dawn.runlog.records import CLOCKS
 from dawn.runlog.run import read_run_and_events

@@ -1,0 +1,79 @@
+"""Whole searches on the toy set: real trials in processes of their own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from training.__main__ import main
+
+FAST = ["--recipe", "toy", "--precision", "fp32", "--budget", "10m", "--confirm", "0"]
+
+
+@pytest.fixture
+def space(tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text(json.dumps({"epochs": {"low": 1, "high": 6, "step": 1}, "batch_factor": 1.0, "tta": "none"}))
+    return path
+
+
+def arguments(data, folder, space, *more):
+    return ["search", str(data), *FAST, "--space", str(space), "--logdir", str(folder), *more]
+
+
+def trials(folder):
+    return list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+
+
+@pytest.mark.slow
+def test_a_search_finds_a_schedule_that_trains(toy, tmp_path, space, capfd):
+    folder = tmp_path / "search"
+    more = "--target", "60", "--trials", "6", "--confirm", "2"
+    assert main(arguments(toy, folder, space, *more)) == 0
+    rows = trials(folder)
+    assert len(rows) == 6 and rows[0]["state"] == "complete" and float(rows[0]["epochs"]) == 6
+    best = json.loads((folder / "best.json").read_text())
+    assert best["phases"] and (folder / "search.html").stat().st_size > 10**6
+    seeds = {path.name for side in ("winner", "start") for path in (folder / "confirm" / side).glob("seed-*")}
+    assert seeds == {"seed-1000000000", "seed-1000000001"}
+    assert "winner" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_two_processes_share_it(toy, tmp_path, space):
+    folder = tmp_path / "search"
+    words = arguments(toy, folder, space, "--target", "60", "--trials", "6")
+    command = [sys.executable, "-m", "training", *words]
+    first = subprocess.Popen(command)
+    while not list(folder.glob("trials/0001*")):
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(300) for process in both] == [0, 0]
+    rows = trials(folder)
+    assert sorted(int(row["trial"]) for row in rows) == list(range(len(rows))) and len(rows) >= 6
+    assert [row["state"] for row in rows].count("fail") == 1  # the one that was under way
+
+
+@pytest.mark.slow
+def test_a_target_that_no_trial_reaches(toy, tmp_path, space, capsys):
+    folder = tmp_path / "search"
+    assert main(arguments(toy, folder, space, "--target", "100", "--trials", "2")) == 3
+    assert "no choice reaches 100 %: the best is trial " in capsys.readouterr().out
+
+
+def test_a_budget_below_one_trial_is_refused(toy, tmp_path, space, capsys):
+    assert main(arguments(toy, tmp_path / "s", space, "--target", "60", "--budget", "0.001s")) == 2
+    assert "--budget: 0 s is less than one trial" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", ["soon", "0", "-4h", "4 weeks", ""])
+def test_a_budget_that_is_no_time(toy, tmp_path, space, capsys, budget):
+    assert main(arguments(toy, tmp_path / "s", space, "--target", "60", f"--budget={budget}")) == 2
+    assert "write a time above 0" in capsys.readouterr().err

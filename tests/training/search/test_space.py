@@ -1,0 +1,86 @@
+"""The space of a search: the start is in it, every choice is a schedule, a bad file is one line."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from phases import Schedule
+from training.config.recipes.registry import recipe_config
+from training.errors import ConfigError
+from training.search.space import choices_of, phases_of, space_of, start_of
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "toy",
+        "cifar10-demo",
+        "cifar10-94",
+        "imagenette-5",
+        "imagenet18-8",
+        "alibaba-1",
+        "torchvision-v1",
+        "cosine-restarts",
+    ],
+)
+def test_the_starts_own_choices_are_its_schedule(name):
+    start = start_of(recipe_config(name))
+    again = Schedule.parse(phases_of(start, choices_of(start)))
+    data = tuple(replace(phase, keep_dl=False) for phase in start.schedule.data)
+    assert (again.data, again.total_epochs) == (data, start.schedule.total_epochs)
+    assert again.momentum == start.schedule.momentum and len(again.lr) == len(start.schedule.lr)
+    for mine, its in zip(again.lr, start.schedule.lr, strict=True):
+        assert replace(mine, first=0, last=0) == replace(its, first=0, last=0)
+        assert (mine.first, mine.last) == pytest.approx((its.first, its.last))
+
+
+@pytest.mark.parametrize("name", ["cifar10-94", "imagenette-5"])
+def test_every_choice_is_a_schedule_with_its_epochs_peak_and_validation_size(name):
+    start, draw = start_of(recipe_config(name)), random.Random(0)
+    space = space_of(start, name != "cifar10-94", "")
+    for _ in range(50):
+        chosen = choices_of(start) | {key: drawn(found, draw) for key, found in space.distributions.items()}
+        made = Schedule.parse(phases_of(start, chosen))
+        assert made.total_epochs == chosen["epochs"] and made.data[0].epoch == 0
+        assert max(ramp.first for ramp in made.lr) == pytest.approx(chosen["lr"])
+        assert {phase.val_sz for phase in made.data} <= {phase.val_sz for phase in start.schedule.data}
+
+
+def drawn(found, draw):
+    if isinstance(found, CategoricalDistribution):
+        return draw.choice(found.choices)
+    if found.step:
+        return found.low + found.step * draw.randrange(round((found.high - found.low) / found.step) + 1)
+    return draw.uniform(found.low, found.high)
+
+
+def test_a_file_changes_ranges_and_fixes_values(tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text(json.dumps({"lr": {"low": 0.1, "high": 0.3}, "size_1": {"choices": [16, 20]}, "tta": "none"}))
+    space = space_of(start_of(recipe_config("cifar10-demo")), False, str(path))
+    assert space.fixed == {"tta": "none"} and "tta" not in space.distributions
+    assert space.distributions["lr"].high == 0.3 and space.distributions["size_1"].choices == (16, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "must be an object"),
+        ('{"lrr": 1}', "unknown key 'lrr'. Known: epochs, "),
+        ('{"lr": {"low": 0.3, "high": 0.3}}', "'lr': an empty range from 0.3 to 0.3"),
+        ('{"lr": {"low": 0.3, "high": 0.1}}', "'lr': "),
+        ('{"lr": {"low": 0.3}}', "write low and high"),
+        ('{"size_1": {"choices": []}}', "'size_1': "),
+        ('{"lr": null}', "None is no number, text or range"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path, text, found):
+    path = tmp_path / "space.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"^--space ") as error:
+        space_of(start_of(recipe_config("cifar10-demo")), False, str(path))
+    assert found in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,121 @@
+"""The main path of a search: trials until the budget is used up, then the winner, its confirmation, the files."""
+
+import statistics
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from dawn.commandline import quoted
+from phases import Schedule
+from training.config.config import Config
+from training.config.loaders import reads
+from training.data.dataset import loader_name
+from training.distributed.launcher import warn
+from training.errors import EXIT_CODES, INTERRUPTED, ConfigError, Ended, Outcome
+from training.plan.planner import planned
+from training.search import confirm, page, results
+from training.search.settings import Settings
+from training.search.space import choices_of, phases_of, space_of, start_of
+from training.search.storage import free_lost_trials, open_study
+from training.search.trials import Job, all_choices, spent_seconds, try_next
+from training.search.winner import Candidate, ranking, to_repeat
+
+
+def searched(settings: Settings) -> int:
+    """The exit code: 3 where no trial reaches the target, or the winner does not on the test images. Raises:
+    ConfigError."""
+    job = prepared(settings)
+    if job.settings.dry_run:
+        print("\n".join(plan_lines(job)))
+        return 0
+    study = open_study(job.settings, job.space, choices_of(job.start))
+    if lost := free_lost_trials(study):
+        print(f"going on: {len(study.trials)} trials are there, {lost} of a process that has ended come again")
+    try:
+        explore(job, study)
+    except KeyboardInterrupt:
+        raise Ended(f"{settings.folder}: interrupted. The same command goes on", INTERRUPTED) from None
+    best = next(iter(ranking(study, job.settings.target)), None)
+    if best is None or best.evidence.mean < job.settings.target:
+        return missed(job, study, best)
+    return finish(job, study, best)
+
+
+def prepared(settings: Settings) -> Job:
+    """Raises: ConfigError, before the first trial."""
+    start = start_of(settings.config)
+    is_tree = reads(loader_name(settings.config, start.schedule)).form in ("files", "packed tree")
+    space = space_of(start, is_tree, settings.space)
+    seconds = seconds_of(settings.config, start.schedule)
+    if seconds > settings.budget_seconds:
+        raise ConfigError(
+            f"--budget: {settings.budget_seconds:.0f} s is less than one trial, which takes {seconds:.0f} s as planned"
+        )
+    return Job(settings, start, space, seconds_of, seconds)
+
+
+def seconds_of(config: Config, schedule: Schedule) -> float:
+    """T_total of the whole schedule on this machine, as planned."""
+    return planned("", config, schedule, warn).forecast.clocks["total"]
+
+
+def plan_lines(job: Job) -> list[str]:
+    held = f"{job.settings.config.holdout:.15g}"
+    return [
+        f"start: {job.start_seconds:.0f} s planned, target {job.settings.target:g} %, holdout {held}",
+        *job.space.lines(),
+    ]
+
+
+def explore(job: Job, study: Study) -> None:
+    """Trials until the budget or their number is used up. The files are written after each."""
+    while len(study.get_trials(deepcopy=False)) < job.settings.most_trials and has_time(job, study):
+        if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
+            study.enqueue_trial(again.params)
+        told = try_next(job, study)
+        print(line_of(told), flush=True)
+        results.write_trials(job.settings.folder / "trials.csv", study)
+
+
+def has_time(job: Job, study: Study) -> bool:
+    """For a trial as long as the others."""
+    long = [trial.user_attrs["wall_seconds"] for trial in results.done(study) if trial.state == TrialState.COMPLETE]
+    return spent_seconds(study) + (statistics.median(long) if long else 0.0) < job.settings.budget_seconds
+
+
+def line_of(trial: FrozenTrial) -> str:
+    row = results.row_of(trial)
+    accuracy = f"{row['accuracy']:6.2f} %" if row["accuracy"] != "" else "      - "
+    planned = f"{row['planned_seconds']:8.1f} s" if row["planned_seconds"] != "" else "       - "
+    choices = " ".join(f"{name}={shortened(value)}" for name, value in trial.params.items())
+    return f"trial {trial.number:4} {row['state']:8} {planned} {accuracy}  {choices}  {row['reason']}".rstrip()
+
+
+def shortened(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def missed(job: Job, study: Study, best: Candidate | None) -> int:
+    page.write_page(job, study, best, {})
+    if best is None:
+        print(f"no trial has come to its end; {job.settings.folder}/trials.csv says why")
+    else:
+        mean, target = best.evidence.mean, job.settings.target
+        print(f"no choice reaches {target:g} %: the best is trial {best.number}, {target - mean:.2f} points below")
+    return EXIT_CODES[Outcome.FINISHED_WITHOUT_TARGET]
+
+
+def finish(job: Job, study: Study, best: Candidate) -> int:
+    """best.json, the confirmation, the page."""
+    settings = job.settings
+    choices = all_choices(job, best.params | job.space.fixed)
+    results.write_best(settings.folder / "best.json", settings, phases_of(job.start, choices), best)
+    runs: dict[str, list[dict]] = {}
+    if settings.confirm:
+        print("\n".join(confirm.confirm(settings, choices, settings.folder / "best.json")))
+        runs = confirm.confirmed(settings)
+    page.write_page(job, study, best, runs)
+    print(f"{settings.folder}/search.html\ntrain it: {results.command_of_best(settings, choices)}")
+    print(f"to make the files again: the same command, or see {quoted(settings.folder / 'trials.csv')}")
+    hit = confirm.reaches(runs["winner"], settings.target) if runs else True
+    return 0 if hit else EXIT_CODES[Outcome.FINISHED_WITHOUT_TARGET]

@@ -1,0 +1,78 @@
+"""What a search leaves: trials.csv, best.json, search.html."""
+
+import csv
+import io
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from data_prep.files import write_atomically
+from training.search.settings import Settings
+from training.search.space import Choices, flags_of
+from training.search.winner import Candidate
+
+COLUMNS = ("trial", "state", "planned_seconds", "accuracy", "expected_seconds", "wall_seconds", "reason")
+FEW = 8  # trials below which no importance is told
+
+
+def write_trials(path: Path, study: Study) -> None:
+    names = sorted({name for trial in study.trials for name in trial.params})
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow([*COLUMNS, *names])
+    for trial in done(study):
+        row = row_of(trial)
+        out.writerow([*(row[name] for name in COLUMNS), *(trial.params.get(name, "") for name in names)])
+    write_atomically(path, text.getvalue().encode())
+
+
+def done(study: Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+
+def row_of(trial: FrozenTrial) -> dict[str, Any]:
+    """'' where it is not known: of a trial that was not run, or not to its end."""
+    attrs = trial.user_attrs
+    expected = math.exp(min(trial.value, 700)) if trial.state == TrialState.COMPLETE else ""
+    return {name: attrs.get(name, "") for name in COLUMNS} | {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "expected_seconds": expected,
+    }
+
+
+def write_best(path: Path, settings: Settings, phases: list, best: Candidate) -> None:
+    """A file that --phases takes."""
+    seen = f"{best.evidence.mean:.2f} % of {best.evidence.images} held-out images, mean of {best.runs} runs"
+    start = settings.config.recipe or "the given schedule"
+    content = {"source": f"a search that began with {start}", "result": seen, "phases": phases}
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def command_of_best(settings: Settings, choices: Choices) -> str:
+    words = [*settings.flags, "--phases", str(settings.folder / "best.json"), *flags_of(choices)]
+    return shlex.join(["python", "-m", "training", *words, "--target", settings.config.target])
+
+
+def importances(study: Study) -> dict[str, float]:
+    """Share of each choice in what separates good trials from the others (PED-ANOVA, Watanabe et al. 2023)."""
+    complete = [trial for trial in done(study) if trial.state == TrialState.COMPLETE]
+    if len(complete) < FEW:
+        return {}
+    return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+
+
+def front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Those to which no other is both faster and more accurate, by planned time."""
+    found: list[FrozenTrial] = []
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    for trial in sorted(complete, key=lambda t: (t.user_attrs["planned_seconds"], -t.user_attrs["accuracy"])):
+        if not found or trial.user_attrs["accuracy"] > found[-1].user_attrs["accuracy"]:
+            found.append(trial)
+    return found

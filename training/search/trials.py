@@ -1,0 +1,215 @@
+"""One trial: its choices as a run on the held-out images, watched, and ended early where it cannot win."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import exp, inf
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from dawn import Run, RunError, read_run
+from dawn.runlog.records import Row
+from phases import PhaseError, Schedule
+from training.config.config import Config, with_values
+from training.distributed.process import at_parents_death
+from training.errors import ConfigError
+from training.search.objective import Evidence, log_expected_seconds, seed_deviation
+from training.search.settings import Settings
+from training.search.space import FLAGS, Choices, Space, Start, choices_of, flags_of, phases_of
+from training.search.storage import worker
+
+POLL_SECONDS = 1.0
+GRID = 20  # points of the curve at which trials are compared, over the start's planned time
+Planned = Callable[[Config, Schedule], float]  # seconds of T_total at this hardware
+
+
+class Job(NamedTuple):
+    settings: Settings
+    start: Start
+    space: Space
+    planned: Planned
+    start_seconds: float  # planned
+
+
+class Ended(NamedTuple):
+    """How a trial came out. `accuracy` in percent of `images` held-out images; None without one."""
+
+    state: TrialState
+    reason: str
+    accuracy: float | None = None
+    images: int = 0
+
+
+def try_next(job: Job, study: Study) -> FrozenTrial:
+    """Ask for the next choices, run them unless they cannot win any more, and tell the result."""
+    trial = study.ask(fixed_distributions=job.space.distributions)
+    for name, value in worker().items():
+        trial.set_user_attr(name, value)
+    begin = time.monotonic()
+    ended = tried(job, study, trial)
+    trial.set_user_attr("wall_seconds", time.monotonic() - begin)
+    trial.set_user_attr("reason", ended.reason)
+    if ended.accuracy is not None:
+        trial.set_user_attr("accuracy", ended.accuracy)
+        trial.set_user_attr("images", ended.images)
+    value = worth(job, study, trial, ended) if ended.state == TrialState.COMPLETE else None
+    return study.tell(trial, value, state=ended.state)
+
+
+def tried(job: Job, study: Study, trial: Trial) -> Ended:
+    choices = trial.params | job.space.fixed
+    try:
+        phases = phases_of(job.start, all_choices(job, choices))
+        schedule = Schedule.parse(phases)
+        seconds = job.planned(config_of(job, choices, phases), schedule)
+    except (PhaseError, ConfigError) as error:
+        return Ended(TrialState.PRUNED, f"no schedule: {error}")
+    trial.set_user_attr("planned_seconds", seconds)
+    if seconds >= best_seconds(study):
+        return Ended(TrialState.PRUNED, "longer than the best, even if it reached the target every time")
+    folder = job.settings.folder / "trials" / f"{trial.number:04}"
+    trial.set_user_attr("folder", str(folder))
+    return watched(command_of(job, choices, phases, folder, trial.number), folder, trial, job, seconds)
+
+
+def all_choices(job: Job, choices: Choices) -> Choices:
+    """A choice that the space does not have is the start's."""
+    return choices_of(job.start) | choices
+
+
+def config_of(job: Job, choices: Choices, phases: list) -> Config:
+    flags = {name: choices[name] for name in FLAGS if name in choices}
+    return with_values(replace(job.settings.config, phases=json.dumps(phases)), flags)
+
+
+def command_of(job: Job, choices: Choices, phases: list, folder: Path, number: int) -> list[str]:
+    """A run on the rest of the training images. Its seed is its own: a seed that wins by luck wins once."""
+    settings = job.settings
+    return [
+        *(sys.executable, "-m", "training"),
+        *settings.flags,
+        *flags_of(all_choices(job, choices)),
+        *("--phases", json.dumps(phases), "--holdout", f"{settings.config.holdout:.15g}"),
+        *("--target", settings.config.target, "--no-stop-at-target"),
+        *("--seed", f"{settings.seed + number}", "--logdir", str(folder)),
+        *("--no-chart", "--no-tensorboard"),
+    ]
+
+
+def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: float) -> Ended:
+    """The run, until it ends or the pruner ends it. Its output goes to a file beside its folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.with_suffix(".log")
+    with log.open("w") as output, Child(command, output) as child:
+        reported = 0
+        while child.poll() is None:
+            time.sleep(POLL_SECONDS)
+            reported = report(trial, folder, job, seconds, reported)
+            if trial.should_prune():
+                return Ended(TrialState.PRUNED, "behind three quarters of the trials", *accuracy_of(folder, job))
+    accuracy = accuracy_of(folder, job)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of hundreds of trials; nobody needs their weights
+    if child.returncode not in (0, 3):
+        return Ended(TrialState.FAIL, f"exit code {child.returncode}: {last_line(log)}", *accuracy)
+    return Ended(TrialState.COMPLETE, "", *accuracy) if accuracy else Ended(TrialState.FAIL, "no validation")
+
+
+class Child:
+    """A child that outlives neither the block nor this process: it is asked to end, then made to. Ctrl-C does not reach
+    it, since a search that is interrupted repeats the trial."""
+
+    def __init__(self, command: list[str], output: IO[str]) -> None:
+        self.child = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: at_parents_death(signal.SIGTERM),
+        )
+
+    def __enter__(self) -> subprocess.Popen:
+        return self.child
+
+    def __exit__(self, *_) -> None:
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+            try:
+                self.child.wait(30)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+
+
+def report(trial: Trial, folder: Path, job: Job, seconds: float, after: int) -> int:
+    """The accuracy so far at the points of planned time behind `after`; trials are compared at equal ones. The last."""
+    for point, accuracy in curve(read(folder), job, seconds):
+        if point > after:
+            trial.report(accuracy, point)
+            after = point
+    return after
+
+
+def curve(run: Run | None, job: Job, seconds: float) -> Iterator[tuple[int, float]]:
+    """(point, percent): planned time in units of the start's / GRID, counted from 1."""
+    rows = validated(run)
+    places = [(row.epoch + 1) / run.start.total_epochs * seconds / job.start_seconds * GRID for row in rows]
+    for row, place, until in zip(rows, places, [*places[1:], *(place + 1 for place in places[-1:])], strict=True):
+        for point in range(int(place) + 1, int(until) + 1):
+            yield point, row.validation.percent(job.start.config.metric)
+
+
+def read(folder: Path) -> Run | None:
+    try:
+        return read_run(folder)
+    except (OSError, RunError):  # not begun yet, or half a line
+        return None
+
+
+def validated(run: Run | None) -> list[Row]:
+    return [row for row in run.rows if row.validation] if run else []
+
+
+def accuracy_of(folder: Path, job: Job) -> tuple[float, int] | tuple[()]:
+    """Of the last validation, in percent, and of how many images."""
+    rows = validated(read(folder))
+    return (rows[-1].validation.percent(job.start.config.metric), rows[-1].validation.images) if rows else ()
+
+
+def last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else "no output"
+
+
+# ---- what they are worth
+
+
+def worth(job: Job, study: Study, trial: Trial, ended: Ended) -> float:
+    mine = Evidence(trial.user_attrs["planned_seconds"], (ended.accuracy,), ended.images)
+    return log_expected_seconds(mine, job.settings.target, seed_deviation([*groups(study).values()]))
+
+
+def groups(study: Study) -> dict[str, list[float]]:
+    """Accuracies of the completed trials with the same choices."""
+    found: dict[str, list[float]] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        found.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial.user_attrs["accuracy"])
+    return found
+
+
+def best_seconds(study: Study) -> float:
+    """Expected seconds of the best trial so far."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return min((exp(min(trial.value, 700)) for trial in done), default=inf)
+
+
+def spent_seconds(study: Study) -> float:
+    """Of all processes and earlier starts."""
+    return sum(trial.user_attrs.get("wall_seconds", 0.0) for trial in study.get_trials(deepcopy=False))

@@ -1,0 +1,51 @@
+"""From the trials to the choice that is expected to reach the target soonest, and which choice to repeat."""
+
+import json
+import math
+from typing import NamedTuple
+
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from training.search.objective import Evidence, log_expected_seconds, seed_deviation
+from training.search.space import Choices
+from training.search.trials import groups
+
+REPEATS = 3  # runs of the best choices, before one of them is called the winner
+REPEAT_FROM = 2 / 3  # of the budget
+
+
+class Candidate(NamedTuple):
+    """One choice with all its runs. `expected_seconds` until a run reaches the target, with restarts."""
+
+    params: Choices
+    evidence: Evidence
+    expected_seconds: float
+    number: int  # of its first trial
+
+    @property
+    def runs(self) -> int:
+        return len(self.evidence.accuracies)
+
+
+def ranking(study: Study, target: float) -> list[Candidate]:
+    """The completed choices, the one that is expected to reach `target` (percent) soonest first."""
+    deviation = seed_deviation([*groups(study).values()])
+    together: dict[str, list] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        together.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial)
+    found = []
+    for trials in together.values():
+        attrs = [trial.user_attrs for trial in trials]
+        seconds = min(a["planned_seconds"] for a in attrs)
+        evidence = Evidence(seconds, tuple(a["accuracy"] for a in attrs), attrs[0]["images"])
+        expected = math.exp(min(log_expected_seconds(evidence, target, deviation), 700))
+        found.append(Candidate(trials[0].params, evidence, expected, trials[0].number))
+    return sorted(found, key=lambda one: one.expected_seconds)
+
+
+def to_repeat(study: Study, target: float, spent_share: float) -> Candidate | None:
+    """In the last third of the budget: the best choice, until it has REPEATS runs. The best of many single trials owes
+    a part of its rank to luck; a choice that only was lucky falls back, and the next one is repeated."""
+    best = next(iter(ranking(study, target)), None)
+    return best if best and spent_share >= REPEAT_FROM and best.runs < REPEATS else None
