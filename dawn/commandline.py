@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-BAD_INPUT = 2
+UNEXPECTED, BAD_INPUT = 1, 2  # exit codes
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+BAD_PATH = (  # the same again at the next try
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EXDEV, errno.ENXIO, errno.ETXTBSY,
+)  # fmt: skip
+MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 class Output:
@@ -64,9 +69,9 @@ def safe_output() -> Iterator[Output]:
 
 
 def ended(action: Callable[[], int], output_is_result: bool = True) -> int:
-    """The exit code of a whole command, which is `action`: what that returns, or 2 after one line for a file that the
-    system refuses, and 2 in place of 0 where standard output could not be written and `output_is_result`. A reader that
-    has gone changes nothing."""
+    """The exit code of a whole command, which is `action`: what that returns, or file_code() after one line for a file
+    that the system refuses, and 2 in place of 0 where standard output could not be written and `output_is_result`. A
+    reader that has gone changes nothing."""
     with safe_output() as output:
         try:
             code = action()
@@ -74,7 +79,7 @@ def ended(action: Callable[[], int], output_is_result: bool = True) -> int:
             if not is_about_files(error):
                 raise
             print(f"error: {refusal(error)}", file=sys.stderr)
-            return BAD_INPUT
+            return file_code(error)
         output.flush()
         if output.error is None or isinstance(output.error, BrokenPipeError):
             return code
@@ -89,16 +94,30 @@ def nowhere() -> TextIO:
 
 
 def is_about_files(error: OSError) -> bool:
-    """Whether a user can mend it by another path, other rights or more space; any other one is a fault of the code."""
+    """Whether one line can say what to do; any other one is a fault of the code."""
     return error.filename is not None or error.errno in DISK_FULL
+
+
+def file_code(error: OSError) -> int:
+    """The exit code for an error that is about files: 2 for what a user can mend by another path, other rights or more
+    space; 1 where the same command may succeed at the next try, as when a network drive was away."""
+    return BAD_INPUT if error.errno in (*DISK_FULL, *BAD_PATH) else UNEXPECTED
 
 
 def refusal(error: OSError) -> str:
     """One line: place, reason and remedy."""
     place = "a file" if error.filename is None else os.fsdecode(error.filename)
-    full = error.errno in DISK_FULL
-    remedy = "Free some space" if full else "Check that it may be read and written"
-    return f"{place}: {error.strerror or error}. {remedy}, or choose another place."
+    return f"{place}: {error.strerror or error}. {remedy(error)}."
+
+
+def remedy(error: OSError) -> str:
+    if error.errno in DISK_FULL:
+        return "Free some space, or choose another place"
+    if error.errno in BAD_PATH:
+        return "Check that it may be read and written, or choose another place"
+    if error.errno in MANY_FILES:
+        return "Raise the limit of open files (ulimit -n)"
+    return "The disk or the network drive under it may be at fault. Try again, or choose another place"
 
 
 def quoted(word: object) -> str:

@@ -4,7 +4,7 @@ from enum import Enum
 
 from data_prep import DataError
 from dawn import RunError
-from dawn.commandline import is_about_files
+from dawn.commandline import file_code, is_about_files
 from phases import PhaseError
 
 
@@ -72,8 +72,9 @@ def error_code(error: BaseException) -> int:
     """The exit code of a run that ends with this error: of bad input also when it turns bad after the start."""
     if isinstance(error, PeerFailed | Ended):
         return error.exit_code
-    refused = isinstance(error, OSError) and is_about_files(error)
-    return INPUT_ERROR if refused or is_bad_input(error) else Outcome.CRASHED.exit_code
+    if isinstance(error, OSError) and is_about_files(error):
+        return file_code(error)
+    return INPUT_ERROR if is_bad_input(error) else Outcome.CRASHED.exit_code
 
 
 def summary(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Output that cannot be written, and commands that are quoted for a shell."""
 
+import errno
 import io
 import os
 import shlex
@@ -66,6 +67,24 @@ def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: {reason}\n"
     with pytest.raises(OSError, match="a fault of ours"):
         ended(lambda: [].append(1) or (_ for _ in ()).throw(OSError("a fault of ours")))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "advice"),
+    [
+        (errno.EACCES, 2, "may be read"),
+        (errno.EISDIR, 2, "may be read"),
+        (errno.ENOSPC, 2, "Free some space"),
+        (errno.EIO, 1, "Try again"),
+        (errno.ESTALE, 1, "Try again"),
+        (errno.EMFILE, 1, "ulimit -n"),
+    ],
+)
+def test_what_may_succeed_at_the_next_try_is_no_bad_input(capsys, number, code, advice):
+    error = OSError(number, os.strerror(number), "x.jpg")
+    assert ended(lambda: [].append(1) or (_ for _ in ()).throw(error)) == code
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: x.jpg: {os.strerror(number)}. ") and advice in line and line.count("\n") == 1
 
 
 def test_output_that_was_closed_before_the_start(monkeypatch):

@@ -91,8 +91,8 @@ def build_job(
     optimizer = build_optimizer(detector, settings)
     attempt = next_attempt(folder, LOG)
     job = DetectJob(
-        settings, dataset, detector, optimizer, batches, clock, device, folder, log, Saver(folder), stop, identity,
-        attempt,
+        settings, dataset, detector, optimizer, batches, clock, device, folder, log, Saver(folder, attempt=attempt),
+        stop, identity, attempt,
     )  # fmt: skip
     if saved:
         job.load_state_dict(saved["state"])

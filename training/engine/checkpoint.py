@@ -26,10 +26,15 @@ NAME = re.compile(rf"epoch(\d{{4,}})-step(\d{{6,}})-([0-9a-f]{{{DIGITS}}})\.pt")
 
 class Saver:
     """Writes the checkpoints of one run into FOLDER/checkpoints. `before_write` sees the file and its bytes first
-    (fault injection)."""
+    (fault injection). `attempt` of the run stands in each, so that their order is known without the index."""
 
-    def __init__(self, folder: Path, before_write: Callable[[Path, bytes], None] = lambda path, data: None) -> None:
-        self.folder, self.before_write = folder / "checkpoints", before_write
+    def __init__(
+        self,
+        folder: Path,
+        before_write: Callable[[Path, bytes], None] = lambda path, data: None,
+        attempt: int = 0,
+    ) -> None:
+        self.folder, self.before_write, self.attempt = folder / "checkpoints", before_write, attempt
         self.saved_at = time.monotonic()  # or begun
 
     def save(self, content: dict[str, Any]) -> Path:
@@ -37,7 +42,7 @@ class Saver:
         stay."""
         counters = content["state"]["counters"]
         buffer = io.BytesIO()
-        torch.save(content, buffer)
+        torch.save(content | {"attempt": self.attempt}, buffer)
         data = buffer.getvalue()
         digest = hashlib.sha256(data).hexdigest()  # in the name: a save never writes over a file that the index lists
         path = self.folder / f"epoch{counters['epoch']:04d}-step{counters['step']:06d}-{digest[:DIGITS]}.pt"
@@ -89,21 +94,41 @@ def read_index(folder: Path) -> list[dict]:
 
 
 def generations(folder: Path, warn: Callable[[str], None] = lambda text: None) -> list[dict]:
-    """Those of the index, newest first; without a readable one those that the names of the files tell, with a note.
-
-    A file written later is newer, also at an earlier step: a run may have gone on from the older generation.
-    """
+    """Those of the index, newest first; without a readable one those that the files themselves tell, with a note."""
     listed = read_index(folder)
     if listed or not folder.is_dir():
         return listed
-    files = [(path.stat().st_mtime_ns, path.name) for path in folder.iterdir() if NAME.fullmatch(path.name)]
-    found = sorted(files, reverse=True)
+    found = newest_first(folder, [one for path in folder.iterdir() for one in named_generation(path)])
     if found:
         warn(
-            f"{folder / INDEX}: lost or damaged; reading checkpoints by their names ({len(found)} found), "
-            f"{found[0][1]} first, the newest by file time. A copied folder may have other file times"
+            f"{folder / INDEX}: lost or damaged; reading the checkpoints themselves ({len(found)} found), "
+            f"{found[0]['file']} first, the newest by attempt, epoch and step"
         )
-    return [generation for _, name in found for generation in named_generation(folder / name)]
+    return found
+
+
+def newest_first(folder: Path, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A later attempt is newer, also at an earlier step: a run may have gone on from the older generation. Only of two
+    at one place the file times decide, which a copy of the folder may change. A damaged file counts as of the last
+    attempt, so that it is named."""
+    attempts = [attempt_of(folder, generation) for generation in found]
+    last = max((attempt for attempt in attempts if attempt is not None), default=0)
+
+    def order(number: int) -> tuple[int, int, int, int]:
+        attempt, one = attempts[number], found[number]
+        time_ns = (folder / one["file"]).stat().st_mtime_ns
+        return last if attempt is None else attempt, one["epoch"], one["step"], time_ns
+
+    return [found[number] for number in sorted(range(len(found)), key=order, reverse=True)]
+
+
+def attempt_of(folder: Path, generation: dict[str, Any]) -> int | None:
+    """None where the file does not tell it."""
+    try:
+        attempt = read_generation(folder / generation["file"], generation).get("attempt")
+    except ValueError:
+        return None
+    return attempt if isinstance(attempt, int) else None
 
 
 def named_generation(path: Path) -> list[dict[str, Any]]:

@@ -234,7 +234,7 @@ def start_job(
         state,
         book,
         folder,
-        Saver(folder, faults.before_write),
+        Saver(folder, faults.before_write, book.attempt),
         identity,
         parse_target(config),
         stop,

@@ -14,8 +14,8 @@ from training.errors import ConfigError
 OLD_RUN = Path(__file__).parents[2] / "fixtures/run_before_rooms"
 
 
-def saved(folder: Path, *steps: int) -> list[Path]:
-    saver = Saver(folder)
+def saved(folder: Path, *steps: int, attempt: int = 0) -> list[Path]:
+    saver = Saver(folder, attempt=attempt)
     files = [saver.save({"state": {"counters": {"epoch": 1, "step": s}}, "weights": torch.ones(9)}) for s in steps]
     for seconds, file in enumerate(files, start=1):
         if file.exists():
@@ -39,11 +39,25 @@ def test_a_lost_index_and_a_damaged_newest_file(tmp_path):
         load(tmp_path, notes.append)
 
 
-def test_without_index_the_file_written_last_is_the_newest(tmp_path):
-    """A run that went on from an older checkpoint than its newest."""
-    saved(tmp_path, 9, 4)
+@pytest.mark.parametrize("times", [(1, 2), (2, 1), (1, 1)])
+def test_without_index_the_last_attempt_is_the_newest_whatever_the_file_times(tmp_path, times):
+    """A run that went on from an older checkpoint than its newest; then its folder was copied."""
+    files = [*saved(tmp_path, 9), *saved(tmp_path, 4, attempt=1)]
     (tmp_path / "checkpoints" / INDEX).write_text("")
-    assert step_of(tmp_path, []) == 4
+    for file, seconds in zip(files, times, strict=True):
+        os.utime(file, (seconds, seconds))
+    notes = []
+    assert step_of(tmp_path, notes) == 4 and f"{files[1].name} first" in notes[0]
+
+
+def test_without_index_the_last_step_of_an_attempt_is_the_newest_whatever_the_file_times(tmp_path):
+    older, newest = saved(tmp_path, 99_999, 1_000_000)  # not the order of the names
+    (tmp_path / "checkpoints" / INDEX).unlink()
+    os.utime(older, (9, 9))
+    assert step_of(tmp_path, []) == 1_000_000
+    newest.write_bytes(b"")
+    notes = []
+    assert step_of(tmp_path, notes) == 99_999 and f"{newest}: the file is empty" in notes[1]
 
 
 def test_a_save_after_the_index_is_lost_keeps_the_generation_before(tmp_path):
