@@ -55,11 +55,12 @@ def trained(options: argparse.Namespace, folder: Path, flags: list[str], codes: 
     return read_run(folder)
 
 
-def command(options: argparse.Namespace, *words: str, codes: tuple[int, ...] = (0,)) -> str:
-    """The output of `python -m WORDS`. Raises: RuntimeError with its last words."""
+def command(options: argparse.Namespace, *words: str, codes: tuple[int, ...] = (0,), folder: Path | None = None) -> str:
+    """The output of `python -m WORDS`, run in `folder`. Raises: RuntimeError with its last words."""
     path = os.pathsep.join(filter(None, (str(options.root), os.environ.get("PYTHONPATH"))))
     process = [sys.executable, "-m", *words]
-    done = subprocess.run(process, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(process, env=env, cwd=folder, capture_output=True, text=True)
     if done.returncode not in codes:
         raise RuntimeError(f"{' '.join(words[:2])}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
     return done.stdout
@@ -128,9 +129,9 @@ def resume(options: argparse.Namespace) -> Iterator[str]:
         first, second, third = (weights_of(folder) for folder in (whole, again, killed))
     yield f"two undisturbed runs: {compared(first, second)}"
     yield f"killed and resumed: {compared(first, third)}"
-    tests = ["tests/training/engine/test_step.py"] if options.device == "cpu" else ["tests"]
-    paths = [str(options.root / path) for path in tests]
-    marked = command(options, "pytest", "-q", "-m", "gpu", "--rootdir", str(options.root), *paths, codes=(0, 1, 5))
+    tests = ["tests/training/engine/test_step.py", "--collect-only"] if options.device == "cpu" else ["tests"]
+    words = ["-m", "gpu", "--rootdir", str(options.root), *tests]  # not -q: it may leave out the line of the counts
+    marked = command(options, "pytest", *words, codes=(0, 1, 5), folder=options.root)
     yield f"tests marked gpu: {marked.strip().splitlines()[-1]}"
 
 

@@ -247,7 +247,7 @@ def test_a_damaged_index_is_replaced_by_the_names_of_the_files(killed, text):
     notes = []
     assert load(killed, notes.append)["state"]["counters"]["step"] == 3
     assert len(notes) == 1 and "reading the checkpoints themselves (2 found)" in notes[0]
-    assert "the newest by file time" in notes[0]
+    assert "the newest by attempt, epoch and step" in notes[0]
 
 
 def test_without_index_and_files_there_is_nothing_to_load(killed):
