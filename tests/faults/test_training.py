@@ -259,7 +259,7 @@ def test_without_index_and_files_there_is_nothing_to_load(killed):
 def test_a_resume_without_index_ends_identically(base, killed):
     (killed / "checkpoints" / INDEX).unlink()
     ended = run_toy.run("--resume", killed)
-    assert ended.code == 3 and ended.err.count("\n") == 1 and "by their names" in ended.err
+    assert ended.code == 3 and ended.err.count("\n") == 1 and "reading the checkpoints themselves" in ended.err
     assert result(killed) == result(undisturbed(base))
     assert len(read_index(killed / "checkpoints")) == 2
 
