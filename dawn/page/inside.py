@@ -274,7 +274,7 @@ def suspects(folder: Path) -> str:
     rows = [[*row[:4], f"{row[4]} of {row[5]}"] for row in columns(path, SUSPECTS)]
     header = ("file", "label", "prediction", "score", "validations wrong")
     hint = note(
-        "Images that the late validations keep calling something else, with what probability: look whether their "
+        "Images that the late validations keep calling something else. The score is the mean margin: look whether their "
         f"labels are right. {min(len(rows), MOST_SUSPECTS)} of {len(rows)} are shown, suspects.csv has all."
     )
     shown = table(header, [("", rows[:MOST_SUSPECTS])], "Suspects")

@@ -46,8 +46,8 @@ def ranks_of(loss: np.ndarray) -> np.ndarray:
 
 
 class Suspect(NamedTuple):
-    """`score` in 0..1: mean probability of a class that is not the label, over the late validations; 0 in those that
-    agreed with the label. `predicted`: the class that was named most often there."""
+    """`score`: mean margin over the late validations, the logarithm of how many times as probable the predicted class
+    is as the label; 0 in those that agreed with the label. `predicted`: the class that was named most often there."""
 
     row: int
     label: int
@@ -60,13 +60,14 @@ class Suspect(NamedTuple):
 def suspects(images: dict[int, Images]) -> list[Suspect]:
     """Images that are wrong with high confidence epoch after epoch, most suspicious first.
 
-    A network that has learned the classes keeps calling a mislabelled image what it is. Averages over epochs tell this
-    from a hard image, whose class changes (Pleiss et al., arXiv:2001.10528).
+    A network that has learned the classes keeps calling a mislabelled image what it is. A mean over epochs tells this
+    from a hard image, whose class changes, and the margin of the logits from one between two similar classes, whose
+    label is the second choice (Pleiss et al., arXiv:2001.10528: area under the margin).
     """
     epochs = sorted(images)
     late = [images[epoch] for epoch in epochs[int(len(epochs) * (1 - LATE)) :]]
     wrong = np.stack([one.predicted != one.labels for one in late])
-    score = (np.stack([one.probability for one in late]) * wrong).mean(0)
+    score = np.stack([margin(one) for one in late]).mean(0)
     predicted = np.stack([one.predicted for one in late])
     found = []
     for i in np.argsort(-score, kind="stable"):
@@ -78,3 +79,10 @@ def suspects(images: dict[int, Images]) -> list[Suspect]:
             Suspect(row, label, int(names[times.argmax()]), float(score[i]), int(wrong[:, i].sum()), len(late))
         )
     return found
+
+
+def margin(images: Images) -> np.ndarray:
+    """(N,) float64: ln(probability of the prediction / that of the label), the difference of their logits."""
+    probability = np.maximum(images.probability.astype(np.float64), np.finfo(np.float32).tiny)
+    difference = np.maximum(0, images.loss + np.log(probability))
+    return np.where(images.predicted != images.labels, difference, 0)
