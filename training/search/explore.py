@@ -35,6 +35,9 @@ def searched(settings: Settings) -> int:
         explore(job, study)
     except KeyboardInterrupt:
         raise Ended(f"{settings.folder}: interrupted. The same command goes on", INTERRUPTED) from None
+    if others := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        print(f"{len(others)} trials of other processes are under way: the last process to end tells the winner")
+        return 0
     best = next(iter(ranking(study, job.settings.target)), None)
     if best is None or best.evidence.mean < job.settings.target:
         return missed(job, study, best)
