@@ -274,8 +274,8 @@ def suspects(folder: Path) -> str:
     rows = [[*row[:4], f"{row[4]} of {row[5]}"] for row in columns(path, SUSPECTS)]
     header = ("file", "label", "prediction", "score", "validations wrong")
     hint = note(
-        "Images that the late validations keep calling something else. The score is the mean margin: look whether their "
-        f"labels are right. {min(len(rows), MOST_SUSPECTS)} of {len(rows)} are shown, suspects.csv has all."
+        "Images that the late validations keep calling something else. The score is the mean margin. Look whether "
+        f"their labels are right. {min(len(rows), MOST_SUSPECTS)} of {len(rows)} are shown, suspects.csv has all."
     )
     shown = table(header, [("", rows[:MOST_SUSPECTS])], "Suspects")
     return f"<h3>Suspects</h3>\n{hint}{shown}"
