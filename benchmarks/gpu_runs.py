@@ -14,6 +14,7 @@ from gpu_speed import opened
 
 from data_prep import load_manifest
 from dawn import Clock, Run, read_run
+from dawn.tables import percent_text
 from phases import Schedule
 from training.config.parser import config_from
 from training.data.loader import Loader
@@ -69,7 +70,7 @@ def command(options: argparse.Namespace, *words: str, codes: tuple[int, ...] = (
 def described(run: Run) -> str:
     seen = run.rows[-1].validation
     labels = ", ".join(f"{label} {seconds:.2f}" for label, seconds in run.stop.seconds.items() if seconds >= 0.005)
-    accuracy = f"{seen.percent('top1'):.2f} %" if seen else "not validated"
+    accuracy = f"{percent_text(seen.percent('top1'), run.start.target, 2)} %" if seen else "not validated"
     return f"{accuracy} in {run.stop.clock['total']:.2f} s ({labels})"
 
 

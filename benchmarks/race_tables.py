@@ -1,7 +1,7 @@
 """What race.py prints: every run, and each entrant beside the first."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dawn import Run
@@ -9,7 +9,7 @@ from dawn.dawnbench.tasks import METRIC_NAMES
 from dawn.stats.compare import compare
 from dawn.stats.estimates import Estimate, mean, paired_difference
 from dawn.stats.runs import HIT, trial
-from dawn.stats.study import number, time_estimates
+from dawn.stats.study import NOISE, number, time_estimates
 from dawn.tables import Table, percent_text
 
 Runs = dict[str, list[Run]]  # by entrant, in the order of the seeds, which all have in common
@@ -37,18 +37,23 @@ def entrant_table(runs: Runs, targets: Sequence[float]) -> Table:
     first = next(iter(runs.values()))
     metric = METRIC_NAMES[first[0].start.metric]
     header = ("entrant", f"{metric} at the end, %", "points", "time of a run", *(f"s to {t:g} %" for t in targets))
-    rows = ((name, *beside(found, first), *(to_target(found, t) for t in targets)) for name, found in runs.items())
+    rows = (
+        (name, *beside(found, first, max(targets)), *(to_target(found, t) for t in targets))
+        for name, found in runs.items()
+    )
     return Table(f"{len(first)} seeds, beside {next(iter(runs))}", header, tuple(rows))
 
 
-def beside(ours: list[Run], first: list[Run]) -> tuple[str, str, str]:
+def beside(ours: list[Run], first: list[Run], target: float) -> tuple[str, str, str]:
     """Accuracy, its difference in points, and the ratio of the seconds of whole runs."""
     finals = [t.final.percent(run.start.metric) for run in ours if (t := trial(run)).final]
-    accuracy = interval(mean(finals)) if len(finals) == len(ours) else "a run was not trained to the end"
+    accuracy = "a run was not trained to the end"
+    if len(finals) == len(ours):
+        accuracy = interval(mean(finals), lambda x: percent_text(round(x, NOISE), target))
     if ours is first:
         return accuracy, "", "1"
     points = compare(ours, first).differences["accuracy at the end, A - B, points"]
-    return accuracy, interval(points, "+.2f"), interval(seconds_ratio(ours, first))
+    return accuracy, interval(points, "{:+.2f}".format), interval(seconds_ratio(ours, first))
 
 
 def seconds_ratio(ours: list[Run], first: list[Run]) -> Estimate:
@@ -70,10 +75,10 @@ def aimed_at(run: Run, target: float) -> Run:
     return replace(run, attempts=tuple(replace(attempt, target=target) for attempt in run.attempts))
 
 
-def interval(estimate: Estimate, form: str = "") -> str:
+def interval(estimate: Estimate, shown: Callable[[float], str] = number) -> str:
     """The value and the ends of its interval, where it has them."""
     if estimate.value is None:
         return "-"
     found = (x for x in (estimate.value, estimate.low, estimate.high) if x is not None)
-    value, *ends = (format(x, form) if form else number(x) for x in found)
+    value, *ends = map(shown, found)
     return f"{value} ({ends[0]} to {ends[1]})" if ends else value

@@ -36,6 +36,8 @@ from dawn.stats.survival import Times, median, restricted_mean
 from dawn.tables import Table, counted, percent_text, plain
 
 SHARE = 0.95  # of runs, of the second claim
+ACCURACY = "accuracy at the end, %"  # an estimate
+NOISE = 9  # decimals of a percentage, beyond which a mean holds rounding alone
 SHOWN, NOT_SHOWN, NOT_TESTED = "shown", "not shown", "not tested"
 
 
@@ -69,7 +71,7 @@ def study(runs: Sequence[Run], clock: str = "total", horizon: float | None = Non
     horizon = max(t.duration for t in trials) if horizon is None else horizon
     wanted = target_text(start.metric, start.target)
     finals = [t.final.percent(start.metric) for t in trials if t.final]
-    estimates = time_estimates(trials, horizon) | host_estimates(trials) | {"accuracy at the end, %": mean(finals)}
+    estimates = time_estimates(trials, horizon) | host_estimates(trials) | {ACCURACY: mean(finals)}
     claims = [mean_claim(trials, start.metric, start.target, wanted), share_claim(trials, wanted)]
     return Study(
         title=f"{start.recipe or 'no recipe'} on {start.task}, {start.model}",
@@ -146,8 +148,8 @@ def mean_claim(trials: list[Trial], metric: str, target: float, wanted: str) -> 
         return Claim(
             text, NOT_TESTED, f"{rate_first}; {counted(len(finals), 'run')} trained to the end; a spread needs two"
         )
-    average = math.fsum(finals) / len(finals)
-    spread = f"mean {average:.4f}, standard deviation {deviation(finals):.4f}, n = {len(finals)}"
+    average = percent_text(round(math.fsum(finals) / len(finals), NOISE), target, 4)
+    spread = f"mean {average}, standard deviation {deviation(finals):.4f}, n = {len(finals)}"
     verdict = SHOWN if least >= target else NOT_SHOWN
     return Claim(text, verdict, f"{rate_first}; {spread}; one-sided 95 % lower bound {percent_text(least, target, 4)}")
 
@@ -198,7 +200,7 @@ def study_tables(study: Study) -> list[Table]:
     return [
         Table(title, header, tuple(_trial_row(trial, metric, study.target_percent) for trial in study.trials)),
         *_host_tables(study.trials),
-        estimate_table("statistics", study.estimates),
+        estimate_table("statistics", study.estimates, study.target_percent),
         Table("claims", ("claim", "verdict", "evidence"), tuple((c.text, c.verdict, c.evidence) for c in study.claims)),
         *([Table("notes", (), tuple((plain(note, 300),) for note in study.notes))] if study.notes else []),
     ]
@@ -224,16 +226,19 @@ def _trial_row(trial: Trial, metric: str, target: float) -> tuple[str, ...]:
     return plain(trial.name), str(trial.seed), trial.outcome, seconds, str(trial.epochs or "-"), final
 
 
-def estimate_table(title: str, estimates: dict[str, Estimate]) -> Table:
+def estimate_table(title: str, estimates: dict[str, Estimate], target: float | None = None) -> Table:
+    """`target` (percent): an accuracy has the digits that tell it from this."""
     header = ("statistic", "value", "interval", "confidence", "note")
-    return Table(title, header, tuple(_estimate_row(name, estimate) for name, estimate in estimates.items()))
+    return Table(title, header, tuple(_estimate_row(name, one, target) for name, one in estimates.items()))
 
 
-def _estimate_row(name: str, estimate: Estimate) -> tuple[str, ...]:
+def _estimate_row(name: str, estimate: Estimate, target: float | None) -> tuple[str, ...]:
     """A rate in percent; the ends of an interval with the decimals of the value."""
     if name == "hit rate":
         name, estimate = "hit rate, %", estimate.mapped(lambda share: 100 * share)
     decimals = None if estimate.value is None else decimals_of(estimate.value)
+    if name == ACCURACY and decimals is not None:
+        decimals = decimals_beside(target, decimals, estimate)
     value, low, high = (number(x, decimals) for x in (estimate.value, estimate.low, estimate.high))
     interval = "-" if estimate.low is None else f"{low} to {high}"
     confidence = "-" if estimate.confidence is None else f"{100 * estimate.confidence:.4g} %"
@@ -246,6 +251,12 @@ def decimals_of(value: float) -> int | None:
     if not math.isfinite(value) or size >= 1e5 or 0 < size < 1e-2:
         return None
     return max(0, 5 - len(f"{size:.0f}"))
+
+
+def decimals_beside(target: float | None, decimals: int, estimate: Estimate) -> int:
+    """At least so many, and enough to tell the value and the ends of its interval from the target."""
+    shown = [round(x, NOISE) for x in (estimate.value, estimate.low, estimate.high) if x is not None]
+    return max(decimals, *(len(percent_text(x, target, decimals).partition(".")[2]) for x in shown))
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
-from dawn_script import START, scripted_run
+from dawn_script import CORRECT, START, scripted_run
 
 from dawn import read_run
 from dawn.dawnbench.check import check_log
 from dawn.page.html import accuracy_texts, result_in_words
 from dawn.reports.summary import summary_text
-from dawn.tables import percent_text
+from dawn.stats.estimates import mean
+from dawn.stats.study import ACCURACY, estimate_table, study, study_tables
+from dawn.tables import percent_text, plain_table
 from training.logs.console import epoch_line
 
 
@@ -51,3 +53,29 @@ def test_a_run_that_misses_by_a_hair_is_told_apart_from_its_target_everywhere(ne
     )
     for text in texts:
         assert "92.9999" in text and "93.000" not in text
+
+
+def test_a_mean_below_its_target_by_a_hair_is_told_apart_from_it(tmp_path):
+    """In the statistics of a study and in its claim."""
+    seen = ((9_299_960, 9_900_000),) * len(CORRECT)
+    dataset = START["dataset"] | {"name": "toy", "validation_images": 10_000_000}
+    folders = [
+        scripted_run(tmp_path / str(seed), seen, 10_000_000, "finished_without_target", task="toy", target=93.0,
+                     dataset=dataset, seed=seed)
+        for seed in (1, 2)
+    ]  # fmt: skip
+    text = "".join(map(plain_table, study_tables(study([read_run(folder) for folder in folders]))))
+    assert "mean 92.9996," in text and text.count("92.9996") == 7 and "93.000" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "cells"),
+    [
+        ((92.9996, 92.9996), ("92.9996", "92.9996 to 92.9996")),
+        ((93.1, 92.9), ("93.000", "91.729 to 94.271")),
+        ((93.01, 92.99, 93.01, 92.99), ("93.000", "92.982 to 93.018")),  # whatever their sum is rounded to
+    ],
+)
+def test_the_digits_of_a_mean_accuracy(values, cells):
+    (row,) = estimate_table("statistics", {ACCURACY: mean(values)}, 93.0).rows
+    assert row[1:3] == cells

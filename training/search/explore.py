@@ -6,6 +6,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from dawn.commandline import quoted
+from dawn.tables import percent_text
 from phases import Schedule
 from training.config.config import Config
 from training.config.loaders import reads
@@ -76,7 +77,7 @@ def explore(job: Job, study: Study) -> None:
         if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
             study.enqueue_trial(again.params)
         told = try_next(job, study)
-        print(line_of(told), flush=True)
+        print(line_of(told, job.settings.target), flush=True)
         results.write_trials(job.settings.folder / "trials.csv", study)
 
 
@@ -86,9 +87,9 @@ def has_time(job: Job, study: Study) -> bool:
     return spent_seconds(study) + (statistics.median(long) if long else 0.0) < job.settings.budget_seconds
 
 
-def line_of(trial: FrozenTrial) -> str:
+def line_of(trial: FrozenTrial, target: float) -> str:
     row = results.row_of(trial)
-    accuracy = f"{row['accuracy']:6.2f} %" if row["accuracy"] != "" else "      - "
+    accuracy = f"{percent_text(row['accuracy'], target, 2):>6} %" if row["accuracy"] != "" else "      - "
     planned = f"{row['planned_seconds']:8.1f} s" if row["planned_seconds"] != "" else "       - "
     choices = " ".join(f"{name}={shortened(value)}" for name, value in trial.params.items())
     return f"trial {trial.number:4} {row['state']:8} {planned} {accuracy}  {choices}  {row['reason']}".rstrip()
@@ -104,7 +105,7 @@ def missed(job: Job, study: Study, best: Candidate | None) -> int:
         print(f"no trial has come to its end; {job.settings.folder}/trials.csv says why")
     else:
         mean, target = best.evidence.mean, job.settings.target
-        print(f"no choice reaches {target:g} %: the best is trial {best.number}, {target - mean:.2f} points below")
+        print(f"no choice reaches {target:g} %: the best is trial {best.number}, {target - mean:.2g} points below")
     return EXIT_CODES[Outcome.FINISHED_WITHOUT_TARGET]
 
 

@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from data_prep.files import write_atomically
+from dawn.tables import percent_text
 from training.search.settings import Settings
 from training.search.space import Choices, flags_of
 from training.search.winner import Candidate
@@ -49,7 +50,8 @@ def row_of(trial: FrozenTrial) -> dict[str, Any]:
 
 def write_best(path: Path, settings: Settings, phases: list, best: Candidate) -> None:
     """A file that --phases takes."""
-    seen = f"{best.evidence.mean:.2f} % of {best.evidence.images} held-out images, mean of {best.runs} runs"
+    percent = percent_text(best.evidence.mean, settings.target, 2)
+    seen = f"{percent} % of {best.evidence.images} held-out images, mean of {best.runs} runs"
     start = settings.config.recipe or "the given schedule"
     content = {"source": f"a search that began with {start}", "result": seen, "phases": phases}
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
