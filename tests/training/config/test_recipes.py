@@ -69,6 +69,12 @@ def test_costs_are_images_times_arithmetic_of_each_size():
     assert [cost.images for cost in unknown] == [cost.flops for cost in unknown] == [None] * 3
 
 
+def test_the_gpu_schedule_of_cifar10_takes_200_steps():
+    """airbench94_muon's; cifar10-94 takes 700."""
+    schedules = [Schedule.parse(recipe_config(name).phases) for name in ("cifar10-94-gpu", "cifar10-94")]
+    assert [schedule.total_epochs * (50_000 // schedule.data[0].bs) for schedule in schedules] == [200, 700]
+
+
 def test_groups_name_every_trained_parameter_once():
     config, _ = resolved("torchvision-v2")
     model = build_model(config, 1000)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from tree_runs import PHASE, epoch_of, levels, make_tree, once, psnr, tree_loader
 
 from data_prep import DataError
@@ -16,6 +17,7 @@ from data_prep.formats.image_index import open_index
 from phases import DataPhase
 from training.config.config import Config
 from training.data.dataset import has_dali
+from training.data.renderers.packed import gathered, on_device
 from training.data.renderers.picture import PILLOW
 from training.logs.metrics import correct_counts
 from training.models.build import build_model
@@ -189,6 +191,37 @@ def test_packed_pixels_may_live_elsewhere(tree, where):
     away = np.abs(pictures_of(loader, batches) - pictures_of(loader, others)).max()
     loader.close()
     assert away < (2.01 if where == "device" else 0.01)
+
+
+def test_a_policy_of_packed_pixels_is_made_by_threads(tree):
+    """On a device each image would take some ten operations of its own."""
+    one, other = (once(tree, "packed", policy="trivialaugment", packed_in=where) for where in ("map", "device"))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(one, other, strict=True))
+
+
+class Copies(TorchDispatchMode):
+    """Copies to a device, and whether something waits for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[bool] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and kwargs.get("device"):
+            self.waits.append(not kwargs.get("non_blocking"))
+        return function(*args, **(kwargs or {}))
+
+
+def test_windows_of_resident_pixels_are_gathered_without_a_wait(tree):
+    loader = tree_loader(tree, "packed", packed_in="device")
+    request = next(loader.plan.train(str(tree), loader.indices[str(tree)]["train"], PHASE, 0, iter([slice(0, 8)])))
+    pixels = loader.renderer.pixels[request.folder, "train"]
+    pixels = pixels.to("meta")
+    with Copies() as copies:
+        windows = gathered(pixels, loader.renderer.tree_of(request), request)
+        on_device(windows, request)
+    loader.close()
+    assert windows.shape == (8, *request.windows[:, 2:].max(0), 3) and copies.waits == [False] * 5
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from data_prep.formats.packed_tree import PackedTree, open_packed_tree
 from training.config.config import Config
-from training.data.auto_augment import apply_torchvision
 from training.data.holdout import sources, stored_splits
 from training.data.renderers.base import Request, ThreadedRenderer
 from training.data.renderers.picture import put_picture, window_of
@@ -59,18 +58,17 @@ class PackedRenderer(ThreadedRenderer):
 
 class DeviceRenderer(PackedRenderer):
     """Windows travel to the device, padded to the largest of the batch (with whatever the memory holds: it counts for
-    nothing), and are resized there together. Centre crops are made by the threads: their windows are whole pictures of
-    any shape, and a tall one beside a wide one would pad a batch to gigabytes."""
+    nothing), and are resized there together. Some batches the threads make whole, see by_threads."""
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
-        if is_centred(request):
+        if by_threads(request):
             return super().begun(request)
         largest = request.windows[:, 2:].max(0).tolist()
         out = torch.empty(len(request.rows), *largest, 3, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         return request, out, self.shared(self.fill, request, out)
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        if is_centred(request):
+        if by_threads(request):
             return super().fill(request, out, places)
         tree = self.tree_of(request)
         for place in places:
@@ -79,7 +77,7 @@ class DeviceRenderer(PackedRenderer):
 
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
         images = super().finished(request, out, shares)
-        return images if is_centred(request) else on_device(images, request)
+        return images if by_threads(request) else on_device(images, request)
 
 
 class ResidentRenderer(DeviceRenderer):
@@ -99,9 +97,15 @@ class ResidentRenderer(DeviceRenderer):
                 self.pixels[part] = self.pixels[other] if other else torch.from_numpy(np.array(stored)).to(self.device)
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
-        if is_centred(request):
+        if by_threads(request):
             return super().begun(request)
         return request, gathered(self.pixels[request.folder, request.split], self.tree_of(request), request), []
+
+
+def by_threads(request: Request) -> bool:
+    """Centre crops: their windows are whole pictures of any shape, and a tall one beside a wide one would pad a batch
+    to gigabytes. Batches with a policy: a device would get its operations image by image, thousands in a batch."""
+    return request.policy is not None or is_centred(request)
 
 
 def is_centred(request: Request) -> bool:
@@ -111,31 +115,27 @@ def is_centred(request: Request) -> bool:
 
 def gathered(pixels: Tensor, tree: PackedTree, request: Request) -> Tensor:
     """The windows of a request out of flat `pixels` (bytes,) uint8: (B, tallest, widest, 3); what lies beyond a window
-    is whatever follows it and counts for nothing."""
+    is whatever follows it and counts for nothing. Where they lie is one copy, for which nothing waits."""
     height, width = request.windows[:, 2:].max(0).tolist()
     device = pixels.device
-    tops, lefts = (torch.from_numpy(request.windows[:, i].astype(np.int64)).to(device) for i in (0, 1))
-    strides = torch.from_numpy(tree.widths[request.rows].astype(np.int64)).to(device)
-    first = torch.from_numpy(tree.offsets[request.rows] // 3).to(device) + tops * strides + lefts
+    tops, lefts = request.windows[:, :2].astype(np.int64).T
+    widths = tree.widths[request.rows].astype(np.int64)
+    numbers = np.stack([widths, tree.offsets[request.rows] // 3 + tops * widths + lefts])
+    strides, first = torch.from_numpy(numbers).to(device, non_blocking=True)
     rows = first[:, None] + torch.arange(height, device=device) * strides[:, None]
     places = rows[:, :, None] + torch.arange(width, device=device)  # of whole pixels: an index is 8 bytes
     return pixels.reshape(-1, 3)[places.clamp_(max=len(pixels) // 3 - 1)]
 
 
 def on_device(windows: Tensor, request: Request) -> Tensor:
-    """Windows (B, H, W, 3) uint8 on the device, resized, cut, mirrored and changed as the request says."""
+    """Windows (B, H, W, 3) uint8 on the device, resized, cut and mirrored as the request says."""
     device = windows.device
     lengths, resized, corners, flips = (
         torch.from_numpy(part).to(device, non_blocking=True)
         for part in (request.windows[:, 2:].copy(), request.resized, request.corners, request.flips)
     )
     images = resampled(windows, lengths, request.size, resized, corners, request.cubic)
-    images = torch.where(flips[:, None, None, None], images.flip(2), images)
-    if request.policy is None:
-        return images
-    planes = images.permute(0, 3, 1, 2)
-    changed = [apply_torchvision(image, row) for image, row in zip(planes, request.policy, strict=True)]
-    return torch.stack(changed).permute(0, 2, 3, 1).contiguous()  # as the loader promises: channels_last
+    return torch.where(flips[:, None, None, None], images.flip(2), images)
 
 
 def mapped(tree: PackedTree) -> PackedTree:
