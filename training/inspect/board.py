@@ -14,14 +14,13 @@ from training.config.config import Config
 from training.data.loader import Batch
 from training.distributed.group import Group
 from training.engine.optimizers import momentum_of
-from training.inspect.counts import Counts, average_precision, curve, roc_auc
+from training.inspect.counts import Counts, curve, drawn_classes, roc_auc
 from training.inspect.sheets import FOLDER as SHEETS
 from training.inspect.stored import Stored
 from training.logs.metrics import View
 
 THIS_MACHINE = {"logdir", "resume"}  # settings that say nothing about the experiment
 METRICS = ("losses/test_1", "losses/test_5", "validation/loss", "validation/ece", "validation/macro_f1")
-MOST_CURVES = 10  # worst and best classes each
 MOST_EPOCHS = 8  # with sheets: the pictures stand in the event file once more
 STEM_DIGITS = 4  # of the epoch at the end of a sheet's name
 
@@ -114,10 +113,7 @@ def write_confidence(writer: Any, stored: Stored, seen: dict[int, int]) -> None:
 def write_curves(writer: Any, counts: Counts, names: list[str], step: int) -> None:
     """One against all others, of the classes with the worst and the best average precision; `micro`: all together."""
     others, own = counts.scores
-    order = torch.argsort(average_precision(own, others).nan_to_num(2.0), stable=True).tolist()
-    there = [number for number in order if own[number].any()]
-    chosen = there if len(there) <= 2 * MOST_CURVES else [*there[:MOST_CURVES], *there[-MOST_CURVES:]]
-    for place, number in enumerate(chosen, 1):
+    for place, number in enumerate(drawn_classes(counts), 1):
         write_curve(writer, f"precision-recall/{place:02d} {names[number]}", own[number], others[number], step)
     write_curve(writer, "precision-recall/micro average", own.sum(0), others.sum(0), step)
     writer.add_scalar("validation/macro_roc_auc", float(roc_auc(own, others).nanmean()), step)

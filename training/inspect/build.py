@@ -12,8 +12,7 @@ from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.gradients import Gradients, read_gradients
 from training.inspect.predictions import Predictions
 from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
-from training.inspect.stored import FOLDER
-from training.logs.metrics import Meter, Watch
+from training.logs.metrics import INSPECTION, Meter, Watch
 
 
 def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState) -> tuple[Meter, ...]:
@@ -30,7 +29,7 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
 
 def check_stored(folder: Path) -> None:
     """What a resumed run appends to. Raises: ConfigError for a damaged file."""
-    path = folder / FOLDER / GRADIENTS
+    path = folder / INSPECTION / GRADIENTS
     if path.is_file():
         read_gradients(path)
 
@@ -41,7 +40,7 @@ def watches_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSt
         return ()
     watches: list[Watch] = [ParameterGroups(state.optimizers)]
     if config.inspect == "full":
-        watches.append(Gradients(state.model, config.inspect_every, folder / FOLDER))
+        watches.append(Gradients(state.model, config.inspect_every, folder / INSPECTION))
     if config.inspect == "full" and hasattr(loader, "pictures"):
         watches.append(TrainingBatches(loader, list(dataset.classes)))
     return tuple(watches)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 THRESHOLDS = 127  # of TensorBoard's precision-recall curves
 CALIBRATION_BINS = 15  # Guo et al., arXiv:1706.04599
+MOST_CURVES = 10  # of the worst classes, and of the best, in pictures and in TensorBoard
 CHUNK = 2**22  # scores counted at once, so that 1,000 classes take no more memory than 10
 
 
@@ -120,6 +121,14 @@ def average_precision(own: Tensor, others: Tensor) -> Tensor:
     recall = points.recall
     steps = recall - torch.cat([recall[..., 1:], torch.zeros_like(recall[..., :1])], -1)
     return (points.precision * steps).sum(-1)
+
+
+def drawn_classes(counts: Counts) -> list[int]:
+    """Those with images, from the worst average precision to the best; of many the first and the last MOST_CURVES."""
+    others, own = counts.scores
+    order = torch.argsort(average_precision(own, others).nan_to_num(2.0), stable=True).tolist()
+    there = [number for number in order if own[number].any()]
+    return there if len(there) <= 2 * MOST_CURVES else [*there[:MOST_CURVES], *there[-MOST_CURVES:]]
 
 
 def roc_auc(own: Tensor, others: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from training.inspect.counts import Counts, calibration_error, curve
+from training.inspect.counts import Counts, calibration_error, curve, drawn_classes
 from training.inspect.gradients import NORM
 from training.inspect.names import short
 from training.inspect.tables import confused_pairs
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6670"  # Okabe and Ito: told apart with every common colour blindness
 MOST_CLASSES = 30  # in one map
-MOST_CURVES = 10  # worst and best classes each
 MOST_LAYERS, MOST_LETTERS = 60, 34  # names beside a map
 
 
@@ -103,9 +102,9 @@ def predicted_figure(counts: Counts, names: list[str]) -> bytes:
         return png(made)
 
 
-def curves_figure(counts: Counts, names: list[str], order: list[int]) -> bytes:
-    """Precision over recall; `order`: classes from the worst average precision to the best."""
-    chosen = order if len(order) <= 2 * MOST_CURVES else [*order[:MOST_CURVES], *order[-MOST_CURVES:]]
+def curves_figure(counts: Counts, names: list[str]) -> bytes:
+    """Precision over recall."""
+    chosen = drawn_classes(counts)
     others, own = counts.scores
     with figure(7, 5) as (made, axes):
         for place, number in enumerate(chosen):

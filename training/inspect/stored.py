@@ -12,8 +12,8 @@ from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.counts import CALIBRATION_BINS, THRESHOLDS, Counts
 from training.inspect.predictions import COUNTS, Images
+from training.logs.metrics import INSPECTION
 
-FOLDER = "inspect"  # in the run folder
 AGAIN = "Evaluate the run again with --inspect, or restore the file"
 
 
@@ -30,7 +30,7 @@ class Stored(NamedTuple):
 def read_stored(run: Path) -> Stored:
     """Raises: ConfigError for a run without inspection and for a damaged file."""
     read_config(run)  # a folder that is no run says so
-    folder = run / FOLDER
+    folder = run / INSPECTION
     files = sorted((folder / "epochs").glob("*.npz"))
     if not files or not (folder / COUNTS).is_file():
         raise ConfigError(f"{run}: was not inspected. Train with --inspect light or full")

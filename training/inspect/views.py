@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from data_prep.files import write_atomically
 from training.config.config import Config
 from training.inspect.board import write_board
-from training.inspect.counts import average_precision
 from training.inspect.figures import (
     calibration_figure,
     confusion_figure,
@@ -54,9 +51,7 @@ def views(stored: Stored, names: Names, full: bool) -> dict[str, bytes]:
         "predicted.png": predicted_figure(counts, classes),
     }
     if full:
-        others, own = counts.scores
-        order = torch.argsort(average_precision(own, others).nan_to_num(2.0), stable=True).tolist()
-        found["curves.png"] = curves_figure(counts, classes, [i for i in order if own[i].any()])
+        found["curves.png"] = curves_figure(counts, classes)
         if (stored.folder / GRADIENTS).is_file():  # none of a run whose steps were all before a restart
             found["gradients.png"] = gradients_figure(**read_gradients(stored.folder / GRADIENTS))
     return found

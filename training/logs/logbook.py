@@ -15,7 +15,7 @@ from dawn.runlog.run import LOG_NAME as LOG
 from phases import DataPhase
 from training.distributed.env import Env
 from training.logs.console import EpochTable, images_per_second
-from training.logs.metrics import View
+from training.logs.metrics import INSPECTION, View
 from training.logs.tensorboard import Scalars, memory
 
 FILES = {"event.log": logging.WARNING, "verbose.log": logging.INFO, "debug.log": logging.DEBUG}
@@ -113,7 +113,7 @@ class Logbook:
 
     def view(self, epoch: int, images_seen: int) -> View:
         """Where meters and watches show what they found."""
-        return View(self.folder / "inspect", epoch, partial(self.scalars.write, images_seen), self.say)
+        return View(self.folder / INSPECTION, epoch, partial(self.scalars.write, images_seen), self.say)
 
     def fault(self, fault: dict[str, Any]) -> None:
         """A test's fault, before it fires."""

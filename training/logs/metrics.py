@@ -15,6 +15,8 @@ from training.data.loader import Batch
 from training.distributed.group import Group
 from training.errors import Outcome
 
+INSPECTION = "inspect"  # folder in the run folder, for what meters and watches find
+
 
 @dataclass(frozen=True)
 class Target:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_prep.files import MANIFEST
@@ -16,6 +16,8 @@ from training.config.config import Config
 from training.errors import ConfigError
 
 SPACE_BYTES = 100 * 2**20  # refuse to start with less free disk than this
+LOCK = "run.lock"
+TRIES = 10  # to take a lock that others remove
 RESUMABLE = ("preempted", "crashed")
 
 
@@ -49,19 +51,45 @@ def locked(folder: Path, data: str, log: str = LOG, resume: str = "") -> Iterato
     any other."""
     name = as_named(folder, resume)
     check_place(folder, data, name)
-    before = set(os.listdir(folder)) if folder.is_dir() else None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock, made = held_lock(folder, name)
     except OSError as error:
         advice = "Make it writable" if resume else "Name another folder"
         raise ConfigError(f"{name}: cannot write there ({error.strerror}). {advice}") from None
     try:
-        take_lock(lock, name)
-        with left_as_it_was(folder, before, log):
+        with left_as_it_was(folder, made, log):
             yield
     finally:
         os.close(lock)
+
+
+def held_lock(folder: Path, name: str) -> tuple[int, set[str]]:
+    """The lock of `folder`, and what was made for it: LOCK, and "" for the folder itself. Another start may remove both
+    between our steps, as it fails: then they are made again. Raises: OSError; ConfigError when a run has the lock."""
+    made: set[str] = set()
+    for tries_left in reversed(range(TRIES)):
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            made.add("")
+        try:
+            lock, is_new = opened_lock(folder / LOCK)
+        except FileNotFoundError:
+            if tries_left:
+                continue
+            raise
+        take_lock(lock, name)
+        if os.fstat(lock).st_nlink:
+            return lock, made | ({LOCK} if is_new else set())
+        os.close(lock)
+    raise ConfigError(f"{name}: another run begins and ends there. Name another folder")
+
+
+def opened_lock(path: Path) -> tuple[int, bool]:
+    """And whether it was made."""
+    try:
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644), True
+    except FileExistsError:
+        return os.open(path, os.O_RDWR), False
 
 
 def check_place(folder: Path, data: str, name: str) -> None:
@@ -89,18 +117,20 @@ def check_name(folder: Path) -> None:
 
 
 @contextmanager
-def left_as_it_was(folder: Path, before: set[str] | None, log: str) -> Iterator[None]:
-    """Removes what a start has made in `folder` that fails before its first line in `log`. `before`: the names that
-    were there; None: there was no folder."""
+def left_as_it_was(folder: Path, made: set[str], log: str) -> Iterator[None]:
+    """Removes what a start has made in `folder` that fails before its first line in `log`. The lock is held, so that
+    what came before it is of others; `made`: see held_lock. The lock goes last: another start waits for it."""
+    before = set(os.listdir(folder)) - made
     try:
         yield
     except BaseException:
-        if not begun(folder, log):
-            for path in folder.iterdir():
-                if path.name not in (before or ()):
+        if folder.is_dir() and not begun(folder, log):
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == LOCK):
+                if path.name not in before:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if before is None:
-                folder.rmdir()
+            if "" in made:
+                with suppress(OSError):  # another start is in it already
+                    folder.rmdir()
         raise
 
 
@@ -134,6 +164,7 @@ def take_lock(lock: int, name: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         owner = os.read(lock, 200).decode(errors="replace").strip()
+        os.close(lock)
         advice = "Wait until it has ended" if name.startswith("--resume") else "Name another folder"
         raise ConfigError(f"{name}: another run ({owner}) writes there. {advice}") from None
     os.truncate(lock, 0)

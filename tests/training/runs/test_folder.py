@@ -1,6 +1,8 @@
 """The run folder: where it may lie, what its name may be, and what a start that fails leaves there."""
 
+import fcntl
 import os
+import shutil
 
 import pytest
 from refusals import training_refused
@@ -97,3 +99,40 @@ def test_errors_of_a_resume_speak_of_the_flag_that_was_given(tmp_path):
     elsewhere = Config(data=str(tmp_path), resume=str(run), logdir=str(tmp_path / "new"))
     with pytest.raises(ConfigError, match=f"--logdir {tmp_path / 'new'}: "), open_folder(elsewhere):
         pass
+
+
+def before_the_lock(monkeypatch, *actions) -> None:
+    """What another command does between this start's look at the folder and its lock, once each."""
+    system, waiting = fcntl.flock, list(actions)
+
+    def flock(lock: int, how: int) -> None:
+        if waiting:
+            waiting.pop(0)()
+        system(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_files_that_another_command_puts_there_before_the_lock_stay(tmp_path, monkeypatch):
+    folder = tmp_path / "new"
+    before_the_lock(monkeypatch, (folder / "detect.jsonl").touch)
+    failed_start(folder, RuntimeError("worse"))
+    assert os.listdir(folder) == ["detect.jsonl"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_folder_that_another_failed_start_removes_before_the_lock_is_made_again(tmp_path, monkeypatch, times):
+    before_the_lock(monkeypatch, *[lambda: shutil.rmtree(tmp_path / "new")] * times)
+    with open_folder(Config(data="elsewhere", logdir=str(tmp_path / "new"))) as folder:
+        assert os.listdir(folder) == ["run.lock"]
+        with pytest.raises(ConfigError, match=r"another run .* writes there"):  # noqa: SIM117
+            with open_folder(Config(data="elsewhere", logdir=str(folder))):
+                pass
+    assert os.listdir(folder) == ["run.lock"]
+
+
+def test_a_folder_that_others_remove_again_and_again_is_refused(tmp_path, monkeypatch):
+    before_the_lock(monkeypatch, *[lambda: shutil.rmtree(tmp_path / "new")] * 99)
+    with pytest.raises(ConfigError, match="begins and ends there"):  # noqa: SIM117
+        with open_folder(Config(data="elsewhere", logdir=str(tmp_path / "new"))):
+            pass
