@@ -8,7 +8,16 @@ from dawn.page.html import Cell, note, section, table
 from dawn.runlog.evaluations import Evaluation, read_evaluations
 
 HEADER = (
-    *("size (px)", "shape", "mirror images", "weights", "top-1 %", "top-5 %", "correct top-1, top-5", "of images"),
+    *(
+        "size (px)",
+        "shape",
+        "test-time augmentation",
+        "weights",
+        "top-1 %",
+        "top-5 %",
+        "correct top-1, top-5",
+        "of images",
+    ),
     *("GFLOP per image", "seconds", "measured on"),
 )
 WORDS = "Evaluated after the run"
@@ -32,7 +41,7 @@ def row(item: Evaluation) -> list[Cell]:
     return [
         f"{item.size}{' *' * item.own}",
         item.shape,
-        "added" if item.tta == "flip" else "no",
+        "mirror images added" if item.tta == "flip" else item.tta,
         weights(item),
         f"{seen.percent('top1'):.3f}",
         f"{seen.percent('top5'):.3f}",

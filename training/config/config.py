@@ -42,6 +42,7 @@ def option(
 
 BACKENDS = ("auto", "nccl", "gloo")
 INTERPOLATIONS = ("bilinear", "bicubic")
+TTA = ("none", "flip", "flip-shift", "flip-shift-25")  # training/engine/views.py has them
 SHORT_EPOCH = 11  # steps; the 2018 code left its loop after the eleventh batch
 
 
@@ -159,8 +160,9 @@ class Config:
     )
     tta: str = option(
         "none",
-        "test-time augmentation: flip = logits of an image and its mirror image are added",
-        choices=("none", "flip"),
+        "test-time augmentation, the mean logits of: flip: the image and its mirror image; flip-shift: these and both "
+        "shifted by a pixel, six views; flip-shift-25: the six for the least sure quarter of the images",
+        choices=TTA,
     )
     val_resize: float = option(
         1.14, "image trees: short side before the centre crop, in validation sizes; a phase may say otherwise"

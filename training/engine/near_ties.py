@@ -7,11 +7,13 @@ of float32's: so all batch sizes, ranks and machines count the same.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from training.engine.precision import untuned_kernels
+from training.engine.views import View, weighted
 from training.models.outputs import logits_of
 
 MARGIN = 1e-4  # of the largest logit; float32's own error is a hundredth of that or less
@@ -23,15 +25,17 @@ class Referee:
     def __init__(self, model: nn.Module) -> None:
         self.model, self.settled = copy.deepcopy(model).double().eval(), 0
 
-    @untuned_kernels()
-    def logits(self, logits: Tensor, images: Tensor, targets: Tensor, k5: int, tta: str) -> Tensor:
+    def logits(self, logits: Tensor, images: Tensor, targets: Tensor, k5: int, views: Sequence[View]) -> Tensor:
         """(B, classes) float64: `logits`, but computed anew where top-1 or top-`k5` is close."""
+        return self.anew(logits, images, views, near_ties(logits, targets, (1, k5)))
+
+    @untuned_kernels()
+    def anew(self, logits: Tensor, images: Tensor, views: Sequence[View], chosen: Tensor) -> Tensor:
+        """(B, classes) float64: `logits`, but of the `chosen` (B,) images those of the float64 copy, each alone."""
         settled = logits.double()
-        for row in near_ties(settled, targets, (1, k5)).nonzero()[:, 0].tolist():
+        for row in chosen.nonzero()[:, 0].tolist():
             alone = images[row : row + 1].double()
-            settled[row] = logits_of(self.model(alone))[0]
-            if tta == "flip":
-                settled[row] += logits_of(self.model(alone.flip(-1)))[0]
+            settled[row] = weighted(lambda image: logits_of(self.model(image)), alone, views)[0]
             self.settled += 1
         return settled
 

@@ -173,7 +173,8 @@ def ways_of(options: argparse.Namespace, subject: Subject, pictures: Pictures, s
     shapes = [shape for shape, asked in zip(SHAPES, (options.square, options.rect), strict=True) if asked]
     if not shapes:
         shapes = list(SHAPES) if pictures.has_oblong_images() and takes_rectangles(subject, sizes[0]) else ["square"]
-    ways = (Way(size, shape, tta) for size in sizes for shape in shapes for tta in options.tta)
+    asked = options.tta or ("none", "flip", subject.config.tta)
+    ways = (Way(size, shape, tta) for size in sizes for shape in shapes for tta in asked)
     return list(dict.fromkeys(ways))
 
 

@@ -40,7 +40,7 @@ class Way(NamedTuple):
 
     size: int
     shape: str  # of dawn.runlog.evaluations.SHAPES
-    tta: str  # of VIEWS
+    tta: str  # of VIEWS, as --tta
 
 
 @dataclass(frozen=True)

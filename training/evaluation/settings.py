@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from training.config.config import Config
+from training.config.config import TTA, Config
 from training.config.loaders import LOADERS
 from training.config.own_code import is_own
 from training.config.parser import Parser
@@ -36,7 +36,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     add("--sizes", type=int, nargs="+", default=[], metavar="PX", help="default: the run's, or the published one")
     add("--square", action="store_true", help="square images only; default: square and, of image trees, rectangular")
     add("--rect", action="store_true", help="rectangular images only; with --square: both")
-    add("--tta", nargs="+", default=["none", "flip"], choices=("none", "flip"), help="default: none flip")
+    add("--tta", nargs="+", default=[], choices=TTA, help="default: none, flip, the run's own")
     add("--weights", nargs="+", default=[], choices=("model", "ema"), help="of a run; default: those it evaluates")
     add("--val-batch", type=int, metavar="N", help="images a batch; default: the run's, or 128")
     add("--resize", type=float, metavar="X", help="short side before the crop, in sizes")

@@ -19,7 +19,7 @@ COLUMNS = (
     "GFLOP/image",
     "seconds",
 )
-WIDTHS = (1, 4, 11, 4, 7, 8, 8, 14, 9, 11, 8)
+WIDTHS = (1, 4, 11, 13, 7, 8, 8, 14, 9, 11, 8)
 LEFT = ("shape", "tta", "weights")
 CSV_COLUMNS = (
     *("size", "shape", "tta", "weights", "top1_percent", "top5_percent"),

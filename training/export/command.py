@@ -84,7 +84,8 @@ def check_place(path: Path, card_path: Path) -> None:
 
 
 def remeasured(trained: Trained, network: torch.nn.Module, data: str) -> list[Remeasured]:
-    """Square and rectangular (image trees only), alone and with mirror images, at the last phase's size.
+    """Square and rectangular (image trees only), alone, with mirror images and with the run's own views, at the last
+    phase's size.
 
     `data`: prepared like the run's own dataset. Raises: ConfigError, DataError.
     """
@@ -94,7 +95,8 @@ def remeasured(trained: Trained, network: torch.nn.Module, data: str) -> list[Re
     if dataset.sha256 != trained.run.start.dataset.get("sha256"):
         warn(f"--evaluate {data}: not the dataset that the run was trained on; the card says so")
     shapes = SHAPES if pictures.has_rectangles else SHAPES[:1]
-    ways = [Way(trained.phase.val_sz, shape, tta) for shape in shapes for tta in ("none", "flip")]
+    views = dict.fromkeys(("none", "flip", trained.config.tta))
+    ways = [Way(trained.phase.val_sz, shape, tta) for shape in shapes for tta in views]
     subject = Subject(network, trained.config, trained.weights, trained.mean, trained.std)
     with open_env(replace(trained.config, device="cpu" if trained.config.device == "cpu" else "auto")) as env:
         where = f"{dataset.name} {dataset.sha256[:12]}, {env.device.type}"

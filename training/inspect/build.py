@@ -5,7 +5,6 @@ from pathlib import Path
 from data_prep import Manifest
 from training.config.config import Config
 from training.data.loader import Loader
-from training.engine.evaluate import VIEWS
 from training.engine.state import TrainState
 from training.inspect.board import ParameterGroups
 from training.inspect.gradients import FILE as GRADIENTS
@@ -19,11 +18,11 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
     """What every validation of the run counts beside top-1 and top-5. A metric is an entry here."""
     if config.inspect == "off":
         return ()
-    views, names = VIEWS[config.tta], list(dataset.classes)
+    names = list(dataset.classes)
     device = next(state.model.parameters()).device
-    meters: list[Meter] = [Predictions(len(names), views, device)]
+    meters: list[Meter] = [Predictions(len(names), device)]
     if config.inspect == "full" and hasattr(loader, "pictures"):
-        meters += [ValidationBatches(loader, names, views), Looks(loader, state.evaluated_model, names, views)]
+        meters += [ValidationBatches(loader, names), Looks(loader, state.evaluated_model, names)]
     return tuple(meters)
 
 

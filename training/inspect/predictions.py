@@ -36,11 +36,10 @@ class Images(NamedTuple):
 
 
 class Predictions:
-    """See training.logs.metrics.Meter. `views`: whose logits were added to one (2 with --tta flip). `device`: the
-    run's, as a rank without images takes part in the sums as well."""
+    """See training.logs.metrics.Meter. `device`: the run's, as a rank without images takes part in the sums as well."""
 
-    def __init__(self, classes: int, views: int, device: torch.device) -> None:
-        self.classes, self.views, self.device = classes, views, device
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self.classes, self.device = classes, device
         self.parts: list[Part] = []
 
     def update(self, batch: Batch, logits: Tensor) -> None:
@@ -61,7 +60,7 @@ class Predictions:
         """Counts on the run's device. Starts again from none."""
         counts, found = no_counts(self.classes, self.device), []
         for logits, targets, rows in self.chunks():
-            log_probabilities = (logits / self.views).log_softmax(1)
+            log_probabilities = logits.log_softmax(1)
             probabilities = log_probabilities.exp()
             for total, some in zip(counts, count(probabilities, targets), strict=True):
                 total += some

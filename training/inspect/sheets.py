@@ -63,13 +63,13 @@ class ValidationBatches:
     """See training.logs.metrics.Meter: the validation batches of the largest and the smallest mean loss. With two or
     more ranks the batches of all are compared."""
 
-    def __init__(self, loader: Loader, names: list[str], views: int) -> None:
-        self.loader, self.names, self.views = loader, names, views
+    def __init__(self, loader: Loader, names: list[str]) -> None:
+        self.loader, self.names = loader, names
         self.seen: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
 
     def update(self, batch: Batch, logits: Tensor) -> None:
         if batch.rows is not None:
-            self.seen.append((batch.rows, batch.targets, *facts_of(logits / self.views, batch.targets)))
+            self.seen.append((batch.rows, batch.targets, *facts_of(logits, batch.targets)))
 
     def finish(self, group: Group, view: View | None) -> None:
         seen, self.seen = self.seen, []
@@ -91,14 +91,14 @@ class Looks:
     """See training.logs.metrics.Meter: Grad-CAM of the same validation images in every epoch, so that one sees where
     the network looks as the size grows, and of those with the largest loss. Rank 0 alone draws."""
 
-    def __init__(self, loader: Loader, model: Callable[[], nn.Module], names: list[str], views: int) -> None:
-        self.loader, self.model, self.names, self.views = loader, model, names, views
+    def __init__(self, loader: Loader, model: Callable[[], nn.Module], names: list[str]) -> None:
+        self.loader, self.model, self.names = loader, model, names
         self.rows = np.linspace(0, loader.validation_images - 1, MOST).round().astype(np.int64)
         self.seen: list[tuple[Tensor, Tensor]] = []  # loss and row of each image
 
     def update(self, batch: Batch, logits: Tensor) -> None:
         if batch.rows is not None:
-            self.seen.append((facts_of(logits / self.views, batch.targets)[0], batch.rows))
+            self.seen.append((facts_of(logits, batch.targets)[0], batch.rows))
 
     def finish(self, group: Group, view: View | None) -> None:
         worst = self.worst(group)

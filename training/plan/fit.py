@@ -8,7 +8,7 @@ from training.plan.store import CheckTime, Measurements, StepTime
 from training.plan.work import Checking, Training
 
 REACH = 1.5  # times the arithmetic of the largest measured step, or that part of the smallest: beyond is no estimate
-VIEWS = {"none": 1, "flip": 2}  # of an image in a validation
+VIEWS = {"none": 1, "flip": 2, "flip-shift": 6, "flip-shift-25": 2.25}  # of an image in a validation
 
 
 def interpolated(points: Mapping[float, float], x: float) -> float:

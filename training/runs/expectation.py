@@ -13,7 +13,7 @@ from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.config.recipes.registry import recipe_config
 from training.distributed.env import Env, open_env
-from training.engine.evaluate import predict
+from training.engine.evaluate import VIEWS, predict
 from training.engine.state import TrainState
 from training.engine.step import step
 from training.engine.warmup import random_batch
@@ -41,9 +41,10 @@ def epoch_seconds(config: Config, phase: DataPhase, state: TrainState, dataset: 
     seen = random_batch((phase.val_sz, phase.val_sz), phase.val_bs, classes, state, env).images
     train = min(timed(lambda: step(config, state, batch, 0.0, None), env) for _ in range(3))
     with torch.no_grad():
-        validate = min(timed(lambda: predict(state.model, seen, state.precision, config.tta), env) for _ in range(2))
+        view = min(timed(lambda: predict(state.model, seen, state.precision, "none"), env) for _ in range(2))
     images = {name: split.images for name, split in dataset.splits.items()}
-    return train * (images["train"] // phase.bs) + validate * images["validation"] / phase.val_bs
+    validate = view * VIEWS[config.tta] * images["validation"] / phase.val_bs
+    return train * (images["train"] // phase.bs) + validate
 
 
 def timed(action: Callable[[], object], env: Env) -> float:

@@ -24,10 +24,10 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def fed(classes: int, images: int, batch: int, views: int = 1) -> tuple[Predictions, torch.Tensor, torch.Tensor]:
+def fed(classes: int, images: int, batch: int) -> tuple[Predictions, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     logits, targets = torch.randn(images, classes, generator=generator), torch.arange(images) % classes
-    meter = Predictions(classes, views, CPU)
+    meter = Predictions(classes, CPU)
     for some in torch.arange(images).split(batch):
         meter.update(Batch(torch.empty(0), targets[some], some), logits[some])
     return meter, logits, targets
@@ -35,7 +35,7 @@ def fed(classes: int, images: int, batch: int, views: int = 1) -> tuple[Predicti
 
 def test_a_rank_without_images_counts_on_the_device_of_the_run():
     """CPU tensors would not meet the other ranks' in a sum over GPUs."""
-    counts, images = Predictions(6, 1, torch.device("meta")).of_this_rank()
+    counts, images = Predictions(6, torch.device("meta")).of_this_rank()
     assert all(part.is_meta for part in counts) and images == []
     reference = count(torch.full((1, 6), 1 / 6), torch.tensor([0]))
     assert [(part.shape, part.dtype) for part in counts] == [(part.shape, part.dtype) for part in reference]
@@ -43,9 +43,9 @@ def test_a_rank_without_images_counts_on_the_device_of_the_run():
 
 @pytest.mark.parametrize("batch", [1, 7, 60])
 def test_counts_do_not_depend_on_the_batches(batch):
-    meter, logits, targets = fed(6, 60, batch, views=2)
+    meter, logits, targets = fed(6, 60, batch)
     counts, (images,) = meter.of_this_rank()
-    whole = count((logits / 2).softmax(1), targets)
+    whole = count(logits.softmax(1), targets)
     assert all(torch.equal(*pair) for pair in zip(counts[:3], whole[:3], strict=True))
     torch.testing.assert_close(counts.confidence_sum, whole.confidence_sum)
     assert images.rows.tolist() == list(range(60)) and images.predicted.tolist() == logits.argmax(1).tolist()
@@ -63,6 +63,6 @@ def test_no_copy_of_all_logits_is_made():
 
 
 def test_a_loader_that_does_not_tell_rows():
-    meter = Predictions(3, 1, CPU)
+    meter = Predictions(3, CPU)
     meter.update(Batch(torch.empty(0), torch.tensor([1, 2])), torch.eye(3)[:2])
     assert meter.of_this_rank()[1][0].rows.tolist() == [-1, -1]
