@@ -100,7 +100,7 @@ def run_entry(place: str | os.PathLike[str], task: str | None = None, target: fl
     author, doubt = described.fields.get("author"), doubtful_hours(seconds / 3600)
     return Entry(
         task=start.task,
-        name=(author if isinstance(author, str) else "") or f"{start.recipe}, seed {start.seed}",
+        name=(author if isinstance(author, str) else "") or f"{start.recipe or 'no recipe'}, seed {start.seed}",
         model=start.model,
         hardware=hardware_name(run.latest.hardware),
         day=start.utc[:10],

@@ -30,7 +30,7 @@ class Shown:
 
 def named(runs: list[tuple[Run, tuple[Step, ...]]], folders: bool) -> list[Shown]:
     """Recipe and seed; the folder behind names that would be the same, then a count."""
-    names = [plain(f"{run.start.recipe}, seed {run.start.seed}", 60) for run, _ in runs]
+    names = [plain(f"{run.start.recipe or 'no recipe'}, seed {run.start.seed}", 60) for run, _ in runs]
     path = folder_tails([run.path for run, _ in runs]) if folders else [""] * len(runs)
     for more in (lambda i: plain(path[i], 40), lambda i: f"no. {i + 1}"):
         often = Counter(names)

@@ -13,9 +13,9 @@ from dawn.tables import percent_text, plain
 def title_of(shown: list[Shown]) -> str:
     starts = [item.run.start for item in shown]
     if len(shown) == 1:
-        return plain(f"{starts[0].recipe} on {starts[0].task}", 80)
+        return plain(f"{starts[0].recipe or 'no recipe'} on {starts[0].task}", 80)
     recipes, tasks = ({getattr(start, name) for start in starts} for name in ("recipe", "task"))
-    what = starts[0].recipe if len(recipes) == 1 else f"{len(recipes)} recipes"
+    what = (starts[0].recipe or "no recipe") if len(recipes) == 1 else f"{len(recipes)} recipes"
     return plain(f"{len(shown)} runs: {what} on {', '.join(sorted(tasks))}", 80)
 
 

@@ -31,8 +31,9 @@ def _part(group: list[Shown], by_name: bool) -> str:
     """by_name: say which runs these are; the headings of two settings of a recipe can be the same."""
     runs = [item.run for item in group]
     start, many = runs[0].start, counted(len(runs), "run")
+    recipe = start.recipe or "no recipe"
     wanted = "no target" if start.target is None else f"target {target_text(start.metric, start.target)}"
-    heading = f"<h3>{text(f'{start.recipe} on {start.task}, {start.model}: {many}, {wanted}')}</h3>\n"
+    heading = f"<h3>{text(f'{recipe} on {start.task}, {start.model}: {many}, {wanted}')}</h3>\n"
     heading += note(f"Runs: {'; '.join(item.name for item in group)}.") if by_name else ""
     reason = _no_study(runs)
     if reason:

@@ -80,7 +80,9 @@ def _label(axes: Any, run: Run, unit: str) -> None:
     start = run.start
     axes.set_xlabel(f"time since run start ({unit})")
     axes.set_ylabel(f"validation accuracy, {METRIC_NAMES[start.metric]} (%)")
-    axes.set_title(plain(f"{start.task}: {start.recipe}, {start.model}", 80), loc="left", fontweight="bold", pad=22)
+    axes.set_title(
+        plain(f"{start.task}: {start.recipe or 'no recipe'}, {start.model}", 80), loc="left", fontweight="bold", pad=22
+    )
     under = plain(f"{hardware_name(run.latest.hardware)}, {start.precision}, seed {start.seed}", 110)
     axes.text(0, 1.02, under, transform=axes.transAxes, color=GREY, fontsize=9, va="bottom")
     axes.grid(axis="y", color="#D5DAE1", linewidth=0.6)

@@ -11,7 +11,7 @@ GO_ON = "Unless it still runs, go on with: python -m training --resume and this 
 
 def summary_tables(run: Run) -> list[Table]:
     start = run.start
-    title = plain(f"{start.recipe} on {start.task}, {start.model}, seed {start.seed}")
+    title = plain(f"{start.recipe or 'no recipe'} on {start.task}, {start.model}, seed {start.seed}")
     return [Table(title, (), tuple(_facts(run))), _clock_table(run), _phase_table(run), _ledger_table(run)]
 
 
