@@ -13,7 +13,7 @@ from training.config.config import Config
 from training.config.own_code import call, is_own, kind, said
 from training.errors import ConfigError
 from training.models.cifarnet import CifarNet
-from training.models.outputs import logits_of
+from training.models.outputs import AUX_LOGITS, auxiliary_logits, logits_of
 
 AUXILIARY = ("googlenet", "inception_v3")  # torchvision's with auxiliary heads
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -39,15 +39,16 @@ def check_model(config: Config, classes: int, sizes: set[int], phases: Sequence[
             check_logits(config, output, classes)
     model.train()
     for phase in {(phase.sz, phase.bs): phase for phase in reversed(phases)}.values():
-        check_training_batch(config, model, phase)
+        check_training_batch(config, model, phase, classes)
 
 
-def check_training_batch(config: Config, model: nn.Module, phase: DataPhase) -> None:
+def check_training_batch(config: Config, model: nn.Module, phase: DataPhase, classes: int) -> None:
     """Raises: ConfigError where the network in training mode cannot take a step's images, or an --accumulate part of
     them: a batch norm has no variance of one image on a map of 1 x 1."""
     images = max(1, phase.bs // config.accumulate)
-    reason, _ = tried(config, model, min(images, 2) if is_own(config.model) else images, phase.sz)
+    reason, output = tried(config, model, min(images, 2) if is_own(config.model) else images, phase.sz)
     if not reason:
+        check_heads(config, output, classes)
         return
     part = f"a part of --accumulate {config.accumulate}" if config.accumulate > 1 else "a step"
     least = 2 * config.accumulate
@@ -84,6 +85,23 @@ def check_logits(config: Config, output: Any, classes: int) -> None:
             f"--model {config.model}: its outputs for one image are {tuple(logits.shape)}, not (1, {classes}): a logit "
             f"for each of the {classes} classes. Use the argument `classes`"
         )
+
+
+def check_heads(config: Config, output: Any, classes: int) -> None:
+    """Raises: ConfigError where --aux-weight finds no auxiliary head in what a network returns in training, or one that
+    is not a number for each class."""
+    heads = auxiliary_logits(output) if config.aux_weight else []
+    if config.aux_weight and not heads:
+        raise ConfigError(
+            f"--aux-weight {config.aux_weight}: --model {config.model} has no auxiliary heads: its outputs have no "
+            f"{AUX_LOGITS!r}. Leave the flag out, or use another model"
+        )
+    for head in heads:
+        if head.shape[1:] != (classes,):
+            raise ConfigError(
+                f"--model {config.model}: its {AUX_LOGITS!r} for an image are {tuple(head.shape[1:])}, not "
+                f"({classes},): a logit for each of the {classes} classes. Use the argument `classes`"
+            )
 
 
 def build_model(config: Config, classes: int) -> nn.Module:

@@ -19,7 +19,7 @@ from training.engine.precision import Precision, timed_step
 from training.engine.state import new_state
 from training.engine.step import backward
 from training.errors import ConfigError
-from training.models.build import build_model, check_logits, check_model
+from training.models.build import build_model, check_heads, check_logits, check_model
 from training.models.outputs import auxiliary_logits, logits_of, named
 
 HEADS = f"{Path(named_outputs.__file__)}:heads"
@@ -92,6 +92,15 @@ def test_other_outputs_are_refused_in_one_line(output):
     with pytest.raises(ConfigError, match="its outputs are") as caught:
         check_logits(Config(model="mine.py:net"), output, 3)
     assert "\n" not in str(caught.value) and "logits" in str(caught.value)
+
+
+def test_a_weight_for_heads_that_are_not_there_or_do_not_fit_is_refused(toy, tmp_path, capsys):
+    assert main(flags(toy, tmp_path / "run", "--aux-weight", "0.3")) == 2
+    assert "--aux-weight 0.3: --model cifarnet has no auxiliary heads" in capsys.readouterr().err
+    output = {"logits": torch.ones(2, 3), "aux_logits": [torch.ones(2, 3), torch.ones(2, 4)]}
+    with pytest.raises(ConfigError, match=r"'aux_logits' for an image are \(4,\), not \(3,\)"):
+        check_heads(Config(aux_weight=0.3), output, 3)
+    check_heads(Config(), output, 3)
 
 
 @pytest.mark.slow
