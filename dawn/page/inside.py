@@ -60,7 +60,8 @@ def inside_section(shown: Sequence[Shown]) -> str:
 def inside(folder: Path, picture_bytes: int) -> str:
     """Everything of one run."""
     if not any((folder / name).exists() for name in TABLES):
-        return note("No tables of the inspection are here yet: they are written when the run ends.")
+        words = "No tables of the inspection are here: they are written when a run ends that has a validation."
+        return note(words) + f"<div class=inside>{gallery(folder, picture_bytes)}</div>\n"
     parts: tuple[Callable[[Path], str], ...] = (confusion, classes, calibration)
     body = "".join(told(part, folder) for part in parts)
     return (

@@ -5,13 +5,14 @@ from pathlib import Path
 from data_prep import Manifest
 from training.config.config import Config
 from training.data.loader import Loader
+from training.distributed.group import Group
 from training.engine.state import TrainState
 from training.inspect.board import ParameterGroups
 from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.gradients import Gradients, read_gradients
 from training.inspect.predictions import Predictions
 from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
-from training.logs.metrics import INSPECTION, Meter, Watch
+from training.logs.metrics import INSPECTION, Meter, View, Watch
 
 
 def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState) -> tuple[Meter, ...]:
@@ -43,3 +44,10 @@ def watches_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSt
     if config.inspect == "full" and hasattr(loader, "pictures"):
         watches.append(TrainingBatches(loader, list(dataset.classes)))
     return tuple(watches)
+
+
+def show_gradients(watches: tuple[Watch, ...], group: Group, view: View) -> None:
+    """Of an epoch that is broken off, on rank 0 alone: gradients need no other rank."""
+    for watch in watches:
+        if isinstance(watch, Gradients):
+            watch.finish(group, view)

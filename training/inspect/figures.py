@@ -97,7 +97,9 @@ def predicted_figure(counts: Counts, names: list[str]) -> bytes:
         axes.barh(places - 0.2, images[order], 0.38, color=GREY, label="images")
         axes.barh(places + 0.2, predicted[order], 0.38, color=BLUE, label="predictions")
         axes.set_yticks(places, [short(names[i]) for i in order])
-        axes.invert_yaxis(), axes.legend(fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.35 * max(images.max(), predicted.max(), 1))  # room for the legend
+        axes.legend(loc="upper right", fontsize=8)
         axes.set_title("images and predictions of each class")
         return png(made)
 

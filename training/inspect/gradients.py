@@ -16,7 +16,7 @@ from training.logs.metrics import View
 FILE = "gradients.npz"
 REMEDY = "Restore it, or move it away: the run then goes on without the gradients of its earlier steps"
 FACTS = ("min", "mean", "max", "norm", "zeros", "not_finite", "weight_norm", "update_ratio")
-NORM, NOT_FINITE = FACTS.index("norm"), FACTS.index("not_finite")
+NORM, ZEROS, NOT_FINITE = (FACTS.index(fact) for fact in ("norm", "zeros", "not_finite"))
 VANISHED = 1e-7  # of the largest norm
 EXPLODED = 1e3  # times a layer's median norm in the epoch
 
@@ -102,10 +102,12 @@ def read_gradients(path: Path) -> dict[str, np.ndarray]:
 
 
 def strange_layers(names: list[str], facts: np.ndarray, epoch: int) -> list[str]:
-    """A line for layers whose gradients vanish all epoch long, and one for those that explode. `facts` (S, L, F)."""
+    """A line for layers whose gradients vanish all epoch long, and one for those that explode. `facts` (S, L, F).
+    A layer that is frozen, or that the loss does not reach, has no gradient: a norm of 0 without any zeros."""
     norms = facts[:, :, NORM]
+    trained = ((norms != 0) | (facts[:, :, ZEROS] > 0)).any(0)
     finite = np.where(np.isfinite(norms), norms, 0)
-    vanished = (finite <= VANISHED * finite.max(1, keepdims=True)).all(0) & (finite.max() > 0)
+    vanished = (finite <= VANISHED * finite.max(1, keepdims=True)).all(0) & (finite.max() > 0) & trained
     median = np.median(finite, 0)
     exploded = (facts[:, :, NOT_FINITE] > 0).any(0) | ((finite > EXPLODED * median) & (median > 0)).any(0)
     words = (("vanish: below 1e-7 of the largest", vanished), ("explode", exploded))

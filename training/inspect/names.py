@@ -15,6 +15,7 @@ from training.inspect.stored import Stored
 class Names(NamedTuple):
     classes: list[str]  # by label
     files: list[str]  # by row of the validation split
+    known: bool  # whether these are those of the dataset
 
 
 def short(name: str) -> str:
@@ -25,15 +26,15 @@ def short(name: str) -> str:
 def names_of(run: Path, config: Config, stored: Stored) -> Names:
     """Of the run's dataset; numbers where it is gone or another one."""
     classes = [f"class {label}" for label in range(len(stored.counts.confusion))]
-    last = stored.images[max(stored.images)]
+    known, last = False, stored.images[max(stored.images)]
     files = [f"validation image {row}" for row in range(int(last.rows.max(initial=0)) + 1)]
     try:
         manifest = load_manifest(config.data)
         if manifest.sha256 == read_run(run).start.dataset.get("sha256"):
-            classes = list(manifest.classes)
+            classes, known = list(manifest.classes), True
             if index_name("validation") in manifest.splits["validation"].files:
                 paths = index_of(config, config.data)["validation"].paths
                 files = [os.fsdecode(path).encode("utf-8", "backslashreplace").decode() for path in paths]
     except DataError:
         pass
-    return Names(classes, files)
+    return Names(classes, files, known)

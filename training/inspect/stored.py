@@ -29,11 +29,13 @@ class Stored(NamedTuple):
 
 def read_stored(run: Path) -> Stored:
     """Raises: ConfigError for a run without inspection and for a damaged file."""
-    read_config(run)  # a folder that is no run says so
+    config = read_config(run)  # a folder that is no run says so
     folder = run / INSPECTION
     files = sorted((folder / "epochs").glob("*.npz"))
-    if not files or not (folder / COUNTS).is_file():
-        raise ConfigError(f"{run}: was not inspected. Train with --inspect light or full")
+    if not has_validation(run):
+        if config.inspect == "off":
+            raise ConfigError(f"{run}: was not inspected. Train with --inspect light or full")
+        raise ConfigError(f"{run}: has no validation that was inspected. Let the run come to its first one")
     images = {int(path.stem): Images(**arrays(path, Images._fields)) for path in files if path.stem.isdecimal()}
     found = arrays(folder / COUNTS, (*Counts._fields, "epoch"))
     epoch = int(found.pop("epoch"))
@@ -43,6 +45,11 @@ def read_stored(run: Path) -> Stored:
         if len({len(column) for column in seen}) != 1 or seen.labels.min(initial=0) < 0:
             raise damaged(folder / "epochs" / f"{number:04d}.npz", "its columns differ in length")
     return Stored(folder, counts, epoch, images)
+
+
+def has_validation(run: Path) -> bool:
+    """Not of a run that ended before its first one."""
+    return (run / INSPECTION / COUNTS).is_file() and any((run / INSPECTION / "epochs").glob("*.npz"))
 
 
 def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import argparse
 import html
+import sys
 from pathlib import Path
 
 from data_prep.files import write_atomically
@@ -39,10 +40,14 @@ def show_suspects(arguments: list[str]) -> int:
     print(
         f"{len(found)} of {images} validation images disagree with their label; all: {stored.folder / 'suspects.csv'}"
     )
+    if not names.known:
+        print(f"note: {config.data}: not the run's dataset, so names are numbers. Move it back there", file=sys.stderr)
     if options.html:
         page = stored.folder / "suspects.html"
         write(page, gallery(found[:MOST_IN_GALLERY], names, Path(config.data)))
         print(page)
+        if found and not any((Path(config.data) / names.files[s.row]).is_file() for s in found[:MOST_IN_GALLERY]):
+            print(f"note: {page} shows no picture: {config.data} has no image files", file=sys.stderr)
     return 0
 
 

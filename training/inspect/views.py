@@ -16,9 +16,10 @@ from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.gradients import read_gradients
 from training.inspect.history import worst_images
 from training.inspect.names import Names, names_of
-from training.inspect.stored import Stored, read_stored
+from training.inspect.stored import Stored, has_validation, read_stored
 from training.inspect.tables import calibration_csv, classes_csv, confusion_csv, worst_csv
 from training.logs.logbook import Logbook
+from training.logs.metrics import INSPECTION
 
 MOST_WORST = 200  # images in worst.csv
 
@@ -26,6 +27,11 @@ MOST_WORST = 200  # images in worst.csv
 def write_views(run: Path, config: Config, book: Logbook) -> None:
     """Everything under RUN/inspect that people look at, and the same in TensorBoard. Raises: ConfigError for what was
     stored and is damaged."""
+    folder = run / INSPECTION
+    if not has_validation(run) and (folder / GRADIENTS).is_file():
+        write_atomically(folder / "gradients.png", gradients_figure(**read_gradients(folder / GRADIENTS)))
+        book.say(f"{folder}: gradients.png; the run has no validation that could be shown")
+        return
     stored = read_stored(run)
     names = names_of(run, config, stored)
     made = views(stored, names, config.inspect == "full")

@@ -86,4 +86,5 @@ def report_run(folder: Path, say: Callable[[str], None], with_chart: bool = True
         files = {}
     for name, path in {**files, "log": folder / LOG}.items():
         say(f"{name:>8}: {path}")
-    say(f"    page: python -m dawn report {quoted(folder)}")
+    if files:  # the page needs what the reports need
+        say(f"    page: python -m dawn report {quoted(folder)}")

@@ -33,7 +33,7 @@ from training.engine.state import TrainState, new_state, part_of_rank
 from training.engine.trainer import Job
 from training.engine.warmup import prepare_device
 from training.errors import ConfigError, Outcome, summary
-from training.inspect.build import check_stored, meters_of, watches_of
+from training.inspect.build import check_stored, meters_of, show_gradients, watches_of
 from training.inspect.views import write_views
 from training.logs.environment import EnergyMeter
 from training.logs.host import Hosts, StartWatch
@@ -72,15 +72,17 @@ def trained(config: Config, schedule: Schedule, origin_ns: int | None = None) ->
         outcome = guarded_fit(job)
         if job.env.rank == 0:
             if config.inspect != "off":
-                show_inspection(job)
+                show_inspection(job, outcome)
             report_run(job.folder, job.book.say, config.chart)
         job.env.group.from_main(lambda: None)  # torchrun ends rank 0 with the first rank that fails to reach a target
         return outcome, job.folder
 
 
-def show_inspection(job: Job) -> None:
+def show_inspection(job: Job, outcome: Outcome) -> None:
     """The tables and pictures of --inspect. They are views: the run's outcome stands already."""
     try:
+        if outcome is Outcome.DIVERGED:  # in the middle of an epoch, whose gradients tell most
+            show_gradients(job.watches, job.env.group, job.book.view(job.state.epoch, job.state.images_seen))
         write_views(job.folder, job.config, job.book)
     except Exception as error:
         job.book.say(f"no inspection: {summary(error)}")

@@ -94,7 +94,13 @@ def test_several_runs_have_a_part_each(tmp_path):
 def test_an_inspection_that_is_not_over_says_so(tmp_path):
     scripted_run(tmp_path)
     (tmp_path / "inspect").mkdir()
-    assert "they are written when the run ends" in panel(tmp_path)
+    assert "they are written when a run ends" in panel(tmp_path)
+
+
+def test_a_run_that_diverged_before_its_first_validation_shows_its_gradients(tmp_path):
+    pictures = ("gradients.png",)
+    shown = panel(inspected(tmp_path, pictures, confusion=None, classes=None, calibration=None, worst=None))
+    assert "Gradients of the layers over time" in shown and "No tables" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """--inspect: the same weights with any setting, the same files for loaders and ranks, and what is in them."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -16,7 +17,7 @@ from training.__main__ import main
 from training.config.config import Config
 from training.engine.checkpoint import load
 from training.engine.state import fingerprint
-from training.inspect.gradients import FACTS, NORM, NOT_FINITE, Gradients, strange_layers
+from training.inspect.gradients import FACTS, NORM, NOT_FINITE, ZEROS, Gradients, strange_layers
 from training.inspect.history import suspects, worst_images
 from training.inspect.predictions import Images
 from training.inspect.stored import read_stored
@@ -104,6 +105,26 @@ def test_layers_that_vanish_and_explode_are_named():
         "epoch 1: gradients vanish: below 1e-7 of the largest in b",
         "epoch 1: gradients explode in c",
     ]
+
+
+def test_a_frozen_layer_does_not_vanish_and_a_dead_one_does():
+    facts = np.ones((4, 3, len(FACTS)), np.float32)
+    facts[:, :, NOT_FINITE] = 0
+    facts[:, :2, NORM] = facts[:, 0, ZEROS] = 0
+    lines = strange_layers(["frozen", "dead", "c"], facts, 0)
+    assert lines == ["epoch 1: gradients vanish: below 1e-7 of the largest in dead"]
+
+
+def test_a_run_that_diverges_shows_its_gradients(toy, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(toy, run, *FULL, "--phases", "[{'ep': 0, 'sz': 16, 'bs': 40}, {'ep': (0, 2), 'lr': (1e9, 1e9)}]") == 4
+    out = capsys.readouterr().out
+    assert "epoch 1: gradients explode in" in out
+    assert f"{run / 'inspect'}: gradients.png; the run has no validation" in out and "no inspection" not in out
+    with np.load(run / "inspect" / "gradients.npz", allow_pickle=False) as file:
+        assert file["images_seen"][0] == 0
+    assert (run / "inspect" / "gradients.png").is_file()
+    assert "no validation that was inspected" in refused(capsys, "suspects", str(run))
 
 
 def test_sheets_of_every_epoch_are_there(run):
@@ -267,6 +288,16 @@ def test_a_run_without_inspection_has_no_suspects(toy, tmp_path, capsys):
     assert "nowhere" in refused(capsys, "suspects", str(tmp_path / "nowhere"))
 
 
+def test_suspects_say_that_the_dataset_is_gone(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
+    assert main(["suspects", str(copy), "--html"]) == 0
+    out, err = capsys.readouterr()
+    assert "class 0" in (copy / "inspect" / "suspects.csv").read_text() and "validation image " in out
+    assert f"note: {tmp_path / 'gone'}: not the run's dataset" in err and "shows no picture" in err
+
+
 @pytest.mark.parametrize("damage", ["cut", "missing column", "lost counts"])
 def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
@@ -279,7 +310,7 @@ def test_damaged_files_are_named(run, tmp_path, capsys, damage):
         path = copy / "inspect" / "counts.npz"
         path.unlink()
     line = refused(capsys, "suspects", str(copy))
-    assert ("was not inspected" if damage == "lost counts" else f"{path}: is damaged") in line
+    assert ("no validation that was inspected" if damage == "lost counts" else f"{path}: is damaged") in line
 
 
 @pytest.mark.parametrize("damage", ["cut", "a bit", "other layers"])
