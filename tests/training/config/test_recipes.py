@@ -91,6 +91,7 @@ def test_groups_name_every_trained_parameter_once():
     ]
 
 
+@pytest.mark.slow
 def test_dry_run_without_the_dataset_estimates_for_the_presets_images(capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert main(["/nowhere", "--recipe", "torchvision-v1", "--dry-run"]) == 0

@@ -11,8 +11,14 @@ import time
 import pytest
 
 from training.__main__ import main
+from training.plan import measure
 
 FAST = ["--recipe", "toy", "--precision", "fp32", "--budget", "10m", "--confirm", "0"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -68,8 +74,12 @@ def test_a_target_that_no_trial_reaches(toy, tmp_path, space, capsys):
     assert "no choice reaches 100 %: the best is trial " in capsys.readouterr().out
 
 
-def test_a_budget_below_one_trial_is_refused(toy, tmp_path, space, capsys):
-    assert main(arguments(toy, tmp_path / "s", space, "--target", "60", "--budget", "0.001s")) == 2
+def test_a_budget_below_one_trial_is_refused(toy, tmp_path, capsys, monkeypatch):
+    for name, less in {"BUDGET": 0.1, "LOADER_SECONDS": 0.01, "LEAST": 1}.items():  # this is no timing
+        monkeypatch.setattr(measure, name, less)
+    small = ["--device", "cpu", "--width", "0.25", "--phases", "[{'ep':0,'sz':12,'bs':16},{'ep':(0,1),'lr':0.1}]"]
+    words = ["--precision", "fp32", "--target", "60", "--budget", "0.001s", "--logdir", str(tmp_path / "s")]
+    assert main(["search", str(toy), *small, *words]) == 2
     assert "--budget: 0 s is less than one trial" in capsys.readouterr().err
 
 
