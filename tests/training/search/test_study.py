@@ -1,0 +1,148 @@
+"""What a search keeps and makes of its trials; here they are told by hand, and no network is trained."""
+
+import csv
+import json
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from phases import Schedule
+from training.config.recipes.registry import recipe_config
+from training.errors import ConfigError
+from training.search import results
+from training.search.page import write_page
+from training.search.settings import parsed
+from training.search.space import choices_of, phases_of, space_of, start_of
+from training.search.storage import free_lost_trials, open_study
+from training.search.trials import Job, all_choices, best_seconds, command_of, curve, spent_seconds
+from training.search.winner import ranking, to_repeat
+
+
+@pytest.fixture
+def job(toy, tmp_path):
+    words = [str(toy), "--recipe", "toy", "--target", "90", "--budget", "10m", "--logdir", str(tmp_path / "search")]
+    settings = parsed(words)
+    start = start_of(settings.config)
+    return Job(settings, start, space_of(start, False, ""), lambda config, schedule: 10.0, 10.0)
+
+
+@pytest.fixture
+def study(job):
+    return open_study(job.settings, job.space, choices_of(job.start))
+
+
+def told(study, job, seconds, accuracy, **choices):
+    """A trial of these choices, otherwise of the start."""
+    mine = {name: choices_of(job.start)[name] for name in job.space.distributions} | choices
+    study.enqueue_trial(mine)
+    trial = study.ask(fixed_distributions=job.space.distributions)
+    facts = {
+        "planned_seconds": seconds,
+        "accuracy": accuracy,
+        "images": 5000,
+        "wall_seconds": 2 * seconds,
+        "reason": "",
+    }
+    for name, value in facts.items():
+        trial.set_user_attr(name, value)
+    return study.tell(trial, seconds, state=TrialState.COMPLETE)
+
+
+def test_the_first_trial_is_the_start(study, job):
+    trial = study.ask(fixed_distributions=job.space.distributions)
+    assert all_choices(job, trial.params) == choices_of(job.start)
+
+
+def test_a_lucky_trial_falls_back_when_its_choices_run_again(study, job):
+    study.ask(fixed_distributions=job.space.distributions)
+    told(study, job, 9.0, 90.4, lr=0.1)
+    for accuracy in (90.3, 90.4, 90.5):
+        told(study, job, 10.0, accuracy, lr=0.3)
+    assert to_repeat(study, 90.0, 0.5) is None  # not yet the last third of the budget
+    lucky = to_repeat(study, 90.0, 0.7)
+    assert lucky.params["lr"] == 0.1 and lucky.runs == 1
+    for accuracy in (89.5, 89.6):
+        told(study, job, 9.0, accuracy, lr=0.1)
+    best, *_ = ranking(study, 90.0)
+    assert best.params["lr"] == 0.3 and best.runs == 3 and to_repeat(study, 90.0, 0.7) is None
+    assert best.evidence.mean == pytest.approx(90.4) and best.expected_seconds > 10
+
+
+def test_the_same_command_goes_on_and_another_search_is_refused(study, job):
+    told(study, job, 9.0, 90.4)
+    again = open_study(job.settings, job.space, choices_of(job.start))
+    assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 1 and spent_seconds(again) == 18.0
+    with pytest.raises(ConfigError, match="holds another search"):
+        open_study(replace(job.settings, target=91.0), job.space, choices_of(job.start))
+
+
+def test_a_storage_that_cannot_be_opened_is_one_line(job):
+    with pytest.raises(ConfigError, match="--storage nonsense://x: ") as error:
+        open_study(replace(job.settings, storage="nonsense://x"), job.space, {})
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_journal_is_one_line(study, job):
+    journal = job.settings.folder / "trials.journal"
+    journal.write_text("{}\n" + journal.read_text())
+    with pytest.raises(ConfigError, match=f"--storage {journal}: "):
+        open_study(job.settings, job.space, choices_of(job.start))
+
+
+def test_a_trial_of_a_process_that_has_ended_comes_again(study, job):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    trial = study.ask(fixed_distributions=job.space.distributions)
+    for name, value in {"host": socket.gethostname(), "pid": gone.pid}.items():
+        trial.set_user_attr(name, value)
+    assert free_lost_trials(study) == 1
+    assert study.trials[trial.number].state == TrialState.FAIL
+    assert study.ask(fixed_distributions=job.space.distributions).params == trial.params
+
+
+def test_what_a_search_leaves(study, job):
+    study.tell(study.ask(fixed_distributions=job.space.distributions), state=TrialState.FAIL)
+    told(study, job, 9.0, 91.0, lr=0.1)
+    told(study, job, 12.0, 92.0)
+    told(study, job, 11.0, 90.0)
+    best = ranking(study, 90.0)[0]
+    chosen = all_choices(job, best.params)
+    folder = job.settings.folder
+    results.write_trials(folder / "trials.csv", study)
+    results.write_best(folder / "best.json", job.settings, phases_of(job.start, chosen), best)
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [row["state"] for row in rows] == ["fail", *["complete"] * 3] and float(rows[1]["lr"]) == 0.1
+    assert [t.user_attrs["accuracy"] for t in results.front(study.trials)] == [91.0, 92.0]
+    assert max(ramp.first for ramp in Schedule.parse(str(folder / "best.json")).lr) == pytest.approx(0.1)
+    runs = {side: [{"seed": 1, "percent": 91.5, "seconds": 9.5}] for side in ("winner", "start")}
+    write_page(job, study, best, runs)
+    page = (folder / "search.html").read_text()
+    assert (
+        "Search: toy to 90 %" in page
+        and "target reached in 1 of 1" in page
+        and "4 (3 run to the end, 1 failed)" in page
+    )
+    write_page(job, study, None, {})
+    assert "winner on held-out images" not in (folder / "search.html").read_text()
+
+
+def test_a_trial_trains_on_held_out_images_with_a_seed_of_its_own(job):
+    words = command_of(job, {}, [{"ep": 0}], Path("trials/0007"), 7)
+    assert words[words.index("--holdout") + 1] == "0.1" and words[words.index("--seed") + 1] == "7"
+    assert json.loads(words[words.index("--phases") + 1]) == [{"ep": 0}] and "--no-stop-at-target" in words
+
+
+def test_before_a_run_has_begun_there_is_no_curve(job):
+    assert list(curve(None, job, 10.0)) == []
+
+
+def test_nothing_is_faster_than_no_trial(study):
+    assert best_seconds(study) == float("inf")
+
+
+def test_flags_of_a_recipe_are_choices():
+    assert choices_of(start_of(recipe_config("cifar10-94")))["label_smoothing"] == 0.2
