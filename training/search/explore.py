@@ -73,12 +73,17 @@ def plan_lines(job: Job) -> list[str]:
 
 def explore(job: Job, study: Study) -> None:
     """Trials until the budget or their number is used up. The files are written after each."""
-    while len(study.get_trials(deepcopy=False)) < job.settings.most_trials and has_time(job, study):
+    while begun(study) < job.settings.most_trials and has_time(job, study):
         if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
             study.enqueue_trial(again.params)
         told = try_next(job, study)
         print(line_of(told, job.settings.target), flush=True)
         results.write_trials(job.settings.folder / "trials.csv", study)
+
+
+def begun(study: Study) -> int:
+    """Trials that were begun; the start and repeats wait in the study before."""
+    return sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
 
 
 def has_time(job: Job, study: Study) -> bool:

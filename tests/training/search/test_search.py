@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from phases import Schedule
 from training.__main__ import main
 from training.plan import measure
 
@@ -74,13 +75,20 @@ def test_a_target_that_no_trial_reaches(toy, tmp_path, space, capsys):
     assert "no choice reaches 100 %: the best is trial " in capsys.readouterr().out
 
 
-def test_a_budget_below_one_trial_is_refused(toy, tmp_path, capsys, monkeypatch):
+def test_a_small_search_from_its_first_trial_to_its_page(toy, tmp_path, capfd, monkeypatch):
+    """The budget of a thousandth of a second is refused first: the plan is measured once."""
     for name, less in {"BUDGET": 0.1, "LOADER_SECONDS": 0.01, "LEAST": 1}.items():  # this is no timing
         monkeypatch.setattr(measure, name, less)
     small = ["--device", "cpu", "--width", "0.25", "--phases", "[{'ep':0,'sz':12,'bs':16},{'ep':(0,1),'lr':0.1}]"]
-    words = ["--precision", "fp32", "--target", "60", "--budget", "0.001s", "--logdir", str(tmp_path / "s")]
-    assert main(["search", str(toy), *small, *words]) == 2
-    assert "--budget: 0 s is less than one trial" in capsys.readouterr().err
+    folder = tmp_path / "search"
+    words = ["search", str(toy), *small, "--precision", "fp32", "--target", "1", "--logdir", str(folder)]
+    assert main([*words, "--budget", "0.001s"]) == 2
+    assert "--budget: 0 s is less than one trial" in capfd.readouterr().err
+    assert main([*words, "--budget", "10m", "--trials", "1", "--confirm", "0"]) == 0
+    (row,) = trials(folder)
+    assert row["state"] == "complete" and float(row["planned_seconds"]) > 0 and float(row["accuracy"]) > 0
+    assert (folder / "search.html").exists()
+    assert Schedule.parse(str(folder / "best.json")).total_epochs == 1
 
 
 @pytest.mark.parametrize("budget", ["soon", "0", "-4h", "4 weeks", ""])
