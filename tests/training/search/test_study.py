@@ -2,23 +2,27 @@
 
 import csv
 import json
+import signal
 import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from long_run import long_run
 from optuna.trial import TrialState
 
 from phases import Schedule
 from training.config.recipes.registry import recipe_config
 from training.errors import ConfigError
 from training.search import results
+from training.search.confirm import compared, confirmed, reaches
+from training.search.explore import missed
 from training.search.page import write_page
 from training.search.settings import parsed
 from training.search.space import choices_of, phases_of, space_of, start_of
 from training.search.storage import free_lost_trials, open_study
-from training.search.trials import Job, all_choices, best_seconds, command_of, curve, spent_seconds
+from training.search.trials import Child, Job, all_choices, best_seconds, command_of, curve, spent_seconds, try_next
 from training.search.winner import ranking, to_repeat
 
 
@@ -146,3 +150,42 @@ def test_nothing_is_faster_than_no_trial(study):
 
 def test_flags_of_a_recipe_are_choices():
     assert choices_of(start_of(recipe_config("cifar10-94")))["label_smoothing"] == 0.2
+
+
+def test_a_target_that_nothing_reaches_is_told_with_its_distance(study, job, capsys):
+    assert missed(job, study, None) == 3
+    assert "no trial has come to its end" in capsys.readouterr().out
+    told(study, job, 9.0, 88.5)
+    assert missed(job, study, ranking(study, 90.0)[0]) == 3
+    assert "no choice reaches 90 %: the best is trial 0, 1.5 points below" in capsys.readouterr().out
+    assert (job.settings.folder / "search.html").exists()
+
+
+def test_a_trial_that_cannot_win_is_not_run(study, job):
+    told(study, job, 9.0, 95.0)
+    told_again = try_next(job._replace(planned=lambda config, schedule: 1e6), study)
+    assert told_again.state == TrialState.PRUNED and "longer than the best" in told_again.user_attrs["reason"]
+
+
+def test_choices_that_are_no_schedule_are_not_run(study, job):
+    def refuse(config, schedule):
+        raise ConfigError("--model: cannot take images of 8 px")
+
+    found = try_next(job._replace(planned=refuse), study)
+    assert found.state == TrialState.PRUNED and "no schedule: --model" in found.user_attrs["reason"]
+
+
+def test_a_trial_that_is_ended_early_leaves_no_process(tmp_path):
+    with (tmp_path / "log").open("w") as output, Child(["sleep", "60"], output) as child:
+        assert child.poll() is None
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_the_confirmation_is_told_apart_by_side(job):
+    for side, best in (("winner", 94.6), ("start", 93.1)):
+        for seed in (0, 1):
+            long_run(job.settings.folder / "confirm" / side / f"seed-{seed}", epochs=4, seed=seed, best=best)
+    found = confirmed(job.settings)
+    assert [run["seed"] for run in found["winner"]] == [0, 1] and found["winner"][0]["seconds"] > 0
+    assert reaches(found["winner"], 50.0) and not reaches([], 50.0)
+    assert any("hit rate" in line for line in compared(job.settings.folder / "confirm"))
