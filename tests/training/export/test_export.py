@@ -331,3 +331,21 @@ def test_a_missing_package_is_named_with_its_extra(cifarnet_run, bad, monkeypatc
     monkeypatch.setitem(sys.modules, "safetensors", None)  # as Python marks what cannot be imported
     line = bad(cifarnet_run, "--format", "safetensors")
     assert "safetensors not installed" in line and "[handover]" in line
+
+
+def test_onnx_of_a_small_network_of_named_outputs_has_its_logits():
+    import onnx
+
+    class Named(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 5)
+
+        def forward(self, images):
+            return {"logits": self.head(images.mean((2, 3)))}
+
+    data, checked = onnx_bytes(Named().eval(), torch.rand(2, 3, 8, 8), {"made by": "a test"})
+    assert "onnxruntime" in checked
+    model = onnx.load_from_string(data)
+    assert [output.name for output in model.graph.output] == ["logits"]
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"made by": "a test"}
