@@ -77,7 +77,8 @@ def own_loader(name: str, *arguments: Any) -> Loader:
 
 
 def check_loader(config, schedule: Schedule, dataset, env) -> None:
-    """Opens the user's own, looks at the first batch and closes it. Raises: ConfigError for what is not as promised."""
+    """Opens the user's own, looks at the first batch of either split and closes it. Raises: ConfigError for what is not
+    as promised."""
     name = config.loader
     if not is_own(name):
         return
@@ -86,6 +87,7 @@ def check_loader(config, schedule: Schedule, dataset, env) -> None:
         loader.set_phase(phase)
         batch = next(iter(loader.train(0)))
         found = wrong_count(loader, dataset) or wrong_batch(batch, phase, len(dataset.classes))
+        found = found or wrong_validation(next(iter(loader.validation()), None), len(dataset.classes))
     except Exception as error:
         found = said(error)
     finally:
@@ -108,8 +110,18 @@ def wrong_batch(batch: Batch, phase: DataPhase, classes: int) -> str:
     shape, wanted = tuple(batch.images.shape), (phase.bs, 3, phase.sz, phase.sz)
     if shape != wanted or not batch.images.is_floating_point():
         return f"images {shape} {batch.images.dtype}, not {wanted} in the dtype that was asked for"
-    if tuple(batch.targets.shape) != (phase.bs,) or batch.targets.dtype != torch.int64:
-        return f"targets {tuple(batch.targets.shape)} {batch.targets.dtype}, not ({phase.bs},) torch.int64"
-    if not 0 <= int(batch.targets.min()) <= int(batch.targets.max()) < classes:
+    return wrong_targets(batch.targets, phase.bs, classes)
+
+
+def wrong_validation(batch: Batch | None, classes: int) -> str:
+    """As `wrong_batch`, of a validation batch; None: this rank has no validation images."""
+    found = wrong_targets(batch.targets, len(batch.images), classes) if batch else ""
+    return found and f"{found}, in the validation"
+
+
+def wrong_targets(targets: Tensor, images: int, classes: int) -> str:
+    if tuple(targets.shape) != (images,) or targets.dtype != torch.int64:
+        return f"targets {tuple(targets.shape)} {targets.dtype}, not ({images},) torch.int64"
+    if not 0 <= int(targets.min()) <= int(targets.max()) < classes:
         return f"a target outside of 0 to {classes - 1}"
     return ""

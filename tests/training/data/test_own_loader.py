@@ -23,6 +23,12 @@ def shifted(config, schedule, dataset, env, dtype):
     train = loader.train
     loader.train = lambda *place: (batch._replace(targets=batch.targets + 6) for batch in train(*place))
     return loader
+
+def shifted_validation(config, schedule, dataset, env, dtype):
+    loader = open_loader(config, schedule, dataset, env, dtype)
+    validation = loader.validation
+    loader.validation = lambda: (batch._replace(targets=batch.targets - 1) for batch in validation())
+    return loader
 """
 
 
@@ -31,6 +37,7 @@ def shifted(config, schedule, dataset, env, dtype):
     ("nothing", "it has no train_images"),
     ("short", "train_images is 60, the dataset has 240"),
     ("shifted", "a target outside of 0 to 5"),
+    ("shifted_validation", "a target outside of 0 to 5, in the validation"),
 ])  # fmt: skip
 def test_a_loader_that_is_none(toy, tmp_path, capsys, function, message):
     """One line, before a run folder is made; a dry run says the same."""
