@@ -1,5 +1,6 @@
 """What a run is inspected with, by --inspect."""
 
+import os
 from pathlib import Path
 
 from data_prep import Manifest
@@ -7,10 +8,13 @@ from training.config.config import Config
 from training.data.loader import Loader
 from training.distributed.group import Group
 from training.engine.state import TrainState
+from training.errors import ConfigError
 from training.inspect.board import ParameterGroups
 from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.gradients import Gradients, read_gradients
+from training.inspect.predictions import FOLDER as EPOCHS
 from training.inspect.predictions import Predictions
+from training.inspect.sheets import FOLDER as SHEETS
 from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
 from training.logs.metrics import INSPECTION, Meter, View, Watch
 
@@ -27,11 +31,25 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
     return tuple(meters)
 
 
-def check_stored(folder: Path) -> None:
-    """What a resumed run appends to. Raises: ConfigError for a damaged file."""
-    path = folder / INSPECTION / GRADIENTS
+def check_folder(run: Path) -> None:
+    """Before the first step: an epoch later it would be lost. Raises: ConfigError for a folder that cannot be written
+    and for a damaged file, which a resumed run would append to."""
+    for folder in (run / INSPECTION, run / INSPECTION / EPOCHS, run / INSPECTION / SHEETS):
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise not_writable(folder, error.strerror) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise not_writable(folder, "no permission")
+    path = run / INSPECTION / GRADIENTS
     if path.is_file():
         read_gradients(path)
+
+
+def not_writable(folder: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{folder}: cannot be written ({reason}). Move it away, choose another --logdir, or --inspect off"
+    )
 
 
 def watches_of(config: Config, dataset: Manifest, loader: Loader, state: TrainState, folder: Path) -> tuple[Watch, ...]:

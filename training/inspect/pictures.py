@@ -16,6 +16,10 @@ SIDE, LINES, LINE, COLUMNS = 120, 3, 11, 6  # pixels of a picture, lines below i
 HEAT = {"black": (20, 10, 60), "mid": (213, 94, 0), "white": (255, 240, 130)}  # dark in grey pictures, too
 
 
+class NoMap(Exception):
+    """A network that Grad-CAM cannot look into."""
+
+
 def to_levels(images: Tensor, mean: Tensor, std: Tensor) -> np.ndarray:
     """(N, 3, H, W) normalised -> (N, H, W, 3) uint8."""
     pixels = images.float() * std[:, None, None] + mean[:, None, None]
@@ -49,7 +53,7 @@ def fitted(picture: np.ndarray) -> Image.Image:
 
 
 def grad_cam(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Heat (N, H, W) in 0..1 for the class that each image is called, and logits (N, C), both float32.
+    """Heat (N, H, W) in 0..1 for the class that each image is called, and logits (N, C), both float32. Raises: NoMap.
 
     Selvaraju et al., arXiv:1610.02391, at the last stage that still has a map. The gradient is taken at that stage
     alone: no parameter's `grad` is touched.
@@ -68,8 +72,7 @@ def grad_cam(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The output of the last module that gives a map larger than 1 x 1, and the logits. Raises: ValueError when there
-    is none."""
+    """The output of the last module that gives a map larger than 1 x 1, and the logits. Raises: NoMap."""
     found: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, output: object) -> None:
@@ -84,7 +87,7 @@ def last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError("no module has a map larger than 1 x 1")
+        raise NoMap("no module has a map larger than 1 x 1")
     return found[0], logits
 
 

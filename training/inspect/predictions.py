@@ -23,6 +23,7 @@ from training.inspect.counts import CHUNK, Counts, by_class, calibration_error, 
 from training.logs.metrics import View
 
 COUNTS = "counts.npz"  # of the last validation
+FOLDER = "epochs"
 
 
 class Images(NamedTuple):
@@ -113,7 +114,7 @@ def scalars(counts: Counts, images: Images) -> dict[str, float]:
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    return folder / "epochs" / f"{epoch:04d}.npz"
+    return folder / FOLDER / f"{epoch:04d}.npz"
 
 
 def save_epoch(folder: Path, epoch: int, images: Images) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from data_prep.files import write_atomically
 from training.data.loader import Batch, Loader
 from training.distributed.group import Group
-from training.inspect.pictures import caption, looks, sheet, to_levels
+from training.inspect.pictures import NoMap, caption, looks, sheet, to_levels
 from training.logs.metrics import View
 
 FOLDER = "sheets"
@@ -89,7 +89,8 @@ class ValidationBatches:
 
 class Looks:
     """See training.logs.metrics.Meter: Grad-CAM of the same validation images in every epoch, so that one sees where
-    the network looks as the size grows, and of those with the largest loss. Rank 0 alone draws."""
+    the network looks as the size grows, and of those with the largest loss. Rank 0 alone draws. A phase whose images
+    are too small for the network to have a map has none, and says so."""
 
     def __init__(self, loader: Loader, model: Callable[[], nn.Module], names: list[str]) -> None:
         self.loader, self.model, self.names = loader, model, names
@@ -102,10 +103,14 @@ class Looks:
 
     def finish(self, group: Group, view: View | None) -> None:
         worst = self.worst(group)
-        if view:
+        if not view:
+            return
+        try:
             self.draw(view, "grad-cam", np.unique(self.rows).tolist())
             if worst:
                 self.draw(view, "grad-cam-worst", worst)
+        except NoMap as error:
+            view.say(f"epoch {view.epoch + 1}: no Grad-CAM: {error}")
 
     def worst(self, group: Group) -> list[int]:
         """Rows of the largest losses of all ranks, the largest first."""

@@ -11,7 +11,7 @@ from dawn.filekind import wrong_kind
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.counts import CALIBRATION_BINS, THRESHOLDS, Counts
-from training.inspect.predictions import COUNTS, Images
+from training.inspect.predictions import COUNTS, FOLDER, Images, epoch_file
 from training.logs.metrics import INSPECTION
 
 AGAIN = "Evaluate the run again with --inspect, or restore the file"
@@ -26,30 +26,36 @@ class Stored(NamedTuple):
     epoch: int
     images: dict[int, Images]
 
+    @property
+    def tells_rows(self) -> bool:
+        """Whether the loader told which images it gave: without rows no image has a file, or a loss at other epochs."""
+        return all((seen.rows >= 0).all() for seen in self.images.values())
+
 
 def read_stored(run: Path) -> Stored:
     """Raises: ConfigError for a run without inspection and for a damaged file."""
     config = read_config(run)  # a folder that is no run says so
     folder = run / INSPECTION
-    files = sorted((folder / "epochs").glob("*.npz"))
+    files = sorted((folder / FOLDER).glob("*.npz"))
     if not has_validation(run):
         if config.inspect == "off":
             raise ConfigError(f"{run}: was not inspected. Train with --inspect light or full")
         raise ConfigError(f"{run}: has no validation that was inspected. Let the run come to its first one")
     images = {int(path.stem): Images(**arrays(path, Images._fields)) for path in files if path.stem.isdecimal()}
     found = arrays(folder / COUNTS, (*Counts._fields, "epoch"))
-    epoch = int(found.pop("epoch"))
+    epoch = found.pop("epoch")
     counts = Counts(**{name: torch.from_numpy(part) for name, part in found.items()})
     check_shapes(folder / COUNTS, counts)
+    if epoch.shape or epoch.dtype.kind != "i":
+        raise damaged(folder / COUNTS, "its epoch is no number")
     for number, seen in images.items():
-        if len({len(column) for column in seen}) != 1 or seen.labels.min(initial=0) < 0:
-            raise damaged(folder / "epochs" / f"{number:04d}.npz", "its columns differ in length")
-    return Stored(folder, counts, epoch, images)
+        check_images(epoch_file(folder, number), seen, counts)
+    return Stored(folder, counts, int(epoch), images)
 
 
 def has_validation(run: Path) -> bool:
     """Not of a run that ended before its first one."""
-    return (run / INSPECTION / COUNTS).is_file() and any((run / INSPECTION / "epochs").glob("*.npz"))
+    return (run / INSPECTION / COUNTS).is_file() and any((run / INSPECTION / FOLDER).glob("*.npz"))
 
 
 def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str, np.ndarray]:
@@ -66,6 +72,19 @@ def check_shapes(path: Path, counts: Counts) -> None:
     expected = ((classes, classes), (2, classes, THRESHOLDS), (2, CALIBRATION_BINS), (CALIBRATION_BINS,))
     if tuple(tuple(part.shape) for part in counts) != expected:
         raise damaged(path, "its arrays do not fit each other")
+
+
+def check_images(path: Path, seen: Images, counts: Counts) -> None:
+    """Every validation of a run is of the same images."""
+    classes, images = len(counts.confusion), int(counts.confusion.sum())
+    if any(column.shape != (images,) for column in seen):
+        raise damaged(path, f"its columns are not of {images} images")
+    if "".join(column.dtype.kind for column in seen) != "iiiff":
+        raise damaged(path, "its columns are of other types")
+    for name, least, end in (("rows", -1, images), ("labels", 0, classes), ("predicted", 0, classes)):
+        column = getattr(seen, name)
+        if column.min(initial=least) < least or column.max(initial=least) >= end:
+            raise damaged(path, f"its {name} are not from {least} to {end - 1}")
 
 
 def damaged(path: Path, reason: str, remedy: str = AGAIN) -> ConfigError:

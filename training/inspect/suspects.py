@@ -32,6 +32,8 @@ def show_suspects(arguments: list[str]) -> int:
         raise ConfigError(f"--top {options.top}: must be at least 1")
     run = Path(options.run)
     stored, config = read_stored(run), read_config(run)
+    if not stored.tells_rows:
+        raise ConfigError(f"{run}: its loader does not tell which images it gave. Let it set `rows` of each Batch")
     names, found = names_of(run, config, stored), suspects(stored.images)
     write(stored.folder / "suspects.csv", suspects_csv(found, names.classes, names.files))
     for line in lines(found[: options.top], names):

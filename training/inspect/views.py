@@ -46,7 +46,7 @@ def write_views(run: Path, config: Config, book: Logbook) -> None:
 def views(stored: Stored, names: Names, full: bool) -> dict[str, bytes]:
     """By file name."""
     counts, classes = stored.counts, names.classes
-    worst = worst_images(stored.images, MOST_WORST)
+    worst = worst_images(stored.images, MOST_WORST) if stored.tells_rows else []
     found = {
         "confusion.csv": confusion_csv(counts, classes).encode(),
         "classes.csv": classes_csv(counts, classes).encode(),

@@ -33,7 +33,7 @@ from training.engine.state import TrainState, new_state, part_of_rank
 from training.engine.trainer import Job
 from training.engine.warmup import prepare_device
 from training.errors import ConfigError, Outcome, summary
-from training.inspect.build import check_stored, meters_of, show_gradients, watches_of
+from training.inspect.build import check_folder, meters_of, show_gradients, watches_of
 from training.inspect.views import write_views
 from training.logs.environment import EnergyMeter
 from training.logs.host import Hosts, StartWatch
@@ -101,8 +101,8 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
         if env.rank == 0:
             warn_of_large_images(config, schedule)
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
-            if config.inspect == "full":
-                env.group.from_main(lambda: check_stored(folder))
+            if config.inspect != "off":
+                env.group.from_main(lambda: check_folder(folder))
             state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
                 prepare_device(config, schedule, state, env, len(dataset.classes))

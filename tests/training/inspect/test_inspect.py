@@ -15,12 +15,15 @@ from data_prep import load_manifest
 from dawn.importers.tfevents_file import read_file
 from training.__main__ import main
 from training.config.config import Config
+from training.config.saved import read_config
 from training.engine.checkpoint import load
 from training.engine.state import fingerprint
 from training.inspect.gradients import FACTS, NORM, NOT_FINITE, ZEROS, Gradients, strange_layers
 from training.inspect.history import suspects, worst_images
+from training.inspect.names import names_of
 from training.inspect.predictions import Images
 from training.inspect.stored import read_stored
+from training.inspect.views import views
 from training.models.build import build_model
 
 FULL = ("--inspect", "full", "--inspect-every", "2")
@@ -298,6 +301,50 @@ def test_suspects_say_that_the_dataset_is_gone(run, tmp_path, capsys):
     assert f"note: {tmp_path / 'gone'}: not the run's dataset" in err and "shows no picture" in err
 
 
+@pytest.mark.parametrize(("changed", "words"), [
+    ({"labels": np.full(60, 6, np.int32)}, "its labels are not from 0 to 5"),
+    ({"predicted": np.full(60, -1, np.int32)}, "its predicted are not from 0 to 5"),
+    ({"rows": np.arange(60) + 1}, "its rows are not from -1 to 59"),
+    ({"loss": np.zeros(59, np.float32)}, "its columns are not of 60 images"),
+    ({"labels": np.zeros(60, np.float32)}, "its columns are of other types"),
+])  # fmt: skip
+def test_stored_images_that_no_validation_has_are_damaged(run, tmp_path, capsys, changed, words):
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+    path = copy / "inspect" / "epochs" / "0001.npz"
+    np.savez(path, **(dict(np.load(path)) | changed))
+    assert f"{path}: is damaged ({words})" in refused(capsys, "suspects", str(copy))
+
+
+def test_without_rows_no_image_is_named(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+    for path in (copy / "inspect" / "epochs").iterdir():
+        np.savez(path, **(dict(np.load(path)) | {"rows": np.full(60, -1)}))
+    assert "does not tell which images it gave" in refused(capsys, "suspects", str(copy))
+    stored = read_stored(copy)
+    names = names_of(copy, read_config(copy), stored)
+    assert views(stored, names, full=False)["worst.csv"].count(b"\n") == 1
+
+
+def test_a_network_without_a_map_is_inspected_without_grad_cam(toy, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\ndef flat(classes): return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))\n"
+    )
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 1), 'lr': (0.1, 0.0)}]"
+    own = ("--model", f"{tmp_path / 'mine.py'}:flat", "--phases", phases)
+    assert train(toy, tmp_path / "run", *FULL, *own) == 0
+    assert "epoch 1: no Grad-CAM: no module has a map" in capsys.readouterr().out
+    assert (tmp_path / "run" / "inspect" / "sheets" / "validation-largest-loss-0000.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_ends_a_run_before_it_trains(run, tmp_path, capsys):
+    copy, log = killed_copy(run, tmp_path)
+    shutil.rmtree(copy / "inspect")
+    (copy / "inspect").write_text("in the way")
+    before = log.read_bytes()
+    line = refused(capsys, "--resume", str(copy), "--device", "cpu")
+    assert f"{copy / 'inspect'}: cannot be written (File exists)" in line and log.read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", ["cut", "missing column", "lost counts"])
 def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
@@ -313,13 +360,20 @@ def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     assert ("no validation that was inspected" if damage == "lost counts" else f"{path}: is damaged") in line
 
 
-@pytest.mark.parametrize("damage", ["cut", "a bit", "other layers"])
-def test_unreadable_gradients_are_named_before_a_run_goes_on(run, tmp_path, capsys, damage):
-    copy = shutil.copytree(run, tmp_path / "run")
-    log, path = copy / "run.jsonl", copy / "inspect" / "gradients.npz"
+def killed_copy(run, folder):
+    """Of a run, without the line of its end; and its log."""
+    copy = shutil.copytree(run, folder / "run")
+    log = copy / "run.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     assert b'"stop"' in lines.pop()
-    log.write_bytes(b"".join(lines))  # as if it had been killed
+    log.write_bytes(b"".join(lines))
+    return copy, log
+
+
+@pytest.mark.parametrize("damage", ["cut", "a bit", "other layers"])
+def test_unreadable_gradients_are_named_before_a_run_goes_on(run, tmp_path, capsys, damage):
+    copy, log = killed_copy(run, tmp_path)
+    path, before = copy / "inspect" / "gradients.npz", log.read_bytes()
     if damage == "cut":
         os.truncate(path, 100)
     elif damage == "a bit":  # that says the first array is encrypted
@@ -330,7 +384,7 @@ def test_unreadable_gradients_are_named_before_a_run_goes_on(run, tmp_path, caps
     else:
         np.savez(path, names=np.array(["a"]), images_seen=np.arange(2), facts=np.zeros((2, 3, 8), np.float32))
     line = refused(capsys, "--resume", str(copy), "--device", "cpu")
-    assert f"{path}: is damaged (" in line and "move it away" in line and log.read_bytes() == b"".join(lines)
+    assert f"{path}: is damaged (" in line and "move it away" in line and log.read_bytes() == before
 
 
 def test_a_class_without_images_has_empty_cells(run):
