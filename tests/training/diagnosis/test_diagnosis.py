@@ -7,12 +7,11 @@ from pathlib import Path
 import planted_faults
 import pytest
 import torch
-from PIL import Image
+from grey_image import tree_with_a_grey_image
 from refusals import training_refused
 from tiny_run import train
 
 from data_prep.sources.toy import prepare_toy
-from data_prep.trees.adopt import adopt
 from training.__main__ import main
 from training.diagnosis.causes import Growth, outside
 from training.diagnosis.dissection import Operation, Stats, Trace, culprit_of
@@ -108,12 +107,7 @@ def test_a_planted_fault_is_named(toy, tmp_path, capsys, name):
 
 @pytest.mark.slow
 def test_an_image_of_one_value_is_named_with_its_file(toy, tmp_path, capsys):
-    root = tmp_path / "toy"
-    for split in ("train", "validation"):
-        shutil.copytree(toy / split, root / split)
-    grey = next((root / "train" / "ring").iterdir())
-    Image.new("RGB", (32, 32), (128, 128, 128)).save(grey, quality=100)
-    adopt(root)
+    root, grey = tree_with_a_grey_image(toy, tmp_path / "toy")
     diverge(root, tmp_path / "run", "--loader", "threads", "--workers", "1", *planted("one_value"))
     lines = diagnosis(tmp_path / "run", capsys)
     assert "`div` in `0` (Standardised)" in lines[0]

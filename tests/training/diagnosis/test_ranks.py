@@ -1,17 +1,15 @@
 """Runs of two processes that diverged, diagnosed by two."""
 
 import json
-import shutil
 from pathlib import Path
 
 import planted_faults
 import pytest
-from PIL import Image
+from grey_image import tree_with_a_grey_image
 from rank_processes import trained, world
 from refusals import training_refused
 from tiny_run import flags, train
 
-from data_prep.trees.adopt import adopt
 from training.diagnosis.log import good_checkpoint, read_ended
 from training.diagnosis.record import told
 from training.diagnosis.replay import replayed
@@ -63,12 +61,7 @@ def test_the_rank_of_the_fault_is_named_and_the_losses_are_those_of_the_run(two,
 
 @pytest.mark.slow
 def test_a_bad_image_of_one_rank_is_named_with_its_file(two, toy, tmp_path):
-    root = tmp_path / "toy"
-    for split in ("train", "validation"):
-        shutil.copytree(toy / split, root / split)
-    grey = next((root / "train" / "ring").iterdir())
-    Image.new("RGB", (32, 32), (128, 128, 128)).save(grey, quality=100)
-    adopt(root)
+    root, grey = tree_with_a_grey_image(toy, tmp_path / "toy")
     diverge(two, root, tmp_path / "run", "--loader", "threads", "--workers", "1", "--model", f"{PLANTED}:one_value")
     lines, record = diagnosis(two, tmp_path / "run")
     assert f", on rank {record['rank']} of 2" in lines[1] and lines[2].startswith("cause 1: a bad image")
