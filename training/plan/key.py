@@ -12,6 +12,7 @@ from data_prep import Manifest
 from data_prep.workers import default_workers
 from phases import Schedule
 from training.config.config import Config
+from training.config.own_code import own_code
 from training.data.dataset import loader_name
 from training.logs.machine import cpu_name, nvml_of, package_version, source_digest
 
@@ -36,6 +37,7 @@ def key_of(config: Config, schedule: Schedule, dataset: Manifest) -> dict[str, A
         "loader": loader_name(config, schedule),
         "data": {"sha256": dataset.sha256, "classes": len(dataset.classes)},
         "hardware": hardware_facts(config),
+        "own_code": {flag: facts["sha256"] for flag, facts in own_code(config).items()},
         "software": {"code": source_digest()} | {name: package_version(name) for name in PACKAGES},
     }
 

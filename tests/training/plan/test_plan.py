@@ -14,6 +14,7 @@ from training.data.dataset import checked_dataset
 from training.plan import measure, store
 from training.plan.fit import interpolated
 from training.plan.forecast import forecast
+from training.plan.key import key_of
 from training.plan.store import CheckTime, Measurements, StartTime, StepTime
 from training.plan.work import work_of
 
@@ -142,3 +143,13 @@ def test_a_damaged_cache_is_named_and_passed_over(cache):
 def test_a_price_that_is_none(toy, cache, capsys, price):
     assert planned(toy, f"--cost-per-hour={price}") == 2
     assert "must be US dollars per hour" in capsys.readouterr().err
+
+
+def test_times_of_ones_own_network_are_those_of_its_present_code(config, tmp_path):
+    """An edit of the file kept the times that were measured before."""
+    path = tmp_path / "mine.py"
+    own, keys = replace(config, model=f"{path}:network"), []
+    for text in ("def network(classes): ...\n", "def network(classes): ...  # wider\n"):
+        path.write_text(text)
+        keys.append(key_of(own, Schedule.parse(own.phases), checked_dataset(config, Schedule.parse(config.phases))))
+    assert keys[0]["own_code"].keys() == {"model"} and keys[0] != keys[1]
