@@ -302,13 +302,21 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "No such file" in refused(capsys, "board", "--historical", "--run", tmp_path / "none")
 
 
-def test_a_hundred_entries_take_less_than_a_second(tmp_path):
+def test_a_hundred_entries_cost_little_more_than_ten(tmp_path):
     rows = "".join(f"{epoch}\t{epoch / 100}\t{min(94.5, 20 + epoch)}\n" for epoch in range(90))
     for number in range(100):
-        put(tmp_path / "CIFAR10" / "train", f"entry-{number}", rows, costPerHour=1.0)
+        put(tmp_path / "hundred" / "CIFAR10" / "train", f"entry-{number}", rows, costPerHour=1.0)
+    for number in range(10):
+        put(tmp_path / "ten" / "CIFAR10" / "train", f"entry-{number}", rows, costPerHour=1.0)
+    # 2.0 times as much, 0.56 s of an AVX2 core: reading 90 entries costs about what starting Python does.
+    assert processor_seconds_of_a_board(tmp_path / "hundred") < 4 * processor_seconds_of_a_board(tmp_path / "ten")
+
+
+def processor_seconds_of_a_board(folder: Path) -> float:
+    """Of the processor, so that a busy machine does not change it."""
+    command = [sys.executable, "-m", "dawn", "board", folder, "--out", folder / "board.html"]
     before = os.times()
-    command = [sys.executable, "-m", "dawn", "board", tmp_path, "--out", tmp_path / "board.html"]
     out = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    after = os.times()  # of the processor, so that a busy machine does not fail this
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    assert used < 1 and "100 entries" in out
+    after = os.times()
+    assert f"{len(list(folder.rglob('*.tsv')))} entries" in out
+    return after.children_user + after.children_system - before.children_user - before.children_system
