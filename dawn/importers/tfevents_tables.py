@@ -13,6 +13,7 @@ from dawn.importers.tfevents_file import Scalar
 from dawn.importers.tfevents_scalars import EventLog
 from dawn.importers.times import hours_notes
 from dawn.runlog.writer import RunError
+from dawn.tables import counted
 
 TEST_TAGS = {"top1": "losses/test_1", "top5": "losses/test_5"}
 MOST = 2**53  # no count is larger
@@ -140,8 +141,8 @@ def gap_note(log: EventLog, until: float) -> list[str]:
     if not gaps:
         return []
     return [
-        f"resumed {len(gaps)} time(s): the hours hold {sum(gaps):.1f} s between the attempts, with the work that was "
-        "lost. The clocks of run.jsonl leave that out: python -m dawn tsv RUN."
+        f"resumed {counted(len(gaps), 'time')}: the hours hold {sum(gaps):.1f} s between the attempts, with the "
+        "work that was lost. The clocks of run.jsonl leave that out: python -m dawn tsv RUN."
     ]
 
 

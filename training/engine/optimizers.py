@@ -13,7 +13,8 @@ from training.models.build import NORMS, build_model
 
 
 def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """One for everything, or Muon for convolutions and SGD for the rest; frozen parameters are in no group."""
+    """One for everything, or Muon for convolutions and SGD for the rest, each where the network has some; frozen
+    parameters are in no group."""
     groups = parameter_groups(config, model)
     if is_own(config.optimizer):
         return [own_optimizer(config, groups)]
@@ -22,7 +23,8 @@ def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optim
     convs = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
     filters = [p for p in model.parameters() if id(p) in convs and p.requires_grad]
     rest = [group | {"params": [p for p in group["params"] if id(p) not in convs]} for group in groups]
-    return [muon(config, filters), sgd(config, [group for group in rest if group["params"]])]
+    rest = [group for group in rest if group["params"]]
+    return [*([muon(config, filters)] if filters else []), *([sgd(config, rest)] if rest else [])]
 
 
 def own_optimizer(config: Config, groups: list[dict]) -> torch.optim.Optimizer:

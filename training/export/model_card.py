@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from data_prep.formats.file_names import printable
 from dawn.runlog.records import CLOCKS, Row, Validation
+from dawn.tables import counted
 from training.data.crops import short_side
 from training.evaluation.trained import Trained
 from training.export.formats import OPSET
@@ -165,7 +166,7 @@ def times(trained: Trained) -> str:
     rows = [(f"`T_{name}`", *(f"{clock[name]:.1f} s" for _, clock in columns), what) for name, what in CLOCKS.items()]
     ended = f"Outcome: {run.stop.outcome}. " if run.stop else "The log has no end. "
     wanted = f"Target: {run.start.target:g} % {run.start.metric}." if run.start.target else "No target was set."
-    return f"## Time\n\n{table(head, rows)}\n\n{ended}{wanted} {len(run.attempts)} attempt(s)."
+    return f"## Time\n\n{table(head, rows)}\n\n{ended}{wanted} {counted(len(run.attempts), 'attempt')}."
 
 
 def training(trained: Trained) -> str:

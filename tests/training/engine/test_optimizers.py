@@ -6,12 +6,13 @@ from functools import partial
 
 import pytest
 import torch
-from tiny_run import tiny_schedule, tiny_state
+from tiny_run import CPU, tiny_schedule, tiny_state
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dawn import Clock
 from training.config.config import Config
 from training.data.loader import Batch
 from training.engine.optimizers import (
@@ -21,7 +22,8 @@ from training.engine.optimizers import (
     parameter_groups,
     set_hyperparameters,
 )
-from training.engine.state import AveragedWeights, TrainState
+from training.engine.precision import Precision
+from training.engine.state import AveragedWeights, TrainState, new_state
 from training.engine.step import record, step
 from training.models.build import build_model
 from training.models.cifarnet import CifarNet
@@ -117,6 +119,20 @@ def test_muon_holds_exactly_the_convolution_weights():
     convolutions = {f"blocks.{block}.conv{conv}.weight" for block in range(3) for conv in (1, 2)}
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[key] for key in counts(muon.param_groups)} == convolutions
+
+
+@pytest.mark.parametrize(
+    ("layers", "name"),
+    [
+        ((nn.Flatten(), nn.Linear(432, 6)), "SGD"),
+        ((nn.Conv2d(3, 6, 12, bias=False), nn.Flatten()), "Muon"),
+    ],
+)
+def test_muon_and_sgd_are_each_left_out_where_a_network_has_nothing_for_them(layers, name):
+    model = nn.Sequential(*layers)
+    state = new_state(replace(CONFIG, optimizer="muon"), model, CPU, Precision("fp32", "cpu"), Clock(), 6)
+    assert [type(optimizer).__name__ for optimizer in state.optimizers] == [name]
+    step(CONFIG, state, batch(0), 0.1, None)
 
 
 def test_normalise_filters_gives_each_bank_the_root_of_its_channels():
