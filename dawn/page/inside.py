@@ -16,7 +16,7 @@ from dawn.page.html import Cell, details, note, section, table, text
 
 FOLDER = "inspect"  # in the run folder
 TABLES = ("confusion.csv", "classes.csv", "calibration.csv", "worst.csv")
-CLASSES = ("class", "precision", "recall", "f1", "average_precision", "roc_auc", "images", "predicted")
+CLASSES = ("class", "precision", "recall", "f1", "average_precision", "roc_auc", "images", "predicted", "not_finite")
 CALIBRATION = ("from", "to", "images", "right", "mean_probability")
 WORST = ("file", "label", "prediction", "probability", "loss")
 SUSPECTS = ("file", "label", "prediction", "score", "validations_wrong", "validations")
@@ -144,13 +144,16 @@ def classes(folder: Path) -> str:
         [
             name,
             *(percent(cell, "classes.csv") for cell in cells[:5]),
-            *(whole(cell, "classes.csv") for cell in cells[5:]),
+            *(whole(cell, "classes.csv") for cell in cells[5:7]),
         ]
         for name, *cells in rows
     ]
+    lost = sum(whole(cells[-1], "classes.csv") for cells in rows)
     header = ("class", "precision %", "recall %", "F1 %", "average precision %", "ROC AUC %", "images", "predictions")
-    hint = note("The class with the lowest F1 comes first. Click on a heading to sort by it.")
-    shown = table(header, [("", percents)], "Classes")
+    words = "The class with the lowest F1 comes first. Click on a heading to sort by it."
+    if lost:
+        words += f" Images whose logits are not finite: {lost:,}. They count as wrong, and have no prediction."
+    hint, shown = note(words), table(header, [("", percents)], "Classes")
     return f'<h3>Classes</h3>\n{hint}<div class="sorts">{shown}</div>'
 
 
@@ -165,8 +168,10 @@ def calibration(folder: Path) -> str:
         for _, _, images, right, mean in columns(folder / where, CALIBRATION)
     ]
     total = sum(images for images, *_ in bins)
-    if not total or any(right > images for images, right, _ in bins):
-        raise Broken(f"{where} is damaged: it counts no images, or more right ones than there are.")
+    if any(right > images for images, right, _ in bins):
+        raise Broken(f"{where} is damaged: it counts more right images than there are.")
+    if not total:
+        raise Broken(f"{where} counts no images: none has finite logits.")
     error = sum(abs(right - mean * images) for images, right, mean in bins) / total
     words = (
         f"Expected calibration error {100 * error:.2f} %. Points: the share of right images over the highest "

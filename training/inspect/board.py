@@ -14,7 +14,7 @@ from training.config.config import Config
 from training.data.loader import Batch
 from training.distributed.group import Group
 from training.engine.optimizers import momentum_of
-from training.inspect.counts import Counts, curve, drawn_classes, roc_auc
+from training.inspect.counts import NOTHING, Counts, curve, drawn_classes, roc_auc
 from training.inspect.sheets import FOLDER as SHEETS
 from training.inspect.stored import Stored
 from training.logs.metrics import View
@@ -103,8 +103,8 @@ def write_hyperparameters(writer: Any, config: Config, read: Any, step: int) -> 
 def write_confidence(writer: Any, stored: Stored, seen: dict[int, int]) -> None:
     """How sure the network was of the class that it named, at every validation."""
     for epoch, images in sorted(stored.images.items()):
-        right = images.predicted == images.labels
-        for kind, which in (("right", right), ("wrong", ~right)):
+        right, finite = images.predicted == images.labels, images.predicted != NOTHING
+        for kind, which in (("right", right), ("wrong", ~right & finite)):
             if which.any() and epoch in seen:
                 values = images.probability[which]
                 writer.add_histogram(f"highest probability/{kind} images", values, seen[epoch], bins="auto")

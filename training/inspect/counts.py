@@ -12,6 +12,7 @@ from torch import Tensor
 THRESHOLDS = 127  # of TensorBoard's precision-recall curves
 CALIBRATION_BINS = 15  # Guo et al., arXiv:1706.04599
 MOST_CURVES = 10  # of the worst classes, and of the best, in pictures and in TensorBoard
+NOTHING = -1  # in the place of a class
 CHUNK = 2**22  # scores counted at once, so that 1,000 classes take no more memory than 10
 
 
@@ -19,28 +20,48 @@ class Counts(NamedTuple):
     """Of the images of one rank, or of all: whole numbers, and float64 sums of probabilities."""
 
     confusion: Tensor  # (C, C) int64: images of class i that were called class j
+    not_finite: Tensor  # (C,) int64: images of class i that were called nothing, as their logits are not finite
     scores: Tensor  # (2, C, THRESHOLDS) int64: probabilities of class c in bins, of other images and of its own
     confidence: Tensor  # (2, CALIBRATION_BINS) int64: highest probabilities in bins, of wrong and right images
     confidence_sum: Tensor  # (CALIBRATION_BINS,) float64
 
+    @property
+    def images(self) -> Tensor:
+        """(C,) int64, those that were called nothing as well."""
+        return self.confusion.sum(1) + self.not_finite
+
 
 def no_counts(classes: int, device: torch.device) -> Counts:
     """Of no image."""
-    shapes = (classes, classes), (2, classes, THRESHOLDS), (2, CALIBRATION_BINS)
+    shapes = (classes, classes), (classes,), (2, classes, THRESHOLDS), (2, CALIBRATION_BINS)
     sums = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=device)
     return Counts(*(torch.zeros(shape, dtype=torch.int64, device=device) for shape in shapes), sums)
 
 
 def count(probabilities: Tensor, targets: Tensor) -> Counts:
-    """`probabilities` (N, C) float32, `targets` (N,) int64 on one device."""
+    """`probabilities` (N, C) float32, `targets` (N,) int64 on one device. Of an image whose logits are not finite they
+    are NaN: it is in no bin of the calibration, and in the lowest bin of all scores."""
     classes = probabilities.shape[1]
-    highest, predicted = probabilities.max(1)
-    pairs = torch.bincount(targets * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    highest, predicted = called(probabilities)
+    finite = predicted != NOTHING
+    pairs = torch.where(finite, targets * classes + predicted, classes**2 + targets)
+    pairs = torch.bincount(pairs, minlength=classes**2 + classes)
+    highest = torch.where(finite, highest, 0)
     bins = (highest * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1  # (0, 1/15] is the first
     right = (predicted == targets).long()
-    confidence = torch.bincount(right * CALIBRATION_BINS + bins, minlength=2 * CALIBRATION_BINS)
+    places = torch.where(finite, right * CALIBRATION_BINS + bins, 2 * CALIBRATION_BINS)
+    confidence = torch.bincount(places, minlength=2 * CALIBRATION_BINS + 1)[:-1]
     sums = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=bins.device).index_add_(0, bins, highest.double())
-    return Counts(pairs, score_bins(probabilities, targets), confidence.reshape(2, -1), sums)
+    confusion, not_finite = pairs.split([classes**2, classes])
+    scores = score_bins(probabilities, targets)
+    return Counts(confusion.reshape(classes, classes), not_finite, scores, confidence.reshape(2, -1), sums)
+
+
+def called(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest probability of each image, and its class: NaN and NOTHING where the logits are not finite, that is
+    where the softmax has no value. A class that is masked by minus infinity has one, 0."""
+    highest, predicted = probabilities.max(1)
+    return highest, torch.where(highest.isnan(), NOTHING, predicted)
 
 
 def score_bins(probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -74,7 +95,7 @@ class ByClass(NamedTuple):
 
 def by_class(counts: Counts) -> ByClass:
     confusion = counts.confusion.double()
-    right, images, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    right, images, predicted = confusion.diagonal(), counts.images, confusion.sum(0)
     f1 = 2 * right / (images + predicted)
     others, own = counts.scores
     return ByClass(
@@ -83,7 +104,7 @@ def by_class(counts: Counts) -> ByClass:
         f1,
         average_precision(own, others),
         roc_auc(own, others),
-        counts.confusion.sum(1),
+        counts.images,
         counts.confusion.sum(0),
     )
 
@@ -140,7 +161,8 @@ def roc_auc(own: Tensor, others: Tensor) -> Tensor:
 
 
 def calibration_error(counts: Counts) -> float:
-    """ECE: mean gap of confidence and accuracy over the bins, weighted by their images (arXiv:1706.04599)."""
+    """ECE: mean gap of confidence and accuracy over the bins, weighted by their images (arXiv:1706.04599). NaN where
+    no image has finite logits."""
     images = counts.confidence.sum(0)
     gaps = (counts.confidence[1].double() - counts.confidence_sum).abs()
     return float(gaps.sum() / images.sum())

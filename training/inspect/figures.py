@@ -84,13 +84,14 @@ def calibration_figure(counts: Counts) -> bytes:
         shares.set_ylim(0, 1.03), shares.set_ylabel("accuracy")
         (bars, words), (lines, more) = (part.get_legend_handles_labels() for part in (axes, shares))
         axes.legend(bars + lines, words + more, loc="upper left", fontsize=8)
-        axes.set_title(f"calibration: expected error {100 * calibration_error(counts):.2f} %")
+        error = f"expected error {100 * calibration_error(counts):.2f} %"
+        axes.set_title(f"calibration: {error if there.any() else 'no image has finite logits'}")
         return png(made)
 
 
 def predicted_figure(counts: Counts, names: list[str]) -> bytes:
     """How often each class was named against how often it is there; of many classes those that are furthest off."""
-    images, predicted = counts.confusion.sum(1).numpy(), counts.confusion.sum(0).numpy()
+    images, predicted = counts.images.numpy(), counts.confusion.sum(0).numpy()
     order = np.argsort(-np.abs(predicted - images), kind="stable")[:MOST_CLASSES]
     with figure(6, 1.4 + 0.2 * len(order)) as (made, axes):
         places = np.arange(len(order))

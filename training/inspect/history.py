@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from training.inspect.counts import NOTHING
 from training.inspect.predictions import Images
 
 LATE = 0.5  # share of the epochs, the last ones, that a suspicion rests on: early on a network is wrong about anything
@@ -14,7 +15,7 @@ class Worst(NamedTuple):
 
     row: int
     label: int
-    predicted: int
+    predicted: int  # NOTHING where its logits are not finite
     probability: float
     loss: float
     ranks: tuple[int, ...]
@@ -66,7 +67,7 @@ def suspects(images: dict[int, Images]) -> list[Suspect]:
     """
     epochs = sorted(images)
     late = [images[epoch] for epoch in epochs[int(len(epochs) * (1 - LATE)) :]]
-    wrong = np.stack([one.predicted != one.labels for one in late])
+    wrong = np.stack([disagrees(one) for one in late])
     score = np.stack([margin(one) for one in late]).mean(0)
     predicted = np.stack([one.predicted for one in late])
     found = []
@@ -85,4 +86,9 @@ def margin(images: Images) -> np.ndarray:
     """(N,) float64: ln(probability of the prediction / that of the label), the difference of their logits."""
     probability = np.maximum(images.probability.astype(np.float64), np.finfo(np.float32).tiny)
     difference = np.maximum(0, images.loss + np.log(probability))
-    return np.where(images.predicted != images.labels, difference, 0)
+    return np.where(disagrees(images), difference, 0)
+
+
+def disagrees(images: Images) -> np.ndarray:
+    """(N,) bool: called another class than its label. An image whose logits are not finite is called nothing."""
+    return (images.predicted != images.labels) & (images.predicted != NOTHING)

@@ -68,6 +68,7 @@ def grad_cam(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         model.train(was_training)
     heat = (gradient.mean((2, 3), keepdim=True) * stage).sum(1, keepdim=True).relu()
     heat = interpolate(heat.float(), images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    heat = heat.nan_to_num(0, 0)  # of logits that are not finite
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).detach(), logits.detach().float()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from data_prep.files import write_atomically
 from training.data.loader import Batch
 from training.distributed.group import Group
-from training.inspect.counts import CHUNK, Counts, by_class, calibration_error, count, no_counts
+from training.inspect.counts import CHUNK, NOTHING, Counts, by_class, calibration_error, called, count, no_counts
 from training.logs.metrics import View
 
 COUNTS = "counts.npz"  # of the last validation
@@ -31,9 +31,9 @@ class Images(NamedTuple):
 
     rows: np.ndarray  # int64
     labels: np.ndarray  # int32
-    predicted: np.ndarray  # int32
-    probability: np.ndarray  # float32, of the predicted class
-    loss: np.ndarray  # float32, cross entropy without label smoothing
+    predicted: np.ndarray  # int32; NOTHING where the logits are not finite
+    probability: np.ndarray  # float32, of the predicted class; NaN there
+    loss: np.ndarray  # float32, cross entropy without label smoothing; infinite there
 
 
 class Predictions:
@@ -56,6 +56,9 @@ class Predictions:
             save_epoch(view.folder, view.epoch, whole)
             save_counts(view.folder, view.epoch, counts)
             view.scalars(scalars(counts, whole))
+            if number := int(counts.not_finite.sum()):
+                images = "image has" if number == 1 else "images have"
+                view.say(f"epoch {view.epoch + 1}: {number} validation {images} logits that are not finite")
 
     def of_this_rank(self) -> tuple[Counts, list[Images]]:
         """Counts on the run's device. Starts again from none."""
@@ -85,8 +88,9 @@ class Part(NamedTuple):
 
 
 def images_of(log_probabilities: Tensor, probabilities: Tensor, targets: Tensor, rows: Tensor) -> Images:
-    highest, predicted = probabilities.max(1)
+    highest, predicted = called(probabilities)
     loss = -log_probabilities.gather(1, targets[:, None])[:, 0]
+    loss = torch.where(predicted == NOTHING, torch.inf, loss)
     return Images(
         rows.numpy(),
         targets.int().cpu().numpy(),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data_prep.files import write_atomically
 from training.data.loader import Batch, Loader
 from training.distributed.group import Group
+from training.inspect.counts import NOTHING, called
 from training.inspect.pictures import NoMap, caption, looks, sheet, to_levels
 from training.logs.metrics import View
 
@@ -122,16 +123,19 @@ class Looks:
     def draw(self, view: View, name: str, rows: list[int]) -> None:
         still = self.loader.pictures("validation", torch.tensor(rows))
         shown, logits = looks(self.model(), still, lambda images: to_levels(images, self.loader.mean, self.loader.std))
-        probability, predicted = logits.softmax(1).max(1)
-        words = [f"{self.names[p]} {x:.2f}" for p, x in zip(predicted.tolist(), probability.tolist(), strict=True)]
+        probability, predicted = called(logits.softmax(1))
+        pairs = zip(predicted.tolist(), probability.tolist(), strict=True)
+        words = [f"{name_of(p, self.names)} {x:.2f}" for p, x in pairs]
         save(view, name, shown, words)
 
 
 def facts_of(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B,) each: cross entropy, prediction, its probability. Stay on the device."""
+    """(B,) each: cross entropy, prediction, its probability; infinite, NOTHING and NaN where the logits are not finite.
+    Stay on the device."""
     logits = logits.float()
-    probability, predicted = logits.softmax(1).max(1)
-    return F.cross_entropy(logits, targets, reduction="none"), predicted, probability
+    probability, predicted = called(logits.softmax(1))
+    loss = F.cross_entropy(logits, targets, reduction="none")
+    return torch.where(predicted == NOTHING, torch.inf, loss), predicted, probability
 
 
 def captioned(
@@ -139,7 +143,11 @@ def captioned(
 ) -> Iterator[tuple[float, np.ndarray, str]]:
     columns = (part.tolist() for part in (targets, *facts))
     for picture, label, loss, predicted, probability in zip(pictures, *columns, strict=True):
-        yield loss, picture, caption(names[label], names[predicted], probability, loss)
+        yield loss, picture, caption(names[label], name_of(predicted, names), probability, loss)
+
+
+def name_of(predicted: int, names: list[str]) -> str:
+    return "not finite" if predicted == NOTHING else names[predicted]
 
 
 def chosen(parts: list[list[tuple[float, np.ndarray, str]]], kind: str) -> tuple[list[np.ndarray], list[str]]:

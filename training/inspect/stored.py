@@ -10,7 +10,7 @@ from data_prep.files import NPZ_ERRORS
 from dawn.filekind import wrong_kind
 from training.config.saved import read_config
 from training.errors import ConfigError
-from training.inspect.counts import CALIBRATION_BINS, THRESHOLDS, Counts
+from training.inspect.counts import CALIBRATION_BINS, NOTHING, THRESHOLDS, Counts
 from training.inspect.predictions import COUNTS, FOLDER, Images, epoch_file
 from training.logs.metrics import INSPECTION
 
@@ -69,19 +69,19 @@ def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str,
 
 def check_shapes(path: Path, counts: Counts) -> None:
     classes = len(counts.confusion)
-    expected = ((classes, classes), (2, classes, THRESHOLDS), (2, CALIBRATION_BINS), (CALIBRATION_BINS,))
+    expected = ((classes, classes), (classes,), (2, classes, THRESHOLDS), (2, CALIBRATION_BINS), (CALIBRATION_BINS,))
     if tuple(tuple(part.shape) for part in counts) != expected:
         raise damaged(path, "its arrays do not fit each other")
 
 
 def check_images(path: Path, seen: Images, counts: Counts) -> None:
     """Every validation of a run is of the same images."""
-    classes, images = len(counts.confusion), int(counts.confusion.sum())
+    classes, images = len(counts.confusion), int(counts.images.sum())
     if any(column.shape != (images,) for column in seen):
         raise damaged(path, f"its columns are not of {images} images")
     if "".join(column.dtype.kind for column in seen) != "iiiff":
         raise damaged(path, "its columns are of other types")
-    for name, least, end in (("rows", -1, images), ("labels", 0, classes), ("predicted", 0, classes)):
+    for name, least, end in (("rows", -1, images), ("labels", 0, classes), ("predicted", NOTHING, classes)):
         column = getattr(seen, name)
         if column.min(initial=least) < least or column.max(initial=least) >= end:
             raise damaged(path, f"its {name} are not from {least} to {end - 1}")

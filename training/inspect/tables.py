@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from training.inspect.counts import Counts, by_class
+from training.inspect.counts import NOTHING, Counts, by_class
 from training.inspect.history import Suspect, Worst
 
 MOST_PAIRS = 30
@@ -30,11 +30,10 @@ def classes_csv(counts: Counts, names: list[str]) -> str:
     found = by_class(counts)
     order = torch.argsort(found.f1.nan_to_num(2.0), stable=True).tolist()
     header = ["label", "class", "precision", "recall", "f1", "average_precision", "roc_auc", "images", "predicted"]
+    header.append("not_finite")  # of the images
+    whole = (found.images, found.predicted, counts.not_finite)
     numbers = (found.precision, found.recall, found.f1, found.average_precision, found.roc_auc)
-    rows = (
-        [i, names[i], *(share(part[i]) for part in numbers), int(found.images[i]), int(found.predicted[i])]
-        for i in order
-    )
+    rows = ([i, names[i], *(share(part[i]) for part in numbers), *(int(part[i]) for part in whole)] for i in order)
     return text(header, rows)
 
 
@@ -54,11 +53,13 @@ def calibration_csv(counts: Counts) -> str:
 
 def worst_csv(worst: list[Worst], names: list[str], files: list[str], epochs: list[int]) -> str:
     header = ["file", "label", "prediction", "probability", "loss", *(f"rank_epoch_{epoch + 1}" for epoch in epochs)]
-    rows = (
-        [files[w.row], names[w.label], names[w.predicted], f"{w.probability:.4f}", f"{w.loss:.4f}", *w.ranks]
-        for w in worst
-    )
+    rows = ([files[w.row], names[w.label], *prediction(w, names), f"{w.loss:.4f}", *w.ranks] for w in worst)
     return text(header, rows)
+
+
+def prediction(worst: Worst, names: list[str]) -> tuple[str, str]:
+    """And its probability; empty of an image whose logits are not finite."""
+    return ("", "") if worst.predicted == NOTHING else (names[worst.predicted], f"{worst.probability:.4f}")
 
 
 def suspects_csv(found: list[Suspect], names: list[str], files: list[str]) -> str:

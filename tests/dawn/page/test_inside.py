@@ -11,8 +11,8 @@ from dawn.page.page import page_of
 
 CONFUSION = "label,cat,<i>dog,fox\ncat,8,2,0\n<i>dog,1,9,0\nfox,0,0,0\n"
 CLASSES = (
-    "label,class,precision,recall,f1,average_precision,roc_auc,images,predicted\n"
-    "0,cat,0.8889,0.8000,0.8421,0.9000,0.9400,10,9\n1,<i>dog,0.8182,0.9000,0.8571,0.9500,0.9600,10,11\n2,fox,,,,,,0,0\n"
+    "label,class,precision,recall,f1,average_precision,roc_auc,images,predicted,not_finite\n"
+    "0,cat,0.8889,0.8000,0.8421,0.9000,0.9400,10,9,0\n1,<i>dog,0.8182,0.9000,0.8571,0.9500,0.9600,10,11,0\n2,fox,,,,,,0,0,0\n"
 )
 CALIBRATION = "from,to,images,right,mean_probability\n0.0,0.5,10,8,0.4\n0.5,1.0,10,9,0.9\n"
 WORST = (
@@ -60,6 +60,11 @@ def test_classes_calibration_and_worst_images_are_told(tmp_path):
     assert "Expected calibration error 20.00 %" in shown  # (|8 - 4| + |9 - 9|) / 20
     assert shown.count("<circle") == 2 and "10 images, 8 right, mean probability 0.400" in shown
     assert "3 of 3" in shown and "val/a.jpg" in shown and "1 of 1 are shown" in shown
+
+
+def test_images_whose_logits_are_not_finite_are_told(tmp_path):
+    shown = panel(inspected(tmp_path, classes=CLASSES.replace("10,9,0", "12,9,2")))
+    assert "Images whose logits are not finite: 2." in shown
 
 
 def test_of_many_classes_the_most_confused_pairs_are_shown(tmp_path):
@@ -113,7 +118,8 @@ def test_a_run_that_diverged_before_its_first_validation_shows_its_gradients(tmp
         ({"confusion": "label,a\na," + "9" * 400 + "\n"}, "is no count"),
         ({"classes": "class,precision\na,1\n"}, "classes.csv is damaged: it has no column recall"),
         ({"classes": CLASSES.replace("0.8000", "nan")}, "is not between 0 and 1"),
-        ({"calibration": "from,to,images,right,mean_probability\n0,1,0,0,\n"}, "it counts no images"),
+        ({"calibration": "from,to,images,right,mean_probability\n0,1,0,0,\n"}, "counts no images: none has finite"),
+        ({"calibration": "from,to,images,right,mean_probability\n0,1,1,2,0.5\n"}, "more right images"),
         ({"worst": 'file,label,prediction,probability,loss\n"a'}, "worst.csv cannot be read"),
         ({"worst": "file,label,prediction,probability,loss\na,b\n"}, "a row of it is cut"),
         ({"suspects": "\0"}, "suspects.csv is damaged: it has no column file"),

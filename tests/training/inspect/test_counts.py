@@ -90,6 +90,24 @@ def test_parts_add_up_to_the_whole(seen):
         torch.testing.assert_close(one + other, whole)
 
 
+def test_images_whose_logits_are_not_finite_are_counted_apart(seen):
+    """Wrong, in no bin of the calibration, below all others in the curves; a mask of minus infinity is finite."""
+    probabilities, targets = seen
+    lost = torch.tensor([[float("nan"), 1], [float("inf"), 1], [-float("inf")] * 2, [1, -float("inf")]]).softmax(1)
+    lost = torch.cat([lost, torch.zeros(4, CLASSES - 2)], 1)
+    lost[:3, 2:] = float("nan")
+    before = count(probabilities, targets)
+    counts = count(torch.cat([probabilities, lost]), torch.cat([targets, torch.tensor([0, 1, 1, 0])]))
+    assert counts.not_finite.tolist() == [1, 2, 0, 0, 0, 0, 0] and counts.images.sum() == 904
+    pairs, bins = counts.confusion - before.confusion, counts.confidence - before.confidence
+    assert pairs.sum() == pairs[0, 0] == bins.sum() == bins[1, -1] == 1  # the image with a masked class
+    assert np.isfinite(calibration_error(counts))
+    found, was = by_class(counts), by_class(before)
+    assert found.recall[1] == 114 / (189 + 2) < was.recall[1]
+    assert found.precision[1] == was.precision[1] and found.average_precision[1] < was.average_precision[1]
+    assert (counts.scores.sum((0, 2)) == 904).all()
+
+
 def test_a_single_class_is_called_for_everything():
     counts = count(torch.tensor([[0.9, 0.1]] * 4), torch.tensor([0, 0, 1, 1]))
     found = by_class(counts)

@@ -303,7 +303,7 @@ def test_suspects_say_that_the_dataset_is_gone(run, tmp_path, capsys):
 
 @pytest.mark.parametrize(("changed", "words"), [
     ({"labels": np.full(60, 6, np.int32)}, "its labels are not from 0 to 5"),
-    ({"predicted": np.full(60, -1, np.int32)}, "its predicted are not from 0 to 5"),
+    ({"predicted": np.full(60, -2, np.int32)}, "its predicted are not from -1 to 5"),
     ({"rows": np.arange(60) + 1}, "its rows are not from -1 to 59"),
     ({"loss": np.zeros(59, np.float32)}, "its columns are not of 60 images"),
     ({"labels": np.zeros(60, np.float32)}, "its columns are of other types"),
@@ -334,6 +334,42 @@ def test_a_network_without_a_map_is_inspected_without_grad_cam(toy, tmp_path, ca
     assert train(toy, tmp_path / "run", *FULL, *own) == 0
     assert "epoch 1: no Grad-CAM: no module has a map" in capsys.readouterr().out
     assert (tmp_path / "run" / "inspect" / "sheets" / "validation-largest-loss-0000.png").exists()
+
+
+LOST = """
+import torch
+from torch import nn
+
+class Lost(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, images):
+        logits = self.head(self.body(images))
+        bright = images.mean((1, 2, 3)) > -0.5
+        return logits if self.training else logits.masked_fill(bright[:, None], float("nan"))
+"""
+
+
+def test_validation_images_whose_logits_are_not_finite_are_told_and_counted_apart(toy, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(LOST)
+    folder = tmp_path / "run"
+    assert train(toy, folder, *FULL, "--model", f"{tmp_path / 'mine.py'}:Lost", "--tensorboard", "--epochs", "1") == 0
+    out, stored = capsys.readouterr().out, read_stored(folder)
+    images, lost = stored.images[0], int(stored.counts.not_finite.sum())
+    assert 0 < lost < 60 and f"epoch 1: {lost} validation images have logits that are not finite" in out
+    assert "no inspection" not in out and int(stored.counts.images.sum()) == 60
+    assert int(stored.counts.confusion.diagonal().sum()) == events(folder)[0]["validation"]["correct1"]
+    assert (images.predicted == -1).sum() == np.isinf(images.loss).sum() == np.isnan(images.probability).sum() == lost
+    tables = {name: rows_of(folder / "inspect" / f"{name}.csv") for name in ("classes", "calibration", "worst")}
+    assert sum(int(row["not_finite"]) for row in tables["classes"]) == lost
+    assert sum(int(row["images"]) for row in tables["calibration"]) == 60 - lost
+    assert [row["prediction"] for row in tables["worst"][:lost]] == [""] * lost and tables["worst"][lost]["prediction"]
+    assert main(["suspects", str(folder)]) == 0
+    wrong = (images.predicted != images.labels) & (images.predicted >= 0)
+    assert len(rows_of(folder / "inspect" / "suspects.csv")) == wrong.sum()
 
 
 def test_a_folder_that_cannot_be_written_ends_a_run_before_it_trains(run, tmp_path, capsys):
