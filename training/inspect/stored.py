@@ -37,7 +37,7 @@ def read_stored(run: Path) -> Stored:
     config = read_config(run)  # a folder that is no run says so
     folder = run / INSPECTION
     files = sorted((folder / FOLDER).glob("*.npz"))
-    if not has_validation(run):
+    if not has_validation(folder):
         if config.inspect == "off":
             raise ConfigError(f"{run}: was not inspected. Train with --inspect light or full")
         raise ConfigError(f"{run}: has no validation that was inspected. Let the run come to its first one")
@@ -48,21 +48,25 @@ def read_stored(run: Path) -> Stored:
     check_shapes(folder / COUNTS, counts)
     if epoch.shape or epoch.dtype.kind != "i":
         raise damaged(folder / COUNTS, "its epoch is no number")
+    if int(epoch) not in images:
+        raise ConfigError(f"{epoch_file(folder, int(epoch))}: is missing. {AGAIN}")
     for number, seen in images.items():
         check_images(epoch_file(folder, number), seen, counts)
     return Stored(folder, counts, int(epoch), images)
 
 
-def has_validation(run: Path) -> bool:
-    """Not of a run that ended before its first one."""
-    return (run / INSPECTION / COUNTS).is_file() and any((run / INSPECTION / FOLDER).glob("*.npz"))
+def has_validation(folder: Path) -> bool:
+    """Whether RUN/inspect has something of one; not of a run that ended before its first one."""
+    return (folder / COUNTS).is_file() or any((folder / FOLDER).glob("*.npz"))
 
 
 def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str, np.ndarray]:
-    """The arrays `names` of a file. Raises: ConfigError for a damaged file and one that lacks some."""
+    """The arrays `names` of a file. Raises: ConfigError for a missing or damaged file and one that lacks some."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: is missing. {remedy}") from None
     except NPZ_ERRORS as error:
         raise damaged(path, wrong_kind(path, "zip") or " ".join(str(error).split())[:80], remedy) from None
 

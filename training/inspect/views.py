@@ -25,12 +25,13 @@ MOST_WORST = 200  # images in worst.csv
 
 
 def write_views(run: Path, config: Config, book: Logbook) -> None:
-    """Everything under RUN/inspect that people look at, and the same in TensorBoard. Raises: ConfigError for what was
-    stored and is damaged."""
+    """Everything under RUN/inspect that people look at, and the same in TensorBoard; nothing of a run that stored
+    nothing before it ended. Raises: ConfigError for what was stored and is damaged."""
     folder = run / INSPECTION
-    if not has_validation(run) and (folder / GRADIENTS).is_file():
-        write_atomically(folder / "gradients.png", gradients_figure(**read_gradients(folder / GRADIENTS)))
-        book.say(f"{folder}: gradients.png; the run has no validation that could be shown")
+    if not has_validation(folder):
+        if (folder / GRADIENTS).is_file():
+            write_atomically(folder / "gradients.png", gradients_figure(**read_gradients(folder / GRADIENTS)))
+            book.say(f"{folder}: gradients.png; the run has no validation that could be shown")
         return
     stored = read_stored(run)
     names = names_of(run, config, stored)

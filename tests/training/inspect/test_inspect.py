@@ -130,6 +130,15 @@ def test_a_run_that_diverges_shows_its_gradients(toy, tmp_path, capsys):
     assert "no validation that was inspected" in refused(capsys, "suspects", str(run))
 
 
+def test_light_says_nothing_of_a_run_that_diverges_before_its_first_validation(toy, tmp_path, capsys):
+    said = {}
+    for level in ("off", "light"):
+        phases = "[{'ep': 0, 'sz': 16, 'bs': 40}, {'ep': (0, 2), 'lr': (1e9, 1e9)}]"
+        assert train(toy, tmp_path / level, "--inspect", level, "--phases", phases) == 4
+        said[level] = capsys.readouterr().out.replace(str(tmp_path / level), "RUN").partition("diverged: ")[2]
+    assert said["light"] == said["off"] and "diagnose RUN" in said["off"]
+
+
 def test_sheets_of_every_epoch_are_there(run):
     names = {path.name for path in (run / "inspect" / "sheets").iterdir()}
     kinds = [f"{split}-{kind}-loss" for split in ("training", "validation") for kind in ("largest", "smallest")]
@@ -381,7 +390,7 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_trains(run, tmp_pa
     assert f"{copy / 'inspect'}: cannot be written (File exists)" in line and log.read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing column", "lost counts"])
+@pytest.mark.parametrize("damage", ["cut", "missing column", "lost", "lost counts"])
 def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
     path = copy / "inspect" / "epochs" / "0001.npz"
@@ -390,10 +399,10 @@ def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     elif damage == "missing column":
         np.savez(path, rows=np.arange(3))
     else:
-        path = copy / "inspect" / "counts.npz"
+        path = path if damage == "lost" else copy / "inspect" / "counts.npz"
         path.unlink()
-    line = refused(capsys, "suspects", str(copy))
-    assert ("no validation that was inspected" if damage == "lost counts" else f"{path}: is damaged") in line
+    words = "is missing" if damage.startswith("lost") else "is damaged"
+    assert f"{path}: {words}" in refused(capsys, "suspects", str(copy))
 
 
 def killed_copy(run, folder):
