@@ -29,7 +29,7 @@ FLOORS = {  # an import between the rooms of a package goes only to the right; r
     "data distributed models config errors",
     "dawn": "__main__ commands report prepare_dawn_tsv,prepare_dawn_bs,prepare_dawn_is,prepare_dawn_lr page "
     "importers,reports,leaderboard,stats dawnbench files runlog,tables filekind commandline",
-    "data_prep": "__main__ commands sources trees formats files,workers errors,progress,interrupt",
+    "data_prep": "__main__ commands sources trees crops formats files,workers errors,progress,interrupt",
     "phases": "__main__ chart,table parts schedule source,ramps language values,catalog,arithmetic,quotes phase",
 }
 
