@@ -10,7 +10,7 @@ from training.config.parser import Parser
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.history import Suspect, suspects
-from training.inspect.names import Names, names_of
+from training.inspect.names import Names, keep_names, names_of
 from training.inspect.stored import read_stored
 from training.inspect.tables import suspects_csv
 
@@ -35,6 +35,7 @@ def show_suspects(arguments: list[str]) -> int:
     if not stored.tells_rows:
         raise ConfigError(f"{run}: its loader does not tell which images it gave. Let it set `rows` of each Batch")
     names, found = names_of(run, config, stored), suspects(stored.images)
+    keep_names(stored.folder, names)
     write(stored.folder / "suspects.csv", suspects_csv(found, names.classes, names.files))
     for line in lines(found[: options.top], names):
         print(line)

@@ -15,7 +15,7 @@ from training.inspect.figures import (
 from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.gradients import read_gradients
 from training.inspect.history import worst_images
-from training.inspect.names import Names, names_of
+from training.inspect.names import Names, keep_names, names_of
 from training.inspect.stored import Stored, has_validation, read_stored
 from training.inspect.tables import calibration_csv, classes_csv, confusion_csv, worst_csv
 from training.logs.logbook import Logbook
@@ -35,6 +35,7 @@ def write_views(run: Path, config: Config, book: Logbook) -> None:
         return
     stored = read_stored(run)
     names = names_of(run, config, stored)
+    keep_names(stored.folder, names)
     made = views(stored, names, config.inspect == "full")
     for name, content in made.items():
         write_atomically(stored.folder / name, content)

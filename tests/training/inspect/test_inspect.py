@@ -300,10 +300,38 @@ def test_a_run_without_inspection_has_no_suspects(toy, tmp_path, capsys):
     assert "nowhere" in refused(capsys, "suspects", str(tmp_path / "nowhere"))
 
 
-def test_suspects_say_that_the_dataset_is_gone(run, tmp_path, capsys):
-    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+def without_dataset(run, folder):
+    """A copy of a run whose dataset is gone."""
+    copy = shutil.copytree(run, folder / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "gone")}))
+    (copy / "config.json").write_text(json.dumps(config | {"data": str(folder / "gone")}))
+    return copy
+
+
+def test_suspects_keep_their_names_when_the_dataset_is_gone(run, tmp_path, capsys):
+    copy = without_dataset(run, tmp_path)
+    assert main(["suspects", str(run)]) == main(["suspects", str(copy), "--html"]) == 0
+    tables = [(folder / "inspect" / "suspects.csv").read_bytes() for folder in (run, copy)]
+    assert tables[0] == tables[1] and b"validation/" in tables[0]
+    err = capsys.readouterr().err
+    assert "shows no picture" in err and "not the run's dataset" not in err
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('{"classes": ["a"], "files": []}', "its names are not of 6 classes and 60 files"),
+    ('{"classes": 6, "files": []}', "it has no lists of names"),
+    ('{"classes": ', "Expecting value"),
+    ("[]", "list indices must be"),
+])  # fmt: skip
+def test_damaged_names_are_named(run, tmp_path, capsys, text, words):
+    copy = without_dataset(run, tmp_path)
+    (copy / "inspect" / "names.json").write_text(text)
+    assert f"names.json: is damaged ({words}" in refused(capsys, "suspects", str(copy))
+
+
+def test_suspects_without_dataset_and_stored_names_are_numbers(run, tmp_path, capsys):
+    copy = without_dataset(run, tmp_path)
+    (copy / "inspect" / "names.json").unlink()
     assert main(["suspects", str(copy), "--html"]) == 0
     out, err = capsys.readouterr()
     assert "class 0" in (copy / "inspect" / "suspects.csv").read_text() and "validation image " in out
