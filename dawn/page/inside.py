@@ -250,7 +250,7 @@ def sheets(folder: Path) -> Iterator[tuple[Path, str]]:
         paths = sorted(folder.glob(f"{name}-[0-9][0-9][0-9][0-9].png"))
         places = {0, len(paths) // 2, len(paths) - 1} if name == "grad-cam" else {len(paths) - 1}
         for place in sorted(places) if paths else ():
-            yield paths[place], f"{words}, epoch {int(paths[place].stem[-4:]) + 1}"
+            yield paths[place], f"{words}, epoch {int(paths[place].stem[-4:])}"
 
 
 def read_png(path: Path) -> bytes:

@@ -15,6 +15,7 @@ from training.data.loader import Batch
 from training.distributed.group import Group
 from training.engine.optimizers import momentum_of
 from training.inspect.counts import NOTHING, Counts, curve, drawn_classes, roc_auc
+from training.inspect.predictions import DIGITS, epoch_of
 from training.inspect.sheets import FOLDER as SHEETS
 from training.inspect.stored import Stored
 from training.logs.metrics import View
@@ -22,7 +23,6 @@ from training.logs.metrics import View
 THIS_MACHINE = {"logdir", "resume"}  # settings that say nothing about the experiment
 METRICS = ("losses/test_1", "losses/test_5", "validation/loss", "validation/ece", "validation/macro_f1")
 MOST_EPOCHS = 8  # with sheets: the pictures stand in the event file once more
-STEM_DIGITS = 4  # of the epoch at the end of a sheet's name
 
 
 class ParameterGroups:
@@ -128,11 +128,11 @@ def write_curve(writer: Any, tag: str, own: torch.Tensor, others: torch.Tensor, 
 
 def write_sheets(writer: Any, folder: Path, seen: dict[int, int]) -> None:
     """Those of the first, the last and a few epochs between."""
-    for kind in sorted({path.stem[: -STEM_DIGITS - 1] for path in folder.glob("*-????.png")}):
-        paths = sorted(folder.glob(f"{kind}-{'[0-9]' * STEM_DIGITS}.png"))
+    for kind in sorted({path.stem[: -DIGITS - 1] for path in folder.glob("*-????.png")}):
+        paths = sorted(folder.glob(f"{kind}-{'[0-9]' * DIGITS}.png"))
         last = len(paths) - 1
         for place in sorted({round(last * i / (MOST_EPOCHS - 1)) for i in range(MOST_EPOCHS)}) if paths else ():
-            epoch = int(paths[place].stem[-STEM_DIGITS:])
+            epoch = epoch_of(paths[place].stem)
             if epoch in seen:
                 write_picture(writer, f"sheets/{kind}", paths[place].read_bytes(), seen[epoch])
 

@@ -24,6 +24,7 @@ from training.logs.metrics import View
 
 COUNTS = "counts.npz"  # of the last validation
 FOLDER = "epochs"
+DIGITS = 4  # of an epoch in the name of a file
 
 
 class Images(NamedTuple):
@@ -117,8 +118,18 @@ def scalars(counts: Counts, images: Images) -> dict[str, float]:
     }
 
 
+def numbered(epoch: int) -> str:
+    """How file names tell an epoch (0-based): counted from 1, as on the console and in the tables."""
+    return f"{epoch + 1:04d}"
+
+
+def epoch_of(stem: str) -> int:
+    """0-based, from the end of a file name without its suffix."""
+    return int(stem[-DIGITS:]) - 1
+
+
 def epoch_file(folder: Path, epoch: int) -> Path:
-    return folder / FOLDER / f"{epoch:04d}.npz"
+    return folder / FOLDER / f"{numbered(epoch)}.npz"
 
 
 def save_epoch(folder: Path, epoch: int, images: Images) -> None:

@@ -14,6 +14,7 @@ from training.data.loader import Batch, Loader
 from training.distributed.group import Group
 from training.inspect.counts import NOTHING, called
 from training.inspect.pictures import NoMap, caption, looks, sheet, to_levels
+from training.inspect.predictions import numbered
 from training.logs.metrics import View
 
 FOLDER = "sheets"
@@ -167,4 +168,4 @@ def save(view: View, name: str, pictures: list[np.ndarray], captions: list[str])
 
 
 def sheet_file(folder: Path, name: str, epoch: int) -> Path:
-    return folder / FOLDER / f"{name}-{epoch:04d}.png"
+    return folder / FOLDER / f"{name}-{numbered(epoch)}.png"

@@ -11,7 +11,7 @@ from dawn.filekind import wrong_kind
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.counts import CALIBRATION_BINS, NOTHING, THRESHOLDS, Counts
-from training.inspect.predictions import COUNTS, FOLDER, Images, epoch_file
+from training.inspect.predictions import COUNTS, FOLDER, Images, epoch_file, epoch_of
 from training.logs.metrics import INSPECTION
 
 AGAIN = "Evaluate the run again with --inspect, or restore the file"
@@ -41,7 +41,7 @@ def read_stored(run: Path) -> Stored:
         if config.inspect == "off":
             raise ConfigError(f"{run}: was not inspected. Train with --inspect light or full")
         raise ConfigError(f"{run}: has no validation that was inspected. Let the run come to its first one")
-    images = {int(path.stem): Images(**arrays(path, Images._fields)) for path in files if path.stem.isdecimal()}
+    images = {epoch_of(path.stem): Images(**arrays(path, Images._fields)) for path in files if path.stem.isdecimal()}
     found = arrays(folder / COUNTS, (*Counts._fields, "epoch"))
     epoch = found.pop("epoch")
     counts = Counts(**{name: torch.from_numpy(part) for name, part in found.items()})

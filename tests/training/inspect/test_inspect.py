@@ -142,7 +142,7 @@ def test_light_says_nothing_of_a_run_that_diverges_before_its_first_validation(t
 def test_sheets_of_every_epoch_are_there(run):
     names = {path.name for path in (run / "inspect" / "sheets").iterdir()}
     kinds = [f"{split}-{kind}-loss" for split in ("training", "validation") for kind in ("largest", "smallest")]
-    assert names == {f"{kind}-{epoch:04d}.png" for kind in (*kinds, "grad-cam", "grad-cam-worst") for epoch in (0, 1)}
+    assert names == {f"{kind}-{epoch:04d}.png" for kind in (*kinds, "grad-cam", "grad-cam-worst") for epoch in (1, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +347,7 @@ def test_suspects_without_dataset_and_stored_names_are_numbers(run, tmp_path, ca
 ])  # fmt: skip
 def test_stored_images_that_no_validation_has_are_damaged(run, tmp_path, capsys, changed, words):
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
-    path = copy / "inspect" / "epochs" / "0001.npz"
+    path = copy / "inspect" / "epochs" / "0002.npz"
     np.savez(path, **(dict(np.load(path)) | changed))
     assert f"{path}: is damaged ({words})" in refused(capsys, "suspects", str(copy))
 
@@ -370,7 +370,7 @@ def test_a_network_without_a_map_is_inspected_without_grad_cam(toy, tmp_path, ca
     own = ("--model", f"{tmp_path / 'mine.py'}:flat", "--phases", phases)
     assert train(toy, tmp_path / "run", *FULL, *own) == 0
     assert "epoch 1: no Grad-CAM: no module has a map" in capsys.readouterr().out
-    assert (tmp_path / "run" / "inspect" / "sheets" / "validation-largest-loss-0000.png").exists()
+    assert (tmp_path / "run" / "inspect" / "sheets" / "validation-largest-loss-0001.png").exists()
 
 
 LOST = """
@@ -421,7 +421,7 @@ def test_a_folder_that_cannot_be_written_ends_a_run_before_it_trains(run, tmp_pa
 @pytest.mark.parametrize("damage", ["cut", "missing column", "lost", "lost counts"])
 def test_damaged_files_are_named(run, tmp_path, capsys, damage):
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
-    path = copy / "inspect" / "epochs" / "0001.npz"
+    path = copy / "inspect" / "epochs" / "0002.npz"
     if damage == "cut":
         os.truncate(path, 100)
     elif damage == "missing column":
