@@ -1,14 +1,12 @@
-"""The panel of why a run diverged, as `python -m training diagnose` left it in the run folder.
+"""The panel of why a run diverged, as `python -m training diagnose` left it in the run folder."""
 
-Its files are no part of the result: what is damaged is told in a line, and the page stands."""
-
-import base64
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dawn.page.beside import Broken, picture_tag, read_png
 from dawn.page.data import Shown
 from dawn.page.html import Cell, details, facts, note, section, table, text
 
@@ -16,14 +14,9 @@ FILE = "diagnosis.json"
 FORMAT = 1
 MOST_BYTES, PICTURE_BYTES = 16 * 2**20, 4 * 2**20
 MOST_FILES = 100
-PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 VALUES = ("min", "mean", "max")
 STEPS = ("loss", "largest logit", "largest weight", "largest gradient")
 REMEDY = "Restore the file, or diagnose the run again."
-
-
-class Broken(Exception):
-    """A file of a diagnosis that cannot be shown; one line."""
 
 
 def is_diagnosed(folder: Path) -> bool:
@@ -137,13 +130,9 @@ def picture(folder: Path, most_bytes: int) -> str:
     if not path.exists():
         return ""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return note(f"{path.name} cannot be read: {error.strerror}.")
-    if not (content.startswith(PNG) and PNG_END in content[-12:]):
-        return note(f"{path.name} is damaged: it is no whole PNG picture.")
+        content = read_png(path)
+    except Broken as error:
+        return note(str(error))
     if len(content) > most_bytes:
         return note(f"{path.name} is left out, so that the page stays small. It lies in the run folder.")
-    encoded = base64.b64encode(content).decode()
-    words = "The images of the batch as the network saw them"
-    return f'<img src="data:image/png;base64,{encoded}" alt="{words}">\n'
+    return picture_tag(content, "The images of the batch as the network saw them") + "\n"

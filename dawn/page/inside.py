@@ -1,9 +1,7 @@
 """The panel of what --inspect left in the run folders: what the network confuses, its classes, calibration, pictures.
 
-training/inspect writes the files after a run. None of them is part of the result: what is damaged or missing is told
-in a line, and the page stands."""
+training/inspect writes the files after a run."""
 
-import base64
 import csv
 import io
 import math
@@ -11,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dawn.page.beside import Broken, picture_tag, read_png
 from dawn.page.data import Shown
 from dawn.page.html import Cell, details, note, section, table, text
 
@@ -24,7 +23,6 @@ MOST_CLASSES = 30  # in a map; of more the most confused pairs
 MOST_PAIRS, MOST_SUSPECTS = 30, 100
 MOST_CSV_BYTES = 64 * 2**20
 PICTURE_BYTES = 4 * 2**20  # of all pictures of a page, which stays under 12 MB with them
-PNG = b"\x89PNG\r\n\x1a\n"
 PICTURES = {
     "gradients": "Gradients of the layers over time",
     "curves": "Precision and recall of the classes",
@@ -38,10 +36,6 @@ SHEETS = {
     "training-largest-loss": "Training batch of the largest loss",
     "training-smallest-loss": "Training batch of the smallest loss",
 }
-
-
-class Broken(Exception):
-    """A file of an inspection that cannot be shown; one line."""
 
 
 def inside_section(shown: Sequence[Shown]) -> str:
@@ -253,20 +247,8 @@ def sheets(folder: Path) -> Iterator[tuple[Path, str]]:
             yield paths[place], f"{words}, epoch {int(paths[place].stem[-4:])}"
 
 
-def read_png(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Broken(f"{path.name} cannot be read: {error.strerror}.") from None
-    if not (content.startswith(PNG) and b"IEND" in content[-12:]):
-        raise Broken(f"{path.name} is damaged: it is no whole PNG picture.")
-    return content
-
-
 def thumbnail(content: bytes, words: str) -> str:
-    encoded = base64.b64encode(content).decode()
-    picture = f'<img src="data:image/png;base64,{encoded}" alt="{text(words)}">'
-    return f"<details><summary>{picture}<span>{text(words)}</span></summary></details>\n"
+    return f"<details><summary>{picture_tag(content, words)}<span>{text(words)}</span></summary></details>\n"
 
 
 # images
