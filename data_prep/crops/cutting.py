@@ -1,7 +1,6 @@
 """A window cut out of a JPEG file by its restart segments: a small JPEG that any decoder takes, with the very pixels
 that the whole picture has there. Nothing outside of it is read or decoded."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +18,12 @@ class Piece(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The segments that a window needs."""
+    """The segments that a window needs, and where their rows lie in the file."""
 
     rows: range
     columns: range
+    start: int
+    end: int
 
 
 def cut(data: bytes, layout: Layout, window: tuple[int, int, int, int]) -> Piece:
@@ -30,18 +31,8 @@ def cut(data: bytes, layout: Layout, window: tuple[int, int, int, int]) -> Piece
 
     Raises: DataError when `data` is not the file of `layout`; ValueError for a window outside of the picture.
     """
-    return cut_from(lambda start, end: data[start:end], layout, window)
-
-
-def cut_from(read: Callable[[int, int], bytes], layout: Layout, window: tuple[int, int, int, int]) -> Piece:
-    """As `cut`; `read(start, end)` gives bytes of the file: it is asked for the head and for the rows of the window."""
     grid = grid_of(layout, window)
-    first, last = grid.rows[0] * layout.columns + grid.columns[0], grid.rows[-1] * layout.columns + grid.columns[-1]
-    start, end = int(layout.offsets[first]), int(layout.offsets[last + 1])
-    head, rows = read(0, layout.head), read(start, end)
-    if (len(head), len(rows)) != (layout.head, end - start):
-        raise DataError("shorter than it was")
-    return assembled(layout, grid, head, rows, start, window)
+    return assembled(layout, grid, data[: layout.head], data[grid.start : grid.end], window)
 
 
 def grid_of(layout: Layout, window: tuple[int, int, int, int]) -> Grid:
@@ -49,10 +40,10 @@ def grid_of(layout: Layout, window: tuple[int, int, int, int]) -> Grid:
     top, left, height, width = window
     if min(top, left, height - 1, width - 1) < 0 or top + height > layout.height or left + width > layout.width:
         raise ValueError(f"window {window} in a picture of {layout.height} x {layout.width}")
-    return Grid(
-        _covering(top, height, layout.segment_height, layout.height),
-        _covering(left, width, layout.segment_width, layout.width),
-    )
+    rows = _covering(top, height, layout.segment_height, layout.height)
+    columns = _covering(left, width, layout.segment_width, layout.width)
+    start, end = layout.offsets[[rows.start * layout.columns, rows.stop * layout.columns]].tolist()
+    return Grid(rows, columns, start, end)
 
 
 def _covering(start: int, length: int, segment: int, picture: int) -> range:
@@ -60,13 +51,13 @@ def _covering(start: int, length: int, segment: int, picture: int) -> range:
     return range(first // segment, -(-end // segment))
 
 
-def assembled(
-    layout: Layout, grid: Grid, head: bytes, rows: bytes, start: int, window: tuple[int, int, int, int]
-) -> Piece:
-    """`head` and `rows` (the bytes of the grid's rows, of which the first lies at `start` of the file) as a file of
-    their own. Raises: DataError when a segment does not end where `layout` says."""
+def assembled(layout: Layout, grid: Grid, head: bytes, rows: bytes, window: tuple[int, int, int, int]) -> Piece:
+    """`head` and `rows` (the bytes of the grid's rows of segments) as a file of their own, with what `grid` wants of
+    the rows. Raises: DataError when they are too short, or a segment does not end where `layout` says."""
+    if (len(head), len(rows)) != (layout.head, grid.end - grid.start):
+        raise DataError("shorter than it was")
     firsts = np.arange(grid.rows.start, grid.rows.stop) * layout.columns
-    places = layout.offsets - start
+    places = layout.offsets - grid.start
     begins, ends = places[firsts + grid.columns.start].tolist(), places[firsts + grid.columns.stop].tolist()
     parts = [rows[begin:end] for begin, end in zip(begins, ends, strict=True)]
     out = bytearray(b"".join([head, *parts]))

@@ -8,7 +8,7 @@ from PIL import Image
 from segmented_jpeg import SAMPLINGS, Segmented, random_one, segmented
 
 from data_prep import DataError
-from data_prep.crops.cutting import cut, cut_from
+from data_prep.crops.cutting import cut
 from data_prep.crops.layout import layout_of
 
 
@@ -50,20 +50,6 @@ def test_the_whole_picture_comes_out_byte_for_byte():
     data = segmented(70, 100, "4:2:0", 7)
     piece = cut(data, layout_of(data), (0, 0, 70, 100))
     assert piece.data == data and piece.window == (0, 0, 70, 100)
-
-
-def test_only_the_head_and_the_rows_of_the_window_are_read():
-    data = segmented(320, 320, "4:2:0", 4)
-    layout, asked = layout_of(data), []
-
-    def read(start: int, end: int) -> bytes:
-        asked.append((start, end))
-        return data[start:end]
-
-    piece = cut_from(read, layout, (100, 80, 60, 100))
-    first, end = layout.offsets[[6 * layout.columns + 1, 10 * layout.columns + 2 + 1]]
-    assert asked == [(0, layout.head), (first, end)]
-    assert len(piece.data) < (end - first + layout.head) * 0.8 and piece.size == (80, 128)
 
 
 @pytest.mark.parametrize("window", [(0, 0, 71, 10), (0, 95, 10, 6), (-1, 0, 5, 5), (0, 0, 0, 5), (70, 0, 1, 1)])

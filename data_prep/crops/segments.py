@@ -1,0 +1,196 @@
+"""The index of a tree's segments: a window of a picture costs one read of its rows, and no file is searched.
+
+ROOT/train.crops.npy: a record for each picture of the index. ROOT/train.segments.npy: uint16, picture after picture,
+the lengths of its segments and a checksum for each row of them. Both are memory-mapped and covered by the manifest.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.crops.cutting import Piece, assembled, grid_of
+from data_prep.crops.layout import Layout, NoCut, layout_of
+from data_prep.errors import DataError
+from data_prep.files import NPZ_ERRORS, write_npy
+from data_prep.formats.file_names import printable
+from data_prep.formats.manifest import Split, check_files, how_to_make, load_manifest
+from dawn.commandline import quoted
+from dawn.filekind import wrong_kind
+
+LONGEST = 0xFFFF  # bytes of a segment
+WORDS = 1 << 20  # copied at a time
+
+
+class Entry(NamedTuple):
+    """What the index knows of a file. One that cannot be cut has zeros but for its size."""
+
+    bytes: int
+    head_sum: int = 0  # CRC-32 of the head
+    height: int = 0
+    width: int = 0
+    segment_height: int = 0
+    segment_width: int = 0
+    head: int = 0
+    size_at: int = 0
+
+
+FIELDS = zip(Entry._fields, ("<i8", "<u4", "<u2", "<u2", "<i4", "<i4", "<u2", "<u2"), strict=True)
+RECORD = np.dtype([("first", "<i8"), *FIELDS])  # first: of the picture's words in the segments
+
+
+@dataclass(frozen=True)
+class SegmentIndex:
+    root: Path
+    records: np.ndarray  # (N,) RECORD
+    words: np.ndarray  # (M,) uint16
+
+    def piece(self, path: bytes, row: int, window: tuple[int, int, int, int]) -> Piece | None:
+        """`window` (top, left, height, width in pixels) of the picture `row`, cut out of its file at `path`; None for
+        one that cannot be cut. Raises: DataError for a file that has changed since it was indexed."""
+        first, *facts = self.records[row].item()
+        entry = Entry(*facts)
+        if not entry.head:
+            return None
+        try:
+            layout, sums = self._layout(entry, first)
+            return _piece(path, entry, layout, sums, window)
+        except DataError as error:
+            raise DataError(
+                f"{printable(path)}: {error}. See what else differs: python -m data_prep check {quoted(self.root)}"
+            ) from None
+
+    def _layout(self, entry: Entry, first: int) -> tuple[Layout, np.ndarray]:
+        """The layout, and the checksum of each row of segments, (rows,) uint32."""
+        segments, rows = _counts(entry)
+        words = np.array(self.words[first : first + segments + 2 * rows])
+        offsets = np.empty(segments + 1, np.int64)
+        offsets[0] = entry.head
+        np.cumsum(words[:segments], out=offsets[1:])
+        offsets[1:] += entry.head
+        if len(words) != segments + 2 * rows or offsets[-1] != entry.bytes:
+            raise DataError("the index of its segments is damaged")
+        layout = Layout(
+            entry.height, entry.width, entry.segment_height, entry.segment_width, entry.head, entry.size_at, offsets
+        )
+        return layout, words[segments:].astype("<u2").view("<u4") if rows else words[:0]
+
+
+def _counts(entry: Entry) -> tuple[int, int]:
+    """Segments, and rows of them."""
+    rows = -(-entry.height // entry.segment_height)
+    return rows * -(-entry.width // entry.segment_width), rows
+
+
+def _piece(path: bytes, entry: Entry, layout: Layout, sums: np.ndarray, window: tuple[int, int, int, int]) -> Piece:
+    grid = grid_of(layout, window)
+    head, rows = _read(path, entry.bytes, layout.head, grid.start, grid.end)
+    if zlib.crc32(head) != entry.head_sum:
+        raise DataError("another head than when its segments were indexed")
+    piece = assembled(layout, grid, head, rows, window)
+    view, ends = memoryview(rows), (layout.offsets[:: layout.columns] - grid.start).tolist()
+    for row in grid.rows:
+        if zlib.crc32(view[ends[row] : ends[row + 1]]) != sums[row]:
+            raise DataError("other pixels than when its segments were indexed")
+    return piece
+
+
+def _read(path: bytes, length: int, head: int, start: int, end: int) -> tuple[bytes, bytes]:
+    """The head, and the bytes from `start` to `end`, of a file that must be `length` bytes long."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            found = os.fstat(file).st_size
+            if found != length:
+                raise DataError(f"{found} bytes, the index of its segments says {length}")
+            return os.pread(file, head, 0), os.pread(file, end - start, start)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise DataError(error.strerror) from None
+
+
+def entry_of(data: bytes) -> tuple[Entry, bytes]:
+    """The entry of a file, and its words. Raises: NoCut."""
+    layout = layout_of(data)
+    lengths = np.diff(layout.offsets)
+    if lengths.max() > LONGEST:
+        raise NoCut("segments of more than 64 KB")
+    view, ends = memoryview(data), layout.offsets[:: layout.columns].tolist()
+    sums = [zlib.crc32(view[start:end]) for start, end in pairwise(ends)]
+    entry = Entry(len(data), zlib.crc32(view[: layout.head]), *layout[:6])
+    return entry, lengths.astype("<u2").tobytes() + np.array(sums, "<u4").tobytes()
+
+
+def segment_names(split: str) -> list[str]:
+    """File names of a split: records, segments."""
+    return [f"{split}.crops.npy", f"{split}.segments.npy"]
+
+
+def write_segments(folder: Path, split: str, count: int, entries: Iterable[tuple[Entry, bytes]]) -> None:
+    """Write the index of `count` pictures into `folder`. Memory holds the records, the segments go through a file."""
+    records, place = np.zeros(count, RECORD), 0
+    records_name, segments_name = segment_names(split)
+    raw = folder / f"{segments_name}.tmp"
+    with open(raw, "wb") as file:
+        for row, (entry, words) in enumerate(entries):
+            records[row] = (place, *entry)
+            file.write(words)
+            place += len(words) // 2
+    write_npy(folder / segments_name, (place,), np.uint16, _blocks(raw))
+    write_npy(folder / records_name, (count,), RECORD, [records])
+    raw.unlink()
+
+
+def _blocks(raw: Path) -> Iterator[np.ndarray]:
+    with open(raw, "rb") as file:
+        while data := file.read(2 * WORDS):
+            yield np.frombuffer(data, "<u2")
+
+
+def open_segments(root: str | Path, splits: Sequence[str] = ("train", "validation")) -> dict[str, SegmentIndex]:
+    """The segments of `splits`. The records' SHA-256 is compared with the manifest, of the segments only the size: each
+    is checked when it is used. Raises: DataError."""
+    root, manifest = Path(root), load_manifest(root)
+    names = {split: segment_names(split) for split in splits}
+    for split in splits:
+        if not set(names[split]) <= set(manifest.splits[split].files):
+            raise DataError(
+                f"{root}: no index of segments ({names[split][0]}). Make one: python -m data_prep index-crops"
+            )
+    check_files(root, manifest, True, {pair[0] for pair in names.values()})
+    check_files(root, manifest, False, {pair[1] for pair in names.values()})
+    return {split: _open(root, split, manifest.splits[split], manifest.name) for split in splits}
+
+
+def _open(root: Path, split: str, facts: Split, name: str) -> SegmentIndex:
+    places = [root / file for file in segment_names(split)]
+    try:
+        arrays = [np.load(place, mmap_mode="r", allow_pickle=False) for place in places]
+    except NPZ_ERRORS as error:
+        reason = next((kind for place in places if (kind := wrong_kind(place, "npy"))), "not readable as an array")
+        raise DataError(f"{places[0]} or its segments: {reason}. {how_to_make(root, name)}") from error
+    index = SegmentIndex(root, *arrays)
+    if not _fits(index, facts.images):
+        raise DataError(f"{places[0]}: does not fit the manifest or its segments. {how_to_make(root, name)}")
+    return index
+
+
+def _fits(index: SegmentIndex, images: int) -> bool:
+    """Every picture has its words, one after another."""
+    records, words = index.records, index.words
+    if (records.dtype, records.shape, words.dtype, words.ndim) != (RECORD, (images,), np.uint16, 1):
+        return False
+    one = records[records["head"] > 0]
+    if not ((one["segment_height"] > 0) & (one["segment_width"] > 0) & (one["height"] > 0) & (one["width"] > 0)).all():
+        return False
+    rows = -(-one["height"].astype(np.int64) // one["segment_height"])
+    counts = np.zeros(images, np.int64)
+    counts[records["head"] > 0] = rows * -(-one["width"].astype(np.int64) // one["segment_width"]) + 2 * rows
+    ends = np.cumsum(counts)
+    return bool((records["first"] == ends - counts).all() and ends[-1] == len(words))
