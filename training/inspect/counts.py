@@ -81,8 +81,8 @@ def score_bins(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 class ByClass(NamedTuple):
-    """(C,) float64 each, in 0..1; NaN where a class has no image (recall, average precision, ROC AUC) or was never
-    called (precision)."""
+    """(C,) float64 each, in 0..1; NaN where a class has no image (recall, average precision, ROC AUC), was never called
+    (precision), or neither (F1)."""
 
     precision: Tensor
     recall: Tensor

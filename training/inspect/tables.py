@@ -26,7 +26,7 @@ def confused_pairs(counts: Counts, most: int = MOST_PAIRS) -> list[tuple[int, in
 
 
 def classes_csv(counts: Counts, names: list[str]) -> str:
-    """The worst class, by F1, first. A class without images has empty cells."""
+    """The worst class, by F1, first. A cell is empty where its number has no value."""
     found = by_class(counts)
     order = torch.argsort(found.f1.nan_to_num(2.0), stable=True).tolist()
     header = ["label", "class", "precision", "recall", "f1", "average_precision", "roc_auc", "images", "predicted"]

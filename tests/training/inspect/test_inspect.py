@@ -460,12 +460,18 @@ def test_unreadable_gradients_are_named_before_a_run_goes_on(run, tmp_path, caps
     assert f"{path}: is damaged (" in line and "move it away" in line and log.read_bytes() == before
 
 
-def test_a_class_without_images_has_empty_cells(run):
+def test_a_cell_without_a_value_is_empty():
+    """Classes that are there and never called, never there and called, and neither."""
     from training.inspect.counts import count
     from training.inspect.tables import classes_csv, confused_pairs
 
-    counts = count(torch.tensor([[0.8, 0.1, 0.1]] * 4), torch.tensor([0, 0, 1, 1]))
-    rows = {row["class"]: row for row in csv.DictReader(classes_csv(counts, ["a", "b", "c"]).splitlines())}
-    assert rows["c"]["recall"] == rows["c"]["roc_auc"] == rows["c"]["average_precision"] == rows["c"]["precision"] == ""
-    assert rows["c"]["images"] == "0"
-    assert rows["b"]["f1"] == "0.0000" and confused_pairs(counts) == [(1, 0, 2)]
+    probabilities = [[0.8, 0.1, 0.1, 0]] * 3 + [[0.1, 0, 0.9, 0]]
+    counts = count(torch.tensor(probabilities), torch.tensor([0, 0, 1, 1]))
+    rows = {row["class"]: row for row in csv.DictReader(classes_csv(counts, ["a", "b", "c", "d"]).splitlines())}
+    numbers = ("precision", "recall", "f1", "average_precision", "roc_auc")
+    empty = {name: [number for number in numbers if row[number] == ""] for name, row in rows.items()}
+    without_images = ["recall", "average_precision", "roc_auc"]
+    assert empty == {"a": [], "b": ["precision"], "c": without_images, "d": list(numbers)}
+    assert rows["c"]["precision"] == rows["c"]["f1"] == rows["b"]["f1"] == "0.0000"
+    assert (rows["c"]["images"], rows["c"]["predicted"]) == ("0", "1")
+    assert confused_pairs(counts) == [(1, 0, 1), (1, 2, 1)]
