@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from data_prep.files import write_atomically
@@ -15,6 +16,7 @@ from training.diagnosis.report import batch_sheet, cause_lines, document, headli
 from training.distributed.env import Env, open_env
 from training.distributed.launcher import warn
 from training.distributed.process import stop_with_launcher
+from training.errors import ConfigError
 
 NAME = "diagnosis"
 
@@ -46,8 +48,10 @@ def diagnose(arguments: list[str]) -> int:
 
 
 def start_of(folder: Path, world_size: int) -> tuple[Ended, Path | None]:
-    """The diverged run, and the checkpoint to begin at."""
+    """The diverged run, and the checkpoint to begin at. Raises: ConfigError for a folder that cannot be written."""
     ended = read_ended(folder, world_size)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: cannot be written, and the diagnosis goes there. Copy it to where it can")
     check_same_dataset(ended)
     warn_of_other_code(ended, warn)
     return ended, good_checkpoint(folder, warn)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import planted_faults
@@ -9,12 +10,14 @@ import pytest
 import torch
 from grey_image import tree_with_a_grey_image
 from refusals import training_refused
+from small_disk import small_disk
 from tiny_run import train
+from torch import nn
 
 from data_prep.sources.toy import prepare_toy
 from training.__main__ import main
-from training.diagnosis.causes import Growth, outside
-from training.diagnosis.dissection import Operation, Stats, Trace, culprit_of
+from training.diagnosis.causes import Facts, Growth, causes, outside
+from training.diagnosis.dissection import LOSS, Operation, Stats, Trace, culprit_of
 from training.diagnosis.log import good_checkpoint, read_ended
 from training.diagnosis.replay import replayed
 from training.distributed.env import open_env
@@ -61,6 +64,7 @@ FAULTS = {  # name: more flags, where it is found, the cause
         "division by zero: a divisor is 0, in the backward pass of sqrt, in `fault`",
     ),
     "logarithm": ((), "`log` in `fault` (Logarithm)", "log of zero: the smallest input of log is 0, in `fault`"),
+    "likelihood": ((), "`log` in `1` (LogLikelihood)", "log of zero: the smallest input of log is 0, in `1`"),
     "uninitialised": (
         (),
         "the weights of `fault` (Conv2d)",
@@ -81,10 +85,10 @@ FAULTS = {  # name: more flags, where it is found, the cause
         "`std` in `fault`",
         "a batch of one with batch norm: `fault` (BatchNormOfMine)",
     ),
-    "steps_without_end": (
-        ("--phases", ONE_RATE % 1000.0),
-        "(Linear), forward",
-        "a learning rate too high: at 1000, the largest value of `2.weight` went from",
+    "steps_without_end": (  # 0.1 times 100
+        ("--phases", ONE_RATE % 10.0),
+        "), forward",
+        "a learning rate too high: at 10, the largest value of `",
     ),
 }
 QUICK = ("root_at_zero", "steps_without_end", "uninitialised", "large")
@@ -189,6 +193,17 @@ def test_the_hooks_name_the_same_module_as_the_operations(fault, name):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+def test_a_log_of_zero_in_a_loss_is_named():
+    model, trace = planted_faults.Body(nn.Identity(), 3), Trace()
+    with trace.of(model):
+        probabilities = (1e6 * model(torch.randn(4, 3, 6, 6))).softmax(1)
+        (-torch.log(probabilities).mean()).backward()
+    culprit = culprit_of(trace)
+    (cause,) = causes(Facts(culprit, "fp32", 0.1, 4, [], [], [], {}))
+    assert (culprit.name, culprit.operation.name) == (LOSS, "log")
+    assert (cause.name, cause.evidence) == ("log of zero", "the smallest input of log is 0, in the loss")
+
+
 def test_growth_is_by_orders_of_magnitude():
     assert not Growth("x", 9, 1.0, 99.0, 100).is_large and Growth("x", 9, 1.0, 100.0, 100).is_large
     assert Growth("x", 9, 1.0, float("nan"), 100).is_large and not Growth("x", 9, 0.0, 1.0, 100).is_large
@@ -235,6 +250,15 @@ def test_what_cannot_be_diagnosed_is_refused(toy, tmp_path, capsys):
     (tmp_path / "run" / "run.jsonl").unlink()
     training_refused(capsys, ["diagnose", str(tmp_path / "run")], "run.jsonl: No such file")
     assert not (tmp_path / "run" / "diagnosis.md").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_replay(toy, tmp_path, capsys):
+    diverge(toy, tmp_path / "run", *planted("root"))
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        shutil.copytree(tmp_path / "run", disk / "run")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        capsys.readouterr()
+        training_refused(capsys, ["diagnose", str(disk / "run")], f"{disk / 'run'}: cannot be written", "Copy it")
 
 
 @pytest.mark.parametrize("other", [("--compile",), ("--precision", "fp16")])
