@@ -178,6 +178,18 @@ def _pack(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _index_crops_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    _workers(parser)
+
+
+def _index_crops(arguments: argparse.Namespace) -> int:
+    from data_prep.trees.index_crops import index_crops
+    from data_prep.trees.source_tree import crops_root
+
+    return _done(index_crops(arguments.root, arguments.workers), crops_root(arguments.root))
+
+
 def _imagenet_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("train_tar", metavar="TRAIN_TAR", help="ILSVRC2012_img_train.tar, as it was downloaded")
     parser.add_argument("val_tar", metavar="VAL_TAR", help="ILSVRC2012_img_val.tar")
@@ -225,7 +237,9 @@ def _imagenette(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", help="folder of the dataset; its copies ROOT-sz/* are looked at too")
+    parser.add_argument(
+        "root", metavar="ROOT", help="folder of the dataset; its copies ROOT-sz/* and ROOT-crops are looked at too"
+    )
     parser.add_argument("--write", action="store_true", help="index ROOT anew when its files have changed")
     parser.add_argument("--skip-bad", action="store_true", help="with --write: bad files leave the index of all trees")
     _workers(parser)
@@ -252,5 +266,10 @@ COMMANDS = {
     "adopt": Command("index a tree of image files where it lies", _adopt_options, _adopt),
     "resize": Command("smaller copies of an image tree: ROOT -> ROOT-sz/160, ROOT-sz/320", _resize_options, _resize),
     "pack": Command("all pixels of an image tree in one file: nothing to decode at train time", _pack_options, _pack),
+    "index-crops": Command(
+        "ROOT -> ROOT-crops: the same JPEG files laid out so that loaders read and decode only what they show",
+        _index_crops_options,
+        _index_crops,
+    ),
     "check": Command("decode every image of ROOT and its copies, compare all trees", _check_options, _check),
 }

@@ -55,6 +55,8 @@ class Frame(NamedTuple):
 def layout_of(data: bytes) -> Layout:
     """Where the segments of a JPEG file lie. Raises: NoCut."""
     frame = frame_of(data)
+    if frame.head > LARGEST_HEAD:
+        raise NoCut("a header of more than 64 KB")
     segment_height, segment_width = segment_size(frame)
     ends = segment_ends(data, frame.head)
     offsets = np.concatenate([[frame.head], ends])
@@ -126,8 +128,6 @@ def _frame(data: bytes) -> Frame:
         raise NoCut("a damaged header")
     if data[start] != components:
         raise NoCut("several scans")
-    if end > LARGEST_HEAD:
-        raise NoCut("a header of more than 64 KB")
     return Frame(*sizes[:4], interval, end, sizes[4])
 
 

@@ -20,6 +20,7 @@ FORMAT = 1
 MAX_BYTES = 16 * 2**20  # lists of images live in index files, so a manifest is small
 KINDS = {".npz": "zip", ".npy": "npy", ".bin": "raw"}  # what dawn.filekind calls our files
 COPIES = "-sz"  # ROOT-sz/160 holds the images of ROOT with a short side of 160 pixels
+CROPS = "-crops"  # ROOT-crops holds the images of ROOT laid out for cuts
 MADE_BY = {  # beginning of a folder's name: the command that makes such a dataset; the first that fits
     "cifar10": "cifar10 {}",
     "toy": "toy {}",
@@ -191,11 +192,11 @@ def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
     if packed:
         return f"Pack it again with: {command} pack {quoted(root)}"
     of_user = not name and (root / "train").is_dir() and not (root / PARTIAL).exists()
-    if root.parent.name.endswith(COPIES) and root.name.isdigit() and not of_user:
-        source = root.parent.with_name(root.parent.name.removesuffix(COPIES))
+    if not of_user and (copy := _copy_of(root)):
+        source, making = copy
         unknown = (source / "train").is_dir() and not (source / MANIFEST).exists()
         first = f"{command} adopt {quoted(source)} && " if unknown else ""
-        return f"Make it with: {first}{command} resize {quoted(source)} --sizes {root.name}"
+        return f"Make it with: {first}{command} {making}"
     if name in ("cifar10", "toy"):
         return f"Make the dataset again: {command} {quoted(name)} {quoted(root)}"
     if (root / "train").is_dir():
@@ -206,3 +207,14 @@ def how_to_make(root: str | Path, name: str = "", packed: bool = False) -> str:
     maker = next((text for start, text in MADE_BY.items() if root.name.lower().startswith(start)), "")
     made = f"Make it with: {command} {maker.format(quoted(root))}" if maker else f"Make one: {command} --help lists how"
     return f"{made}; or put train/ and validation/ there and index them: {command} adopt {quoted(root)}"
+
+
+def _copy_of(root: Path) -> tuple[Path, str] | None:
+    """The tree that `root` is a copy of by its name, and the command that makes the copy."""
+    if root.parent.name.endswith(COPIES) and root.name.isdigit():
+        source = root.parent.with_name(root.parent.name.removesuffix(COPIES))
+        return source, f"resize {quoted(source)} --sizes {root.name}"
+    if root.name.endswith(CROPS) and root.name != CROPS:
+        source = root.with_name(root.name.removesuffix(CROPS))
+        return source, f"index-crops {quoted(source)}"
+    return None

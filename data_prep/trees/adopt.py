@@ -4,16 +4,19 @@ that cannot be used are listed in bad_files.tsv."""
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.crops.segments import segment_names
 from data_prep.errors import DataError
 from data_prep.files import disk_errors, one_writer, write_atomically
 from data_prep.formats.file_names import printable
-from data_prep.formats.image_index import ImageIndex, describe_index, index_digest, open_index, save_index
-from data_prep.formats.manifest import MANIFEST, Manifest, load_manifest, save_manifest, tool_versions
+from data_prep.formats.image_index import ImageIndex, describe_index, index_digest, index_name, open_index, save_index
+from data_prep.formats.manifest import MANIFEST, Manifest, describe_files, load_manifest, save_manifest, tool_versions
+from data_prep.formats.packed_tree import packed_tree_names
 from data_prep.formats.pictures import picture_facts, read_rgb
 from data_prep.progress import tracked
 from data_prep.trees.scan import Tree, split_folder, walk_trees
@@ -97,13 +100,22 @@ def index_trees(root: Path, trees: dict[str, Tree], skip_bad: bool = False, work
 
 
 def publish_index(
-    root: Path, name: str, source: str, classes: tuple[str, ...], indices: dict[str, ImageIndex], created_by: str = ""
+    root: Path,
+    name: str,
+    source: str,
+    classes: tuple[str, ...],
+    indices: dict[str, ImageIndex],
+    created_by: str = "",
+    beside: dict[str, list[str]] | None = None,
 ) -> Manifest:
-    """Write the index files of a tree and then its manifest; no manifest is there in between."""
+    """Write the index files of a tree and then its manifest; no manifest is there in between. `beside`: names of
+    further files that lie there, by split."""
     (root / MANIFEST).unlink(missing_ok=True)
     for split, index in indices.items():
         save_index(root, split, index)
     splits = {split: describe_index(root, split, index, len(classes)) for split, index in indices.items()}
+    for split, names in (beside or {}).items():
+        splits[split] = replace(splits[split], files=splits[split].files | describe_files(root, names))
     manifest = Manifest(
         name, TASKS.get(name, name), source, classes, splits, index_digest(indices), created_by or tool_versions()
     )
@@ -168,7 +180,11 @@ def _before(root: Path, again: bool) -> Manifest | None:
 
 def foreign_files(manifest: Manifest) -> list[str]:
     """Files of a dataset that are neither its index nor made from it: what is indexed anew would not fit them."""
-    ours = {f"{split}.{file}" for split in manifest.splits for file in ("index.npz", "pixels.bin", "pixels.npz")}
+    ours = {
+        name
+        for split in manifest.splits
+        for name in (*packed_tree_names(split), index_name(split), *segment_names(split))
+    }
     return sorted({file for split in manifest.splits.values() for file in split.files} - ours)
 
 

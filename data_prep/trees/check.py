@@ -1,4 +1,4 @@
-"""Look at a whole dataset: every image of ROOT and of its copies ROOT-sz/* decoded, all trees compared.
+"""Look at a whole dataset: every image of ROOT and of its copies ROOT-sz/* and ROOT-crops decoded, all trees compared.
 
 Nothing is changed but the list ROOT/bad_files.tsv, unless the caller wants the index written anew.
 """
@@ -11,11 +11,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from data_prep.crops.segments import segment_names
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, disk_errors, one_writer
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex, index_digest, index_name, open_index
-from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest
+from data_prep.formats.manifest import CROPS, MANIFEST, Manifest, check_files, load_manifest
+from data_prep.formats.packed_tree import packed_tree_names
 from data_prep.formats.pictures import PictureFacts, picture_facts, read_rgb
 from data_prep.progress import tracked
 from data_prep.trees.adopt import (
@@ -31,7 +33,7 @@ from data_prep.trees.adopt import (
     write_problems,
 )
 from data_prep.trees.scan import walk_trees
-from data_prep.trees.source_tree import copy_root
+from data_prep.trees.source_tree import copy_root, crops_root
 from data_prep.workers import in_processes
 
 SHOWN = 20  # bad files named on the screen
@@ -103,11 +105,13 @@ def _names(index: ImageIndex) -> list[bytes]:
 
 
 def _copies(main: TreeCheck, workers: int):
-    """Check every folder ROOT-sz/N. One that is not finished is joined when all its shards are done."""
+    """Check every folder ROOT-sz/N, and ROOT-crops. A smaller copy that is not finished is joined when all its shards
+    are done."""
     folder = copy_root(main.root, 1).parent  # also of "."
-    for root in sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir()):
+    roots = sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
+    for root in (*roots, *(path for path in (crops_root(main.root),) if path.is_dir())):
         try:
-            if not (root / MANIFEST).exists() and (root / PARTIAL).exists():
+            if root in roots and not (root / MANIFEST).exists() and (root / PARTIAL).exists():
                 from data_prep.trees.shards import join
 
                 join(root)
@@ -160,7 +164,11 @@ def _advise(main: TreeCheck, copies: list[TreeCheck]) -> None:
         print("replace the bad files, or leave them out of the index of all trees: --write --skip-bad")
     for copy in copies:
         if copy.changed or copy.bad:
-            print(f"delete what is bad in {copy.root} and run `resize` again: it makes what is missing")
+            print(f"delete what is bad in {copy.root} and run `{_maker(copy)}` again: it makes what is missing")
+
+
+def _maker(copy: TreeCheck) -> str:
+    return "index-crops" if copy.root.name.endswith(CROPS) else "resize"
 
 
 def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, workers: int) -> bool:
@@ -199,7 +207,7 @@ def _follow(main: TreeCheck, copy: TreeCheck, new: dict[str, ImageIndex]) -> boo
     if any(_names(kept[split]) != _names(new[split]) for split in kept) or any(
         change.reason != "missing" for change in main.changed
     ):
-        print(f"{copy.root}: lacks what is new or changed in {main.root}; delete it and run `resize` again")
+        print(f"{copy.root}: lacks what is new or changed in {main.root}; delete it and run `{_maker(copy)}` again")
         return False
     digests = [index_digest(indices)[:16] for indices in (main.indices, new)]  # a copy's source names the index
     return _publish(copy, kept, copy.manifest.source.replace(*digests))
@@ -213,12 +221,17 @@ def _publish(tree: TreeCheck, indices: dict[str, ImageIndex], source: str) -> bo
     for split, index in indices.items():
         if len(np.unique(index.labels)) < len(tree.manifest.classes):
             raise DataError(f"{tree.root}: a class of '{split}' would be left without images. Nothing was written.")
-    packed = len({name for split in tree.manifest.splits.values() for name in split.files}) > len(indices)
+    files = {name for split in tree.manifest.splits.values() for name in split.files}
+    lost = [
+        f"its {words} no longer fit: `{command}` again"
+        for names, words, command in (
+            (packed_tree_names, "packed pixels", "pack"),
+            (segment_names, "segments", "index-crops"),
+        )
+        if any(files & set(names(split)) for split in indices)
+    ]
     publish_index(tree.root, tree.manifest.name, source, tree.manifest.classes, indices)
-    print(
-        f"{tree.root}: index and manifest written"
-        + ("; its packed pixels no longer fit: `pack` again" if packed else "")
-    )
+    print("; ".join([f"{tree.root}: index and manifest written", *lost]))
     return True
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -21,10 +22,29 @@ from data_prep.formats.image_index import ImageIndex, check_images, index_digest
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
 from data_prep.trees import journal
 from data_prep.trees.adopt import BAD_FILES, publish_index
-from data_prep.trees.shrink import KINDS, Rule
+from data_prep.trees.shrink import Rule
 from data_prep.trees.source_tree import Source, source_root
 
 RULE = "rule.json"
+
+
+class Making(Protocol):
+    """How the files of a copy are made; a frozen dataclass."""
+
+    made_with: str  # versions of the tools that decide its bytes
+    kinds: tuple[str, ...]  # what the "kind" of a record says; (): nothing
+
+    def to_json(self) -> bytes:
+        """Its fields."""
+
+    def words(self, copy: Path) -> str:
+        """For Manifest.source."""
+
+    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], workers: int) -> dict[str, list[str]]:
+        """Write what lies beside the index; the names of the files, by split."""
+
+    def check_beside(self, copy: Path, manifest: Manifest) -> None:
+        """Raises: DataError when that is missing or damaged."""
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -35,7 +55,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def begin(copy: Path, source: Source, rule: Rule, shard: tuple[int, int], locks: ExitStack) -> Manifest | Path:
+def begin(copy: Path, source: Source, rule: Making, shard: tuple[int, int], locks: ExitStack) -> Manifest | Path:
     """The manifest of a copy that is whole; else the folder of the shard, locked, with the rule recorded."""
     with one_writer(copy, wait=True):  # other shards may begin or end now
         manifest = _finished(copy, source, rule)
@@ -73,7 +93,7 @@ def join(root: str | Path) -> Manifest:
         return load_manifest(copy)
     if not (copy / PARTIAL / RULE).exists():
         raise DataError(f"{copy}: no copy and no shards of one. Make it: python -m data_prep resize ROOT --sizes N")
-    source, rule = Source.open(source_root(copy)), _recorded_rule(copy)
+    source, rule = Source.open(source_root(copy)), _recorded_rule(copy, Rule)
     manifest, missing = complete(copy, source, rule)
     if manifest is None:
         raise DataError(
@@ -83,7 +103,7 @@ def join(root: str | Path) -> Manifest:
     return manifest
 
 
-def complete(copy: Path, source: Source, rule: Rule) -> tuple[Manifest | None, int]:
+def complete(copy: Path, source: Source, rule: Making, workers: int = 0) -> tuple[Manifest | None, int]:
     """The manifest of a copy, written now when every image is recorded, else None; and how many are missing.
 
     Shards that end at the same time wait for each other here.
@@ -93,10 +113,10 @@ def complete(copy: Path, source: Source, rule: Rule) -> tuple[Manifest | None, i
             return load_manifest(copy), 0
         state = standing(copy, source, journal.path_hashes(source.paths))
         missing = int((state["bytes"] < 0).sum())
-        return (None, missing) if missing else (_commit(copy, source, rule, state), 0)
+        return (None, missing) if missing else (_commit(copy, source, rule, state, workers), 0)
 
 
-def _commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manifest:
+def _commit(copy: Path, source: Source, rule: Making, state: np.ndarray, workers: int) -> Manifest:
     """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
     first, indices = 0, {}
     for split, index in source.indices.items():
@@ -106,18 +126,19 @@ def _commit(copy: Path, source: Source, rule: Rule, state: np.ndarray) -> Manife
         check_images(copy, indices[split])
     _nothing_else(copy, source.paths)
     os.sync()  # the files were not flushed one by one
-    counts = zip(KINDS, np.bincount(state["kind"], minlength=len(KINDS)), strict=True)
-    print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
+    if rule.kinds:
+        counts = zip(rule.kinds, np.bincount(state["kind"], minlength=len(rule.kinds)), strict=True)
+        print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
+    beside = rule.write_beside(copy, indices, workers)
     (copy / BAD_FILES).unlink(missing_ok=True)
     facts = source.manifest
-    manifest = publish_index(
-        copy, facts.name, _origin(source, copy, rule), facts.classes, indices, f"{tool_versions()}, {rule.made_with}"
-    )
+    created_by = f"{tool_versions()}, {rule.made_with}"
+    manifest = publish_index(copy, facts.name, _origin(source, copy, rule), facts.classes, indices, created_by, beside)
     shutil.rmtree(copy / PARTIAL, ignore_errors=True)
     return manifest
 
 
-def _finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
+def _finished(copy: Path, source: Source, rule: Making) -> Manifest | None:
     """The manifest of a copy that is whole and made of this very source by this rule, None when there is work to do.
 
     A copy that lost files gets its records back, so only the lost ones are made again. DataError for another copy.
@@ -136,6 +157,7 @@ def _finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
         indices = open_index(copy)
         for index in indices.values():
             check_images(copy, index)
+        rule.check_beside(copy, manifest)
     except DataError as error:
         print(f"making the missing copies again: {error}", flush=True)
         _reopen(copy, source, rule)
@@ -144,30 +166,29 @@ def _finished(copy: Path, source: Source, rule: Rule) -> Manifest | None:
     return manifest
 
 
-def _origin(source: Source, copy: Path, rule: Rule) -> str:
+def _origin(source: Source, copy: Path, rule: Making) -> str:
     digest = index_digest(source.indices)[:16]
-    return f"{source.manifest.source} ({digest}), short side {copy.name} px, {rule.filter}, quality {rule.quality}"
+    return f"{source.manifest.source} ({digest}), {rule.words(copy)}"
 
 
-def _same_rule(copy: Path, rule: Rule) -> None:
+def _same_rule(copy: Path, rule: Making) -> None:
     path = copy / PARTIAL / RULE
     if path.exists() and path.read_bytes() != rule.to_json():
-        raise DataError(
-            f"{copy}: was begun with {_recorded_rule(copy)}, now {rule}. Use the same, or delete the folder."
-        )
+        before = _recorded_rule(copy, type(rule))
+        raise DataError(f"{copy}: was begun with {before}, now {rule}. Use the same, or delete the folder.")
 
 
-def _recorded_rule(copy: Path) -> Rule:
+def _recorded_rule(copy: Path, kind: type[Making]) -> Making:
     path = copy / PARTIAL / RULE
     try:
-        return Rule(**json.loads(path.read_bytes()))
+        return kind(**json.loads(path.read_bytes()))
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{path}: not readable ({error}). Delete the folder {copy} and make the copies again."
         ) from error
 
 
-def _reopen(copy: Path, source: Source, rule: Rule) -> None:
+def _reopen(copy: Path, source: Source, rule: Making) -> None:
     """Turn the index of a copy back into a journal and take its manifest away."""
     place = copy / PARTIAL / "1-of-1"
     place.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOp
 from PIL import Image
 
 from data_prep.errors import DataError
+from data_prep.formats.image_index import ImageIndex
+from data_prep.formats.manifest import Manifest
 from data_prep.formats.pictures import PictureFacts, picture_facts, read_rgb
 
 FILTERS = {
@@ -44,7 +47,8 @@ TURNS = {  # EXIF orientation -> the picture as seen, of (H, W, 3) pixels as sto
 
 @dataclass(frozen=True)
 class Rule:
-    """How copies are made, as far as it decides their bytes. They never depend on the other sizes of the same run."""
+    """How copies are made, as far as it decides their bytes. They never depend on the other sizes of the same run.
+    See shards.Making."""
 
     filter: str = "lanczos"
     quality: int = 90
@@ -56,8 +60,21 @@ class Rule:
         if not 1 <= self.quality <= 100:
             raise DataError(f"--quality {self.quality}: choose 1 to 100")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return KINDS
+
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
+
+    def words(self, copy: Path) -> str:
+        return f"short side {copy.name} px, {self.filter}, quality {self.quality}"
+
+    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], workers: int) -> dict[str, list[str]]:
+        return {}
+
+    def check_beside(self, copy: Path, manifest: Manifest) -> None:
+        """Nothing lies there."""
 
 
 class Copy(NamedTuple):

@@ -1,4 +1,4 @@
-"""The tree that smaller copies are made of, and where the copies lie: ROOT and ROOT-sz/160."""
+"""The tree that copies are made of, and where the copies lie: ROOT, ROOT-sz/160 and ROOT-crops."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.files import one_writer
 from data_prep.formats.image_index import ImageIndex, open_index
-from data_prep.formats.manifest import COPIES, Manifest, load_manifest
+from data_prep.formats.manifest import COPIES, CROPS, Manifest, load_manifest
 from data_prep.trees.adopt import foreign_files, publish_index
 
 
@@ -54,9 +54,18 @@ class Source:
 
 def copy_root(root: str | Path, size: int) -> Path:
     """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
+    return _beside(root, COPIES) / str(size)
+
+
+def crops_root(root: str | Path) -> Path:
+    """ROOT -> ROOT-crops"""
+    return _beside(root, CROPS)
+
+
+def _beside(root: str | Path, suffix: str) -> Path:
     root = Path(root)
     root = root if root.name not in ("", "..") else root.resolve()  # "." has no name to add to
-    return root.with_name(root.name + COPIES) / str(size)
+    return root.with_name(root.name + suffix)
 
 
 def source_root(copy: Path) -> Path:

@@ -66,6 +66,7 @@ CASES = {
     "data_prep adopt": Case("{out}/a", 2),
     "data_prep resize": Case("{out}/a --sizes 16", 2),
     "data_prep pack": Case("{out}/a", 2),
+    "data_prep index-crops": Case("{out}/a", 2),
     "data_prep check": Case("{data} --workers 1"),
     "training": Case(f"{{data}} {SMALL} --dry-run", writing=f"{{data}} {SMALL} --logdir {{out}}/a"),
     "training recipes": Case(""),

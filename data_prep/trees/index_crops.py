@@ -1,0 +1,167 @@
+"""ROOT -> ROOT-crops: the same images, their JPEG files laid out anew so that windows can be cut out of the bytes.
+
+Lossless: the coefficients stay, only their coding changes. Restart markers divide every row of MCUs into segments. The
+pixels of every file are compared with the original's, the coefficients of a sample, and one cut of every file. What
+cannot be laid out is copied as it is. Killed and called again as `resize` (making.py, shards.py).
+"""
+
+import json
+import math
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from data_prep.crops.cutting import cut
+from data_prep.crops.layout import Frame, NoCut, frame_of, layout_of
+from data_prep.crops.segments import Entry, entry_of, open_segments, segment_names, write_segments
+from data_prep.files import PARTIAL, disk_errors
+from data_prep.formats.image_index import ImageIndex
+from data_prep.formats.manifest import Manifest, check_files
+from data_prep.formats.pictures import picture_facts
+from data_prep.progress import tracked
+from data_prep.trees.jpegtran import jpegtran_version, same_coefficients, with_segments
+from data_prep.trees.making import Job, Made, content, make_missing, put
+from data_prep.trees.shards import begin, complete
+from data_prep.trees.source_tree import Source, crops_root
+from data_prep.workers import in_processes
+
+SEGMENT = 72  # pixels: shorter ones cost bytes, longer ones leave more beside the window to decode
+SHORTEST = 24  # pixels: below, the file grows by more than 1 %
+SAMPLE = 64  # of one file in so many the coefficients are compared: two more runs of jpegtran
+WORDS = {"no restart markers": "damaged"}  # all others of its kind have been laid out
+CHUNK = 64  # files read by a process at a time
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How the files are laid out. See shards.Making."""
+
+    segment: int = SEGMENT
+    made_with: str = ""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ()
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    def words(self, copy: Path) -> str:
+        return f"laid out for cuts, segments of {self.segment} px"
+
+    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], workers: int) -> dict[str, list[str]]:
+        """Write the index of the segments, from the files that lie there."""
+        reasons: Counter[str] = Counter()
+        for split, index in indices.items():
+            _index_split(copy, split, index, workers, reasons)
+        told = ", ".join(f"{count:,} {WORDS.get(reason, reason)}" for reason, count in reasons.most_common())
+        images = sum(len(index.paths) for index in indices.values())
+        print(
+            f"{copy}: {images - reasons.total():,} of {images:,} images can be cut"
+            + (f"; copied as they are: {told}" if told else "")
+        )
+        return {split: segment_names(split) for split in indices}
+
+    def check_beside(self, copy: Path, manifest: Manifest) -> None:
+        """Raises: DataError."""
+        open_segments(copy)
+        check_files(copy, manifest, True, {name for split in manifest.splits for name in segment_names(split)})
+
+
+def index_crops(root: str | Path, workers: int = 0) -> Manifest:
+    """Make ROOT-crops; done at once when it is there. May be killed and called again.
+
+    Raises: DataError when `root` is not indexed or has changed, when jpegtran is missing, or for another copy there.
+    """
+    source, rule = Source.open(root), CropRule(made_with=jpegtran_version())
+    copy = crops_root(root)
+    with disk_errors(copy.parent), ExitStack() as locks:
+        begun = begin(copy, source, rule, (1, 1), locks)
+        if isinstance(begun, Manifest):
+            return begun
+        job = Job(source.root, (copy,), (begun,))
+        make_missing(job, source, partial(_make, job, rule), "laying out for cuts", workers)
+        manifest, missing = complete(copy, source, rule, workers)
+    assert manifest, f"{missing} images are missing"
+    return manifest
+
+
+def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
+    """In a worker: an image (path, bytes) laid out, or as it is."""
+    path, length = image
+    data = content(job, path, length)
+    facts = picture_facts(data, os.fsdecode(path))
+    made = laid_out(data, rule.segment, zlib.crc32(path) % SAMPLE == 0) or data
+    put(job, path, [made])
+    return [(facts.width, facts.height, len(made), 0)]
+
+
+def laid_out(data: bytes, segment: int = SEGMENT, sampled: bool = True) -> bytes | None:
+    """A file with segments of about `segment` pixels, proved to be the same picture; None where there is none: of
+    another kind, or damaged. `sampled`: compare the coefficients, too."""
+    try:
+        made = with_segments(data, interval_of(frame_of(data), segment))
+        if made is None:
+            return None
+        same = _same_pixels(data, made) and (not sampled or same_coefficients(data, made))
+        return made if same else None
+    except (NoCut, ValueError):  # NoCut: another kind of file; ValueError: damage that a decoder tells
+        return None
+
+
+def interval_of(frame: Frame, segment: int) -> int:
+    """MCUs between two restart markers: the row of MCUs divided evenly, into parts as near to `segment` pixels as
+    can be."""
+    across = -(-frame.width // frame.mcu_width)
+    parts = [part for part in range(1, across + 1) if across % part == 0]
+    wide = [part for part in parts if part * frame.mcu_width >= SHORTEST] or [across]
+    return min(wide, key=lambda part: abs(math.log(part * frame.mcu_width / segment)))
+
+
+def _same_pixels(data: bytes, made: bytes) -> bool:
+    """Every pixel of the two files, and of the middle half cut out of the second."""
+    whole, layout = simplejpeg.decode_jpeg(data), layout_of(made)
+    height, width = -(-layout.height // 2), -(-layout.width // 2)
+    top, left = layout.height // 4, layout.width // 4
+    piece = cut(made, layout, (top, left, height, width))
+    y, x = piece.window[:2]
+    middle = simplejpeg.decode_jpeg(piece.data)[y : y + height, x : x + width]
+    return np.array_equal(simplejpeg.decode_jpeg(made), whole) and np.array_equal(
+        middle, whole[top : top + height, left : left + width]
+    )
+
+
+def _index_split(copy: Path, split: str, index: ImageIndex, workers: int, reasons: Counter[str]) -> None:
+    """Write the index of a split's segments; why files cannot be cut is counted in `reasons`."""
+    work = copy / PARTIAL / "segments"
+    work.mkdir(parents=True, exist_ok=True)
+    places = [os.path.join(os.fsencode(copy), path) for path in index.paths.tolist()]
+    found = tracked(in_processes(_entry, places, workers, CHUNK), f"indexing the segments of {split}", len(places))
+    write_segments(work, split, len(places), _counted(found, reasons))
+    for name in segment_names(split):
+        os.replace(work / name, copy / name)
+
+
+def _counted(found: Iterator, reasons: Counter[str]) -> Iterator[tuple[Entry, bytes]]:
+    for entry, words, reason in found:
+        if reason:
+            reasons[reason] += 1
+        yield entry, words
+
+
+def _entry(path: bytes) -> tuple[Entry, bytes, str]:
+    """In a worker: the entry of a file, its words, and why it cannot be cut."""
+    with open(path, "rb") as handle:
+        data = handle.read()
+    try:
+        return *entry_of(data), ""
+    except NoCut as reason:
+        return Entry(len(data)), b"", str(reason)

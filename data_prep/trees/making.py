@@ -1,0 +1,89 @@
+"""The images of a copy made in several processes: each is written to a temporary file, renamed into place, then
+recorded (journal.py), so a kill at any point loses no more than what was under way."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.formats.file_names import printable
+from data_prep.progress import tracked
+from data_prep.trees import journal
+from data_prep.trees.adopt import Problem
+from data_prep.trees.shards import standing
+from data_prep.trees.source_tree import Source
+from data_prep.workers import Rows, in_processes
+from dawn.commandline import quoted
+
+CHUNK = 16  # images of one task: what a kill can lose in each process
+Made = tuple[int, int, int, int]  # width, height, bytes and kind of a copy
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process is told."""
+
+    root: Path
+    copies: tuple[Path, ...]  # ROOT-sz/160, ...
+    places: tuple[Path, ...]  # their folders for temporary files
+
+
+def make_missing(
+    job: Job,
+    source: Source,
+    make: Callable[[tuple[bytes, int]], list[Made] | str],
+    title: str,
+    workers: int,
+    shard: tuple[int, int] = (1, 1),
+) -> list[Problem]:
+    """Make and record every copy of this shard that is missing. `make` puts the copies of an image (path, bytes) in
+    place, in a worker; or it says why there are none: these images are returned."""
+    hashes = journal.path_hashes(source.paths)
+    missing = np.any([standing(copy, source, hashes)["bytes"] < 0 for copy in job.copies], axis=0)
+    mine = np.arange(len(missing)) % shard[1] == shard[0] - 1
+    rows, total = np.flatnonzero(missing & mine), int(mine.sum())
+    for copy in job.copies:
+        for folder in {os.path.dirname(path) for path in source.paths.tolist()}:
+            os.makedirs(os.path.join(os.fsencode(copy), folder), exist_ok=True)
+    made = in_processes(make, Rows(source.paths[rows], source.bytes[rows]), workers, CHUNK)
+    made = _recorded(job, hashes[rows], source.bytes[rows], made)
+    results = tracked(made, title, total, total - len(rows), rate="images")
+    return [
+        Problem(source.paths[row], result) for row, result in zip(rows, results, strict=True) if isinstance(result, str)
+    ]
+
+
+def _recorded(job: Job, hashes: np.ndarray, lengths: np.ndarray, results: Iterator) -> Iterator:
+    """Pass `results` on, each when it is in the journals."""
+    with ExitStack() as files:
+        journals = [files.enter_context(journal.opened(place)) for place in job.places]
+        for path, length, made in zip(hashes, lengths, results, strict=True):
+            if not isinstance(made, str):
+                for number, file in enumerate(journals):
+                    file.write(np.array((path, length, *made[number]), journal.RECORD).tobytes())
+            yield made
+
+
+def content(job: Job, path: bytes, length: int) -> bytes:
+    """An image of the source. Raises: DataError when it has not the `length` of the index."""
+    file = os.path.join(os.fsencode(job.root), path)
+    with open(file, "rb") as handle:
+        data = handle.read()
+    if len(data) != length:
+        raise DataError(
+            f"{printable(file)} has {len(data)} bytes, the index says {length}. See what else differs: "
+            f"python -m data_prep check {quoted(job.root)}"
+        )
+    return data
+
+
+def put(job: Job, path: bytes, copies: Sequence[bytes]) -> None:
+    """The files of an image into their places."""
+    for copy, place, data in zip(job.copies, job.places, copies, strict=True):
+        temporary = place / f"{os.getpid()}.tmp"
+        temporary.write_bytes(data)
+        os.replace(temporary, os.path.join(os.fsencode(copy), path))

@@ -1,0 +1,260 @@
+import io
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from picture_tree import jpeg, tree_hash
+from PIL import Image
+from small_disk import small_disk
+
+from data_prep import DataError, load_manifest
+from data_prep.__main__ import main
+from data_prep.crops.layout import frame_of, layout_of
+from data_prep.crops.segments import open_segments
+from data_prep.formats.image_index import check_images, open_index
+from data_prep.formats.pictures import read_rgb
+from data_prep.trees.adopt import adopt
+from data_prep.trees.check import check_dataset
+from data_prep.trees.index_crops import index_crops as index_in_processes
+from data_prep.trees.index_crops import interval_of, laid_out
+from data_prep.trees.jpegtran import jpegtran_version, same_coefficients
+
+REPOSITORY = Path(__file__).parents[3]
+FORMS = ("444", "422", "420", "440", "411")
+index_crops = partial(index_in_processes, workers=1)
+needs_jpegtran = pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran (libjpeg-turbo-progs) is missing")
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    small = np.random.default_rng(seed).integers(0, 256, (height // 3 + 1, width // 3 + 1, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(small).resize((width, height)))
+
+
+def odd(kind: str) -> bytes:
+    """A file that cannot be laid out."""
+    image, buffer = Image.fromarray(noise(70, 90)), io.BytesIO()
+    if kind == "damaged":
+        data = simplejpeg.encode_jpeg(noise(70, 90))
+        return data[:900] + bytes(200) + data[1100:]
+    if kind == "CMYK":
+        image = image.convert("CMYK")
+    image.save(buffer, "PNG" if kind == "PNG" else "JPEG", **{"progressive": True} if kind == "progressive" else {})
+    return buffer.getvalue()
+
+
+def plant(root: Path, files: dict[str, bytes]) -> Path:
+    """A tree of `files` (by the letter of their class and a name) in train/, and one more of each class; indexed."""
+    for split in ("train", "validation"):
+        for label in "ab":
+            (root / split / label).mkdir(parents=True)
+            (root / split / label / "0.JPEG").write_bytes(simplejpeg.encode_jpeg(noise(60, 80, ord(label))))
+    for name, data in files.items():
+        (root / "train" / name).write_bytes(data)
+    adopt(root)
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    files = {f"a/{form}.JPEG": simplejpeg.encode_jpeg(noise(100, 150), colorsubsampling=form) for form in FORMS}
+    grey = simplejpeg.encode_jpeg(noise(100, 150)[:, :, :1].copy(), colorspace="GRAY", colorsubsampling="Gray")
+    odds = {f"b/{kind}.JPEG": odd(kind) for kind in ("progressive", "CMYK", "PNG", "damaged")}
+    return plant(tmp_path / "photos", files | odds | {"a/grey.JPEG": grey})
+
+
+def crops(root: Path) -> Path:
+    return root.with_name(f"{root.name}-crops")
+
+
+@needs_jpegtran
+def test_every_file_of_the_copy_is_the_same_picture(tree, capsys):
+    manifest = index_crops(tree)
+    told = capsys.readouterr().out
+    assert "10 of 14 images can be cut" in told and load_manifest(crops(tree)) == manifest
+    assert "1 progressive" in told and "1 CMYK" in told and "1 not a JPEG file" in told and "1 damaged" in told
+    ours, theirs = open_index(crops(tree)), open_index(tree)
+    for split, index in ours.items():
+        for field in ("paths", "labels", "widths", "heights"):
+            np.testing.assert_array_equal(getattr(index, field), getattr(theirs[split], field))
+        check_images(crops(tree), index)
+        for path in (Path(os.fsdecode(path)) for path in index.paths):
+            assert np.array_equal(np.asarray(read_rgb(crops(tree) / path)), np.asarray(read_rgb(tree / path)))
+            laid = "/b/" not in str(path) or path.stem == "0"
+            before, after = (tree / path).read_bytes(), (crops(tree) / path).read_bytes()
+            assert (before != after) == laid and (not laid or same_coefficients(before, after))
+
+
+@needs_jpegtran
+def test_every_window_is_cut_to_the_pixels_of_the_original(tree):
+    index_crops(tree)
+    index, generator = open_index(tree)["train"], random.Random(0)
+    segments = open_segments(crops(tree))["train"]
+    for row, path in enumerate(index.paths.tolist()):
+        height, width = int(index.heights[row]), int(index.widths[row])
+        top, left = generator.randrange(height), generator.randrange(width)
+        window = top, left, generator.randint(1, height - top), generator.randint(1, width - left)
+        piece = segments.piece(os.path.join(os.fsencode(crops(tree)), path), row, window)
+        if piece is None:
+            assert b"/b/" in path
+            continue
+        (y, x, height, width), whole = piece.window, simplejpeg.decode_jpeg((tree / os.fsdecode(path)).read_bytes())
+        cut = simplejpeg.decode_jpeg(piece.data)[y : y + height, x : x + width]
+        assert np.array_equal(cut, whole[top : top + height, left : left + width])
+
+
+@needs_jpegtran
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (500, 375), (333, 16), (16, 333), (40, 2000)])
+def test_a_row_of_segments_has_equal_parts_near_72_pixels(size):
+    height, width = size
+    layout = layout_of(laid_out(simplejpeg.encode_jpeg(noise(height, width), colorsubsampling="420")))
+    across = -(-width // 16)
+    parts = [16 * part for part in range(1, across + 1) if across % part == 0]
+    assert layout.segment_height == 16 and layout.segment_width in parts
+    assert layout.segment_width >= 24 or across == 1
+    if any(36 <= part <= 144 for part in parts):
+        assert 36 <= layout.segment_width <= 144
+
+
+def test_a_width_of_a_prime_number_of_mcus_is_cut_in_rows_alone():
+    data = simplejpeg.encode_jpeg(noise(32, 31 * 16), colorsubsampling="420")
+    assert interval_of(frame_of(data), 72) == 31
+
+
+@needs_jpegtran
+def test_a_second_call_changes_nothing_and_lost_files_come_back(tree, capsys):
+    index_crops(tree)
+    whole = tree_hash(crops(tree))
+    files = [path for path in crops(tree).rglob("*") if path.is_file() and path.name != ".lock"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    index_crops(tree)
+    assert before == {path: path.stat().st_mtime_ns for path in files}
+    for lost in ("train/a/420.JPEG", "train.segments.npy", "validation.crops.npy"):
+        (crops(tree) / lost).unlink()
+        index_crops(tree)
+        assert tree_hash(crops(tree)) == whole and f"{lost}" in capsys.readouterr().out
+    data = bytearray((crops(tree) / "train.segments.npy").read_bytes())
+    data[-1] ^= 1
+    (crops(tree) / "train.segments.npy").write_bytes(data)
+    index_crops(tree)
+    assert tree_hash(crops(tree)) == whole
+
+
+@needs_jpegtran
+def test_the_bytes_do_not_depend_on_the_processes(tmp_path):
+    files = {f"{'ab'[n % 2]}/{n + 1}.JPEG": jpeg(90 + n, 70, n) for n in range(40)}
+    one, two = (plant(tmp_path / name / "photos", files) for name in ("one", "two"))
+    index_crops(one)
+    index_in_processes(two, workers=2)
+    assert tree_hash(crops(one)) == tree_hash(crops(two))
+
+
+@needs_jpegtran
+def test_another_source_and_a_changed_file_are_refused(tree):
+    index_crops(tree)
+    (tree / "train/a/420.JPEG").write_bytes(jpeg(80, 80, 7))
+    shutil.rmtree(crops(tree))
+    with pytest.raises(DataError, match=r"420\.JPEG has \d+ bytes, the index says .* check "):
+        index_crops(tree)
+    assert not (crops(tree) / "manifest.json").exists()
+    adopt(tree, again=True)
+    index_crops(tree)
+    (tree / "train/a/420.JPEG").write_bytes(jpeg(90, 80, 7))
+    adopt(tree, again=True)
+    with pytest.raises(DataError, match="copies of another kind"):
+        index_crops(tree)
+
+
+@needs_jpegtran
+def test_check_compares_the_copy_and_tells_of_damage(tree, capsys):
+    (tree / "train/b/damaged.JPEG").unlink()
+    adopt(tree, again=True)
+    index_crops(tree)
+    assert check_dataset(tree, workers=1) and "1 copies agree" in capsys.readouterr().out
+    (crops(tree) / "train/a/420.JPEG").unlink()
+    (crops(tree) / "train.segments.npy").write_bytes(b"")
+    assert not check_dataset(tree, workers=1)
+    told = capsys.readouterr().out
+    assert "420.JPEG" in told and "train.segments.npy" in told and "`index-crops` again" in told
+
+
+@needs_jpegtran
+def test_a_full_disk_is_one_line_and_a_rerun_goes_on(tmp_path, capsys):
+    with small_disk(tmp_path / "disk", "800k") as place:
+        root = plant(
+            place / "photos", {f"a/{n + 1}.JPEG": simplejpeg.encode_jpeg(noise(120, 160, n)) for n in range(12)}
+        )
+        (place / "ballast").write_bytes(bytes(shutil.disk_usage(place).free - 80_000))
+        assert main(["index-crops", str(root), "--workers", "1"]) == 2
+        assert "disk full. Free some space and run the same command again" in capsys.readouterr().err.splitlines()[-1]
+        assert not (crops(root) / "manifest.json").exists()
+        (place / "ballast").unlink()
+        assert main(["index-crops", str(root), "--workers", "1"]) == 0
+        assert "photos is in place at" in capsys.readouterr().out
+
+
+def program(folder: Path, text: str) -> None:
+    """A jpegtran that says `text`."""
+    path = folder / "jpegtran"
+    path.write_text(f"#!/bin/sh\necho '{text}' >&2\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "jpegtran of libjpeg-turbo is needed (No such file or directory)"),
+        ("libjpeg-turbo version 1.5.3 (build 20180101)", "libjpeg-turbo 1.5, 2.0 is needed"),
+        ("mozjpeg version 4.1.1", "not that of libjpeg-turbo ('mozjpeg version 4.1.1')"),
+    ],
+)
+def test_without_a_jpegtran_that_fits_the_command_to_install_it_is_told(
+    tmp_path, tree, monkeypatch, capsys, text, words
+):
+    if text:
+        program(tmp_path, text)
+    monkeypatch.setenv("PATH", str(tmp_path) + (":/bin:/usr/bin" if text else ""))
+    jpegtran_version.cache_clear()
+    assert main(["index-crops", str(tree)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "sudo apt install libjpeg-turbo-progs" in error and error.count("\n") == 1
+    assert not crops(tree).exists()
+    jpegtran_version.cache_clear()
+
+
+def start(root: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "data_prep", "index-crops", str(root), "--workers", "2"]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=REPOSITORY, stderr=quiet, stdout=quiet, start_new_session=True)
+
+
+@pytest.mark.slow
+@needs_jpegtran
+def test_kills_at_random_leave_the_tree_of_an_undisturbed_run(tmp_path):
+    root = plant(tmp_path / "photos", {f"{'ab'[n % 2]}/{n + 1}.JPEG": jpeg(200 + n, 150, n) for n in range(300)})
+    began = time.monotonic()
+    assert start(root).wait() == 0
+    seconds, undisturbed, killed = time.monotonic() - began, tree_hash(crops(root)), 0
+    shutil.rmtree(crops(root))
+    generator = random.Random(0)
+    for _ in range(5):
+        process = start(root)
+        try:
+            process.wait(generator.uniform(0.2, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+        if (crops(root) / "manifest.json").exists():
+            assert tree_hash(crops(root)) == undisturbed
+            shutil.rmtree(crops(root))
+    assert killed > 2
+    assert start(root).wait() == 0 and tree_hash(crops(root)) == undisturbed
