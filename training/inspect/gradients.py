@@ -42,24 +42,14 @@ class Gradients:
     def gradients(self, images_seen: int) -> None:
         """Before the update."""
         self.steps.append(images_seen)
-        self.facts.append(torch.stack([self.of_layer(p) for p in self.parameters]))
+        self.facts.append(facts_of(self.parameters))
         self.before = [p.detach().clone() for p in self.parameters]
-
-    def of_layer(self, parameter: Tensor) -> Tensor:
-        """(F - 1,) float32."""
-        gradient, weight_norm = parameter.grad, parameter.float().norm()
-        if gradient is None:  # frozen
-            return torch.stack([*torch.zeros(len(FACTS) - 2, device=parameter.device), weight_norm])
-        gradient = gradient.float()
-        least, most = gradient.aminmax()
-        zeros, odd = (gradient == 0).float().mean(), (~gradient.isfinite()).float().mean()
-        return torch.stack([least, gradient.mean(), most, gradient.norm(), zeros, odd, weight_norm])
 
     @torch.no_grad()
     def updated(self) -> None:
         """After the update: its size relative to the weights'."""
         changes = torch._foreach_sub([p.detach() for p in self.parameters], self.before)
-        ratios = torch.stack(torch._foreach_norm(changes)) / self.facts[-1][:, -1].clamp_min(1e-12)
+        ratios = torch.stack(torch._foreach_norm(changes)).float() / self.facts[-1][:, -1].clamp_min(1e-12)
         self.facts[-1] = torch.cat([self.facts[-1], ratios[:, None]], 1)
         self.before = []
 
@@ -90,6 +80,37 @@ class Gradients:
             for place, (name, row) in enumerate(zip(self.names, facts, strict=True))
             for fact, value in zip(FACTS, row, strict=True)
         }
+
+
+def facts_of(parameters: list[Tensor]) -> Tensor:
+    """(L, F - 1) float32, all but the update's: zeros of the gradient of a frozen layer."""
+    weights = torch.stack(torch._foreach_norm([p.detach() for p in parameters])).float()
+    found = [p.grad.float() for p in parameters if p.grad is not None]
+    rows = iter(gradient_facts(found).unbind()) if found else iter(())
+    nothing = weights.new_zeros(len(FACTS) - 2)
+    table = torch.stack([nothing if p.grad is None else next(rows) for p in parameters])
+    return torch.cat([table, weights[:, None]], 1)
+
+
+def gradient_facts(gradients: list[Tensor]) -> Tensor:
+    """(L, F - 2) float32 of L tensors, all layers in each operation. torch has no sums and no minima of a list: they
+    are norms of its positive and its negative values, and maxima of the opposite values."""
+    sizes = [float(gradient.numel()) for gradient in gradients]
+    positive = torch._foreach_norm(torch._foreach_clamp_min(gradients, 0.0), 1)
+    negative = torch._foreach_norm(torch._foreach_clamp_max(gradients, 0.0), 1)
+    not_zero = torch._foreach_norm(gradients, 0)
+    not_finite = torch._foreach_norm(torch._foreach_sub(gradients, gradients), 0)  # NaN there, else 0
+    columns = (
+        torch._foreach_neg(torch._foreach_max(torch._foreach_neg(gradients))),
+        torch._foreach_div(torch._foreach_sub(positive, negative), sizes),
+        torch._foreach_max(gradients),
+        torch._foreach_norm(gradients),
+        torch._foreach_div(not_zero, sizes),
+        torch._foreach_div(not_finite, sizes),
+    )
+    table = torch.stack([torch.stack(column) for column in columns], 1)
+    table[:, ZEROS] = (1 - table[:, ZEROS]).clamp_min(0)
+    return table
 
 
 def read_gradients(path: Path) -> dict[str, np.ndarray]:

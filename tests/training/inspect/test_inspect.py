@@ -8,23 +8,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from rank_processes import trained, world
-from tiny_run import events, flags, train
+from tiny_run import events, train
 
 from data_prep import load_manifest
 from dawn.importers.tfevents_file import read_file
 from training.__main__ import main
-from training.config.config import Config
 from training.config.saved import read_config
 from training.engine.checkpoint import load
 from training.engine.state import fingerprint
-from training.inspect.gradients import FACTS, NORM, NOT_FINITE, ZEROS, Gradients, strange_layers
 from training.inspect.history import suspects, worst_images
 from training.inspect.names import names_of
 from training.inspect.predictions import Images
 from training.inspect.stored import read_stored
 from training.inspect.views import views
-from training.models.build import build_model
 
 FULL = ("--inspect", "full", "--inspect-every", "2")
 
@@ -83,39 +79,6 @@ def test_gradients_of_every_layer_are_stored(run):
     assert seen == [0, 120, 240, 320, 400]  # every other step of 4 and of 6
     least, mean, most, norm = facts[0, -1, :4]
     assert least < mean < most and norm > 0 and 0 < facts[0, -1, 7] < 1
-
-
-def test_a_step_that_is_looked_at_reads_nothing(tmp_path):
-    """On a device without numbers a read fails, as in test_step."""
-    config = Config(width=0.125)
-    with torch.device("meta"):
-        model = build_model(config, 6)
-    watch = Gradients(model, 1, tmp_path)
-    for parameter in model.parameters():
-        parameter.grad = torch.empty_like(parameter)
-    watch.gradients(0)
-    watch.updated()
-    assert watch.facts[0].shape == (len(watch.names), len(FACTS)) and watch.facts[0].is_meta
-
-
-def test_layers_that_vanish_and_explode_are_named():
-    facts = np.ones((4, 3, len(FACTS)), np.float32)
-    facts[:, :, NOT_FINITE] = 0
-    assert strange_layers(["a", "b", "c"], facts, 0) == []
-    facts[:, 1, NORM] = 1e-9
-    facts[2, 2, NORM] = 1e5
-    assert strange_layers(["a", "b", "c"], facts, 0) == [
-        "epoch 1: gradients vanish: below 1e-7 of the largest in b",
-        "epoch 1: gradients explode in c",
-    ]
-
-
-def test_a_frozen_layer_does_not_vanish_and_a_dead_one_does():
-    facts = np.ones((4, 3, len(FACTS)), np.float32)
-    facts[:, :, NOT_FINITE] = 0
-    facts[:, :2, NORM] = facts[:, 0, ZEROS] = 0
-    lines = strange_layers(["frozen", "dead", "c"], facts, 0)
-    assert lines == ["epoch 1: gradients vanish: below 1e-7 of the largest in dead"]
 
 
 def test_a_run_that_diverges_shows_its_gradients(toy, tmp_path, capsys):
@@ -189,32 +152,6 @@ def test_tensorboard_has_curves_histograms_and_pictures(board, run):
     assert [value.histo.num for _, value in seen] == [(i.predicted != i.labels).sum() for i in images.values()]
     assert [step for step, _ in board["sheets/grad-cam"]] == [240, 480]
     assert board["inspect/gradients"][0][1].image.encoded_image_string == (run / "inspect/gradients.png").read_bytes()
-
-
-def test_a_layer_without_gradient_and_a_single_look_are_drawn():
-    from training.inspect.figures import gradients_figure
-
-    facts = np.zeros((1, 2, len(FACTS)), np.float32)
-    facts[0, 1, NORM] = np.inf
-    assert gradients_figure(np.array(["a", "b" * 99]), np.array([0]), facts).startswith(b"\x89PNG")
-
-
-@pytest.fixture(scope="module")
-def two():
-    with world(2) as opened:
-        yield opened
-
-
-@pytest.mark.slow
-def test_two_ranks_write_the_same_tables(run, two, toy, tmp_path):
-    """With half the batch each; batch norm sees halves, so only the form is the same, and every image is there once."""
-    folder = tmp_path / "run"
-    ends = two.call(trained, flags(toy, folder, *FULL, "--batch-size", "30"))
-    assert [end.code for end in ends] == [0, 0], ends
-    stored = read_stored(folder)
-    assert stored.images[1].rows.tolist() == list(range(60)) and int(stored.counts.confusion.sum()) == 60
-    assert np.array_equal(stored.images[1].labels, read_stored(run).images[1].labels)
-    assert {path.name for path in (folder / "inspect").iterdir()} == {path.name for path in (run / "inspect").iterdir()}
 
 
 @pytest.mark.parametrize(
