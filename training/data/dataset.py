@@ -29,19 +29,31 @@ def checked_dataset(config: Config, schedule: Schedule, world_size: int = 1) -> 
     Raises: DataError for a dataset that is missing, half there or changed; ConfigError for one that the schedule or
     the augmentation does not fit.
     """
+    name = loader_name(config, schedule)
+    dataset = checked_folders(config, schedule, name)
+    check_schedule(config, schedule, dataset, name, world_size)
+    return dataset
+
+
+def checked_folders(config: Config, schedule: Schedule, name: str) -> Manifest:
+    """What checked_dataset finds in the folders, for the loader `name`; of a schedule only its folders count. Raises:
+    as checked_dataset."""
     folders = folders_of(config, schedule)
     dataset = load_manifest(folders[0])
     if len(dataset.classes) < 2:
         raise ConfigError(f"{folders[0]}: {len(dataset.classes)} class. Training needs at least two")
-    name = loader_name(config, schedule)
     for folder in folders:
         check_folder(config, name, folder, dataset)
-    dataset = with_holdout(config, dataset, name)
+    return with_holdout(config, dataset, name)
+
+
+def check_schedule(config: Config, schedule: Schedule, dataset: Manifest, name: str, world_size: int = 1) -> None:
+    """Without opening a file. Raises: ConfigError for a schedule or an augmentation that does not fit the dataset or
+    the loader `name`."""
     check_augmentation(config, name, schedule)
     for phase in schedule.data:
         check_batch(config, phase, dataset.splits["train"].images, world_size)
     check_parts(name, schedule, dataset.splits["train"].images, world_size)
-    return dataset
 
 
 def check_parts(name: str, schedule: Schedule, images: int, world_size: int) -> None:

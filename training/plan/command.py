@@ -16,7 +16,7 @@ from training.config.parser import Parser, config_from
 from training.config.schedule import resolved_schedule
 from training.distributed.launcher import ranks, warn
 from training.errors import ConfigError
-from training.plan.planner import Planned, planned
+from training.plan.planner import Planned, Planner
 from training.plan.report import as_json, comparison, tables
 
 DESCRIPTION = """What a run will cost on this machine, before it runs: seconds on every clock, with an interval.
@@ -70,12 +70,12 @@ def check_options(own: argparse.Namespace) -> None:
 
 def plans(own: argparse.Namespace, config: Config) -> Iterator[Planned]:
     """Of the run's own schedule, then of each of --compare."""
-    origin = process_start_ns()
+    origin, planner = process_start_ns(), Planner(warn)
     for number, phases in enumerate([config.phases, *own.compare]):
         asked = replace(config, phases=phases) if number else config
         schedule = resolved_schedule(asked, 1, warn)
         name = name_of(asked, schedule, number)
-        yield planned(name, asked, schedule, warn, not own.no_measure, None if number else origin)
+        yield planner.planned(name, asked, schedule, not own.no_measure, None if number else origin)
 
 
 def name_of(config: Config, schedule: Schedule, number: int) -> str:

@@ -31,15 +31,20 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 def key_of(config: Config, schedule: Schedule, dataset: Manifest) -> dict[str, Any]:
     """Ready for JSON."""
-    wanted = [f.name for f in fields(Config) if f.metadata["training"] and f.name not in INDIFFERENT]
     return {
-        "settings": {name: getattr(config, name) for name in [*wanted, *MACHINE]},
+        "settings": settings_of(config),
         "loader": loader_name(config, schedule),
         "data": {"sha256": dataset.sha256, "classes": len(dataset.classes)},
         "hardware": hardware_facts(config),
         "own_code": {flag: facts["sha256"] for flag, facts in own_code(config).items()},
         "software": {"code": source_digest()} | {name: package_version(name) for name in PACKAGES},
     }
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Those that a time depends on."""
+    wanted = [f.name for f in fields(Config) if f.metadata["training"] and f.name not in INDIFFERENT]
+    return {name: getattr(config, name) for name in [*wanted, *MACHINE]}
 
 
 def hardware_facts(config: Config) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep import Manifest
 from data_prep.workers import keep_freed_memory
@@ -31,9 +30,9 @@ from training.engine.state import TrainState
 from training.engine.step import step
 from training.engine.trainer import WHITENING_IMAGES
 from training.engine.warmup import prepare_device, random_batch
-from training.models.build import build_model, has_whitening, trial_device
-from training.models.outputs import logits_of
+from training.models.build import has_whitening
 from training.plan.fit import arithmetic
+from training.plan.flops import add_flops
 from training.plan.memory import available_bytes, check_room, peak_bytes, reset_peak
 from training.plan.store import CheckTime, Measurements, StartTime, StepTime
 from training.plan.work import Entry, Stretch, Training, Work
@@ -79,7 +78,7 @@ def measure(
     clock = Clock(origin_ns=origin_ns)
     with open_env(config) as env:
         checked_input(config, schedule, env, clock=clock)
-        found.flops |= {key: flops_of(config, dataset, *key) for key in flop_keys(work) if key not in found.flops}
+        add_flops(config, len(dataset.classes), work, found)
         state, _ = build_state(config, schedule, dataset, env, clock)
         with clock.during("warm"):
             prepare_device(config, schedule, state, env, len(dataset.classes))
@@ -95,21 +94,6 @@ def measure(
         found.start = replace(found.start, checkpoint=save_seconds(bench), memory_bytes=available_bytes(env))
     found.utc = datetime.now(UTC).isoformat(timespec="seconds")
     return notes
-
-
-def flop_keys(work: Work) -> set[tuple[int, bool]]:
-    return {(point.size, point.whitening) for point in work.trainings}
-
-
-def flops_of(config: Config, dataset: Manifest, size: int, whitening: bool) -> int:
-    """To train one image, forward and backward, as torch counts them on tensors without memory."""
-    model: nn.Module = build_model(config, len(dataset.classes)).to(trial_device(config))
-    if has_whitening(model):
-        model.train_whitening(whitening)
-    images = torch.zeros(2, 3, size, size, device=trial_device(config))  # a batch norm may refuse one
-    with FlopCounterMode(display=False) as counter:
-        logits_of(model(images)).sum().backward()
-    return counter.get_total_flops() // 2
 
 
 def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measurements) -> list[str]:

@@ -1,15 +1,17 @@
-"""A plan from the cache, completed by measurements where that is allowed. Imports torch only to measure."""
+"""Plans from the cache, completed by measurements where that is allowed. Imports torch only for what is lacking."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+from data_prep import Manifest
 from phases import Schedule
 from training.config.config import Config
-from training.data.dataset import checked_dataset
+from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.plan.forecast import Forecast, forecast, missing
-from training.plan.key import key_of
+from training.plan.key import key_of, settings_of
 from training.plan.store import Measurements, read, write
-from training.plan.work import work_of
+from training.plan.work import Work, work_of
 
 
 @dataclass(frozen=True)
@@ -22,24 +24,65 @@ class Planned:
     is_new: bool
 
 
-def planned(
-    name: str,
-    config: Config,
-    schedule: Schedule,
-    warn: Callable[[str], None],
-    may_measure: bool = True,
-    origin_ns: int | None = None,
-) -> Planned:
-    """The plan of a run of one process. `name`: of the schedule, for the reader. Raises: ConfigError, DataError for
-    input that cannot run; ConfigError for what the cache lacks where nothing may be measured."""
-    dataset = checked_dataset(config, schedule)
-    work, key = work_of(config, schedule, dataset), key_of(config, schedule, dataset)
-    found = read(key, warn)
-    notes: list[str] = []
-    lacks = bool(missing(work, found))
-    if lacks and may_measure:
-        from training.plan.measure import measure  # imports torch
+class Opened(NamedTuple):
+    """What schedules of the same folders and settings share. `loader`: its name, which `auto` has chosen."""
 
-        notes = measure(config, schedule, dataset, work, found, origin_ns)
-        write(key, found, warn)
-    return Planned(forecast(name, config, work, found), found, tuple(notes), lacks and may_measure)
+    dataset: Manifest
+    loader: str
+    key: dict[str, Any]
+    found: Measurements
+
+
+class Planner:
+    """Plans of many schedules in one process: dataset, key and measurements are read once, so that a schedule of known
+    points is arithmetic alone. `warn` takes a line about a cache that cannot be used."""
+
+    def __init__(self, warn: Callable[[str], None]):
+        self._warn = warn
+        self._opened: dict[str, Opened] = {}
+
+    def planned(
+        self, name: str, config: Config, schedule: Schedule, may_measure: bool = True, origin_ns: int | None = None
+    ) -> Planned:
+        """The plan of a run of one process. `name`: of the schedule, for the reader; `origin_ns`: when this process
+        began, if its start is to count as a run's. Raises: ConfigError, DataError for input that cannot run;
+        ConfigError for what the cache lacks where nothing may be measured."""
+        opened = self._open(config, schedule)
+        check_schedule(config, schedule, opened.dataset, opened.loader)
+        work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset)
+        if may_measure and missing(work, opened.found):
+            self._count(config, schedule, opened, work)
+        lacks = bool(missing(work, opened.found))
+        notes: list[str] = []
+        if lacks and may_measure:
+            from training.plan.measure import measure  # imports torch
+
+            notes = measure(config, schedule, opened.dataset, work, opened.found, origin_ns)
+            write(opened.key, opened.found, self._warn)
+        return Planned(forecast(name, config, work, opened.found), opened.found, tuple(notes), lacks and may_measure)
+
+    def total_seconds(self, config: Config, schedule: Schedule) -> float:
+        """T_total of the whole schedule. Raises: as planned."""
+        return self.planned("", config, schedule).forecast.clocks["total"]
+
+    def _open(self, config: Config, schedule: Schedule) -> Opened:
+        same = repr((folders_of(config, schedule), config.loader, config.device, settings_of(config)))
+        if same not in self._opened:
+            loader = loader_name(config, schedule)
+            dataset = checked_folders(config, schedule, loader)
+            key = key_of(replace(config, loader=loader), schedule, dataset)
+            self._opened[same] = Opened(dataset, loader, key, read(key, self._warn))
+        return self._opened[same]
+
+    def _count(self, config: Config, schedule: Schedule, opened: Opened, work: Work) -> None:
+        """FLOPs of sizes that may then be fitted: no model is opened for them. Without a measured step nothing can
+        be, and the measurement counts them. Raises: ConfigError for a size that the network cannot take."""
+        if not opened.found.steps or all((p.size, p.whitening) in opened.found.flops for p in work.trainings):
+            return
+        from training.models.build import check_model  # imports torch
+        from training.plan.flops import add_flops
+
+        classes = len(opened.dataset.classes)
+        check_model(config, classes, {size for p in schedule.data for size in (p.sz, p.val_sz)}, schedule.data)
+        add_flops(config, classes, work, opened.found)
+        write(opened.key, opened.found, self._warn)

@@ -7,13 +7,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dawn.commandline import quoted
 from dawn.tables import percent_text
-from phases import Schedule
-from training.config.config import Config
 from training.config.loaders import reads
 from training.data.dataset import loader_name
 from training.distributed.launcher import warn
 from training.errors import EXIT_CODES, INTERRUPTED, ConfigError, Ended, Outcome
-from training.plan.planner import planned
+from training.plan.planner import Planner
 from training.search import confirm, page, results
 from training.search.settings import Settings
 from training.search.space import choices_of, phases_of, space_of, start_of
@@ -50,17 +48,13 @@ def prepared(settings: Settings) -> Job:
     start = start_of(settings.config)
     is_tree = reads(loader_name(settings.config, start.schedule)).form in ("files", "packed tree")
     space = space_of(start, is_tree, settings.space)
-    seconds = seconds_of(settings.config, start.schedule)
+    planner = Planner(warn)
+    seconds = planner.total_seconds(settings.config, start.schedule)
     if seconds > settings.budget_seconds:
         raise ConfigError(
             f"--budget: {settings.budget_seconds:.0f} s is less than one trial, which takes {seconds:.0f} s as planned"
         )
-    return Job(settings, start, space, seconds_of, seconds)
-
-
-def seconds_of(config: Config, schedule: Schedule) -> float:
-    """T_total of the whole schedule on this machine, as planned."""
-    return planned("", config, schedule, warn).forecast.clocks["total"]
+    return Job(settings, start, space, planner.total_seconds, seconds)
 
 
 def plan_lines(job: Job) -> list[str]:
