@@ -29,11 +29,7 @@ class Layout(NamedTuple):
     segment_width: int
     head: int  # bytes before the first segment: all markers up to SOS
     size_at: int  # offset of the picture's height and width, two bytes each, in the head
-    offsets: np.ndarray  # (K + 1,) int64: first byte of each segment; a segment ends with the marker behind it
-
-    @property
-    def rows(self) -> int:
-        return -(-self.height // self.segment_height)
+    offsets: np.ndarray  # (rows * columns + 1,) int64: first byte of each segment; each ends with the marker behind it
 
     @property
     def columns(self) -> int:
@@ -58,14 +54,10 @@ def layout_of(data: bytes) -> Layout:
     if frame.head > LARGEST_HEAD:
         raise NoCut("a header of more than 64 KB")
     segment_height, segment_width = segment_size(frame)
-    ends = segment_ends(data, frame.head)
-    offsets = np.concatenate([[frame.head], ends])
-    layout = Layout(
-        frame.height, frame.width, segment_height, segment_width, frame.head, frame.size_at, offsets.astype(np.int64)
-    )
-    if len(ends) != layout.rows * layout.columns:
+    offsets = segment_offsets(data, frame.head)
+    if len(offsets) - 1 != -(-frame.height // segment_height) * -(-frame.width // segment_width):
         raise NoCut("restart markers missing or out of order")
-    return layout
+    return Layout(frame.height, frame.width, segment_height, segment_width, frame.head, frame.size_at, offsets)
 
 
 def segment_size(frame: Frame) -> tuple[int, int]:
@@ -80,8 +72,9 @@ def segment_size(frame: Frame) -> tuple[int, int]:
     raise NoCut("a restart interval that does not divide the row of MCUs")
 
 
-def segment_ends(data: bytes, start: int) -> np.ndarray:
-    """(K,) int64: the byte behind the marker at the end of each segment. The scan must end the file. Raises: NoCut."""
+def segment_offsets(data: bytes, start: int) -> np.ndarray:
+    """(K + 1,) int64: where each segment of the scan from `start` on begins, and the end of the last, which must end
+    the file. Raises: NoCut."""
     codes = np.frombuffer(data, np.uint8, offset=start)
     places = np.flatnonzero(codes[:-1] == FILL)
     found = codes[places + 1]
@@ -97,7 +90,7 @@ def segment_ends(data: bytes, start: int) -> np.ndarray:
         raise NoCut("bytes behind the end")
     if (found[:last] != RST0 + np.arange(last) % 8).any():
         raise NoCut("restart markers missing or out of order")
-    return start + places[: last + 1] + 2
+    return np.concatenate([[start], start + places[: last + 1] + 2])
 
 
 def frame_of(data: bytes) -> Frame:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.crops.cutting import Piece, assembled, grid_of
+from data_prep.crops.cutting import Piece, Window, assembled, grid_of, rows_of
 from data_prep.crops.layout import Layout, NoCut, layout_of
 from data_prep.errors import DataError
 from data_prep.files import NPZ_ERRORS, write_npy
@@ -48,9 +48,11 @@ RECORD = np.dtype([("first", "<i8"), *FIELDS])  # first: of the picture's words 
 class SegmentIndex:
     root: Path
     records: np.ndarray  # (N,) RECORD
-    words: np.ndarray  # (M,) uint16
+    words: (
+        np.ndarray
+    )  # (M,) uint16: lengths of segments, and as two words each the CRC-32 of the file up to a row's end
 
-    def piece(self, path: bytes, row: int, window: tuple[int, int, int, int]) -> Piece | None:
+    def piece(self, path: bytes, row: int, window: Window) -> Piece | None:
         """`window` (top, left, height, width in pixels) of the picture `row`, cut out of its file at `path`; None for
         one that cannot be cut. Raises: DataError for a file that has changed since it was indexed."""
         first, *facts = self.records[row].item()
@@ -58,46 +60,37 @@ class SegmentIndex:
         if not entry.head:
             return None
         try:
-            layout, sums = self._layout(entry, first)
-            return _piece(path, entry, layout, sums, window)
+            return _piece(path, entry, *self._layout(entry, first), window)
         except DataError as error:
             raise DataError(
                 f"{printable(path)}: {error}. See what else differs: python -m data_prep check {quoted(self.root)}"
             ) from None
 
     def _layout(self, entry: Entry, first: int) -> tuple[Layout, np.ndarray]:
-        """The layout, and the checksum of each row of segments, (rows,) uint32."""
-        segments, rows = _counts(entry)
-        words = np.array(self.words[first : first + segments + 2 * rows])
+        """The layout, and the checksums, (rows,) uint32."""
+        rows, columns = -(-entry.height // entry.segment_height), -(-entry.width // entry.segment_width)
+        segments = rows * columns
+        words = self.words[first : first + segments + 2 * rows]
         offsets = np.empty(segments + 1, np.int64)
         offsets[0] = entry.head
-        np.cumsum(words[:segments], out=offsets[1:])
-        offsets[1:] += entry.head
-        if len(words) != segments + 2 * rows or offsets[-1] != entry.bytes:
+        offsets[1:] = words[:segments]
+        offsets = offsets.cumsum()
+        if offsets[-1] != entry.bytes:
             raise DataError("the index of its segments is damaged")
         layout = Layout(
             entry.height, entry.width, entry.segment_height, entry.segment_width, entry.head, entry.size_at, offsets
         )
-        return layout, words[segments:].astype("<u2").view("<u4") if rows else words[:0]
+        return layout, words[segments:].view("<u4")
 
 
-def _counts(entry: Entry) -> tuple[int, int]:
-    """Segments, and rows of them."""
-    rows = -(-entry.height // entry.segment_height)
-    return rows * -(-entry.width // entry.segment_width), rows
-
-
-def _piece(path: bytes, entry: Entry, layout: Layout, sums: np.ndarray, window: tuple[int, int, int, int]) -> Piece:
+def _piece(path: bytes, entry: Entry, layout: Layout, sums: np.ndarray, window: Window) -> Piece:
     grid = grid_of(layout, window)
-    head, rows = _read(path, entry.bytes, layout.head, grid.start, grid.end)
+    head, rows = _read(path, entry.bytes, layout.head, *rows_of(layout, grid))
     if zlib.crc32(head) != entry.head_sum:
         raise DataError("another head than when its segments were indexed")
-    piece = assembled(layout, grid, head, rows, window)
-    view, ends = memoryview(rows), (layout.offsets[:: layout.columns] - grid.start).tolist()
-    for row in grid.rows:
-        if zlib.crc32(view[ends[row] : ends[row + 1]]) != sums[row]:
-            raise DataError("other pixels than when its segments were indexed")
-    return piece
+    if zlib.crc32(rows, int(sums[grid.top - 1]) if grid.top else entry.head_sum) != int(sums[grid.bottom - 1]):
+        raise DataError("other pixels than when its segments were indexed")
+    return assembled(layout, grid, head, rows, window)
 
 
 def _read(path: bytes, length: int, head: int, start: int, end: int) -> tuple[bytes, bytes]:
@@ -121,10 +114,12 @@ def entry_of(data: bytes) -> tuple[Entry, bytes]:
     lengths = np.diff(layout.offsets)
     if lengths.max() > LONGEST:
         raise NoCut("segments of more than 64 KB")
-    view, ends = memoryview(data), layout.offsets[:: layout.columns].tolist()
-    sums = [zlib.crc32(view[start:end]) for start, end in pairwise(ends)]
-    entry = Entry(len(data), zlib.crc32(view[: layout.head]), *layout[:6])
-    return entry, lengths.astype("<u2").tobytes() + np.array(sums, "<u4").tobytes()
+    head_sum = zlib.crc32(data[: layout.head])
+    sums = [head_sum]
+    for start, end in pairwise(layout.offsets[:: layout.columns].tolist()):
+        sums.append(zlib.crc32(data[start:end], sums[-1]))
+    words = lengths.astype("<u2").tobytes() + np.array(sums[1:], "<u4").tobytes()
+    return Entry(len(data), head_sum, *layout[:6]), words
 
 
 def segment_names(split: str) -> list[str]:
@@ -175,7 +170,7 @@ def _open(root: Path, split: str, facts: Split, name: str) -> SegmentIndex:
     except NPZ_ERRORS as error:
         reason = next((kind for place in places if (kind := wrong_kind(place, "npy"))), "not readable as an array")
         raise DataError(f"{places[0]} or its segments: {reason}. {how_to_make(root, name)}") from error
-    index = SegmentIndex(root, *arrays)
+    index = SegmentIndex(root, *(array.view(np.ndarray) for array in arrays))  # a memmap's own slices are slow
     if not _fits(index, facts.images):
         raise DataError(f"{places[0]}: does not fit the manifest or its segments. {how_to_make(root, name)}")
     return index
