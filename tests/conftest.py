@@ -20,6 +20,14 @@ def pytest_addoption(parser):
     parser.addoption("--tree", help="real images, with copies of 160, 320 and 352 px, for a slow test of all recipes")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing is kept in the cache of whoever runs the tests, nor read from it; matplotlib alone finds its fonts."""
+    theirs = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault("MPLCONFIGDIR", os.path.join(theirs, "matplotlib"))
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def frozen_heap():
     """A run collects garbage before its clock starts: what the tests before have imported need not be looked at."""

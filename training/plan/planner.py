@@ -10,7 +10,7 @@ from training.config.config import Config
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.plan.forecast import Forecast, forecast, missing
 from training.plan.key import key_of, settings_of
-from training.plan.store import Measurements, read, write
+from training.plan.store import Measurements, read, refresh, write
 from training.plan.work import Work, work_of
 
 
@@ -51,6 +51,7 @@ class Planner:
         check_schedule(config, schedule, opened.dataset, opened.loader)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset)
         if may_measure and missing(work, opened.found):
+            refresh(opened.key, opened.found)
             self._count(config, schedule, opened, work)
         lacks = bool(missing(work, opened.found))
         notes: list[str] = []

@@ -4,15 +4,19 @@ passed over."""
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import write_atomically
+from data_prep import DataError
+from data_prep.files import one_writer, write_atomically
 from training.plan.key import digest_of
 from training.plan.work import Checking, Entry, Training
 
 VERSION = 1
+POINTS = ("steps", "checks", "entries", "flops", "shapes")  # fields of Measurements that grow
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -75,27 +79,45 @@ def read(key: Mapping[str, Any], warn: Callable[[str], None]) -> Measurements:
     """What is known for `key`; nothing, and a line through `warn`, for a file that does not hold that."""
     path = file_of(key)
     try:
-        content = json.loads(path.read_text())
-        if content["version"] != VERSION or content["key"] != key:
-            raise ValueError("made for something else")
-        return measurements_of(content)
-    except FileNotFoundError:
-        return Measurements()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return on_disk(path, key)
+    except UNREADABLE as error:
         said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         warn(f"{path}: not a file of measurements ({said:.80}); measuring again. Delete it to be rid of this line")
         return Measurements()
 
 
-def write(key: Mapping[str, Any], found: Measurements, warn: Callable[[str], None]) -> None:
-    """A cache that cannot be written costs a line and no plan."""
-    path = file_of(key)
-    content = {"version": VERSION, "key": dict(key), **content_of(found)}
+def on_disk(path: Path, key: Mapping[str, Any]) -> Measurements:
+    """Nothing where there is no file. Raises: UNREADABLE for one that does not hold measurements for `key`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
-    except OSError as error:
-        warn(f"{path}: cannot keep the measurements ({error.strerror}); the next plan measures again")
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return Measurements()
+    if content["version"] != VERSION or content["key"] != key:
+        raise ValueError("made for something else")
+    return measurements_of(content)
+
+
+def refresh(key: Mapping[str, Any], found: Measurements) -> None:
+    """Into `found`, what other processes have kept since it was read. Theirs counts where both have measured a point,
+    so that a plan from the cache says what this process says."""
+    with suppress(*UNREADABLE):
+        other = on_disk(file_of(key), key)
+        found.start, found.utc = other.start or found.start, other.utc or found.utc
+        for name in POINTS:
+            setattr(found, name, getattr(found, name) | getattr(other, name))
+
+
+def write(key: Mapping[str, Any], found: Measurements, warn: Callable[[str], None]) -> None:
+    """Beside what is there: one process at a time, and `found` then holds what others have kept. A cache that cannot
+    be written costs a line and no plan."""
+    path = file_of(key)
+    try:
+        with one_writer(path.parent, wait=True):
+            refresh(key, found)
+            content = {"version": VERSION, "key": dict(key), **content_of(found)}
+            write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    except DataError as error:
+        warn(f"{error} The measurements are not kept: the next plan measures again")
 
 
 def content_of(found: Measurements) -> dict[str, Any]:
