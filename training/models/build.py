@@ -22,12 +22,14 @@ MIN_CHANNELS = 16  # the first layer sees the image itself
 
 @torch.no_grad()
 def check_model(config: Config, classes: int, sizes: set[int], phases: Sequence[DataPhase] = ()) -> None:
-    """Raises: ConfigError for an unknown name, a size (pixels) that the network cannot take, or a phase whose training
-    batches it cannot take.
+    """Raises: ConfigError for an unknown name, a network without a parameter to train, a size (pixels) that it cannot
+    take, or a phase whose training batches it cannot take.
 
     Only shapes are computed: a real image of 1,000 pixels and more would take seconds.
     """
     model = build_model(config, classes).eval().to(trial_device(config))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"--model {config.model}: has no parameter to train. Let one have requires_grad")
     for size in sorted(sizes):
         reason, output = tried(config, model, 1, size)
         if reason:

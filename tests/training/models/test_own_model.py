@@ -12,6 +12,7 @@ def fails(classes): raise KeyError("no weights")
 def seven(classes): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
 def one_size(classes): return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))
 def norm(classes): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, classes))
+def frozen(classes): return one_size(classes).requires_grad_(False)
 LIST = []
 """
 
@@ -22,6 +23,7 @@ LIST = []
     ("fails", "fails: KeyError"),
     ("seven", "are (1, 7), not (1, 6)"),
     ("one_size", "cannot take images of 16 px"),
+    ("frozen", "has no parameter to train"),
     ("LIST", "cannot be called"),
     ("missing", "there is no missing in"),
 ])  # fmt: skip
