@@ -19,7 +19,7 @@ from data_prep.crops.layout import Layout, NoCut, layout_of
 from data_prep.errors import DataError
 from data_prep.files import NPZ_ERRORS, write_npy
 from data_prep.formats.file_names import printable
-from data_prep.formats.manifest import Split, check_files, how_to_make, load_manifest
+from data_prep.formats.manifest import Manifest, Split, check_files, how_to_make, load_manifest
 from dawn.commandline import quoted
 from dawn.filekind import wrong_kind
 
@@ -148,16 +148,17 @@ def _blocks(raw: Path) -> Iterator[np.ndarray]:
             yield np.frombuffer(data, "<u2")
 
 
+def has_segments(manifest: Manifest, splits: Sequence[str]) -> bool:
+    return all(set(segment_names(split)) <= set(manifest.splits[split].files) for split in splits)
+
+
 def open_segments(root: str | Path, splits: Sequence[str] = ("train", "validation")) -> dict[str, SegmentIndex]:
     """The segments of `splits`. The records' SHA-256 is compared with the manifest, of the segments only the size: each
     is checked when it is used. Raises: DataError."""
     root, manifest = Path(root), load_manifest(root)
     names = {split: segment_names(split) for split in splits}
-    for split in splits:
-        if not set(names[split]) <= set(manifest.splits[split].files):
-            raise DataError(
-                f"{root}: no index of segments ({names[split][0]}). Make one: python -m data_prep index-crops"
-            )
+    if not has_segments(manifest, splits):
+        raise DataError(f"{root}: no index of segments ({names[splits[0]][0]}). {how_to_make(root, manifest.name)}")
     check_files(root, manifest, True, {pair[0] for pair in names.values()})
     check_files(root, manifest, False, {pair[1] for pair in names.values()})
     return {split: _open(root, split, manifest.splits[split], manifest.name) for split in splits}

@@ -1,11 +1,20 @@
-"""JPEG files with restart markers, of random sizes and kinds, for tests of the cut."""
+"""JPEG files with restart markers, of random sizes and kinds, and trees of them, for tests of the cut."""
 
 import io
+import os
 import random
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from data_prep import load_manifest
+from data_prep.crops.layout import NoCut
+from data_prep.crops.segments import Entry, entry_of, segment_names, write_segments
+from data_prep.formats.image_index import open_index
+from data_prep.formats.manifest import describe_files, save_manifest
 
 SAMPLINGS = {"4:4:4": (8, 8), "4:2:2": (8, 16), "4:2:0": (16, 16), "grey": (8, 8)}  # height, width of an MCU
 
@@ -40,3 +49,22 @@ def random_one(generator: random.Random, sampling: str, largest: int = 160) -> S
     top, left = generator.randrange(height), generator.randrange(width)
     window = top, left, generator.randint(1, height - top), generator.randint(1, width - left)
     return Segmented(data, sampling, height, width, interval, window)
+
+
+def known_segments(data: bytes) -> tuple[Entry, bytes]:
+    """What the index of segments knows of a file."""
+    try:
+        return entry_of(data)
+    except NoCut:
+        return Entry(len(data)), b""
+
+
+def index_segments(root: Path) -> None:
+    """Index the segments of an adopted tree where it lies, as `index-crops` does it for its copy."""
+    manifest, splits = load_manifest(root), {}
+    for split, index in open_index(root).items():
+        contents = ((root / os.fsdecode(path)).read_bytes() for path in index.paths.tolist())
+        write_segments(root, split, len(index.paths), map(known_segments, contents))
+        facts = manifest.splits[split]
+        splits[split] = replace(facts, files=facts.files | describe_files(root, segment_names(split)))
+    save_manifest(root, replace(manifest, splits=splits))

@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 
 from data_prep import Manifest, load_manifest, open_packed
+from data_prep.crops.segments import has_segments, open_segments
 from data_prep.formats.image_index import ImageIndex, check_images, index_name, open_index
 from data_prep.formats.packed import check_packed, packed_names, packed_side
 from data_prep.formats.packed_tree import check_packed_tree, packed_tree_names
@@ -128,6 +129,8 @@ def check_folder(config: Config, name: str, folder: str, dataset: Manifest) -> N
     elif form == "files":
         for index in open_index(folder, splits=splits).values():
             check_images(folder, index)
+        if has_segments(other, splits):
+            open_segments(folder, splits)
 
 
 def differing(other: Manifest, dataset: Manifest, split: str) -> str:

@@ -7,34 +7,15 @@ import numpy as np
 import pytest
 import simplejpeg
 from picture_tree import jpeg
-from segmented_jpeg import SAMPLINGS, random_one, segmented
+from segmented_jpeg import SAMPLINGS, index_segments, known_segments, random_one, segmented
 
 from data_prep import DataError, load_manifest
-from data_prep.crops.layout import NoCut
 from data_prep.crops.segments import Entry, SegmentIndex, entry_of, open_segments, segment_names, write_segments
 from data_prep.formats.manifest import describe_files, save_manifest
 from data_prep.trees.adopt import adopt
 
 WINDOW = (30, 40, 50, 60)
 DAMAGES = ("bits", "bytes", "zeros", "moved", "lost", "added", "cut", "another file", "markers")
-
-
-def entry(data: bytes) -> tuple[Entry, bytes]:
-    try:
-        return entry_of(data)
-    except NoCut:
-        return Entry(len(data)), b""
-
-
-def publish(root: Path) -> None:
-    """Index the segments of an adopted tree where it lies."""
-    manifest, splits = load_manifest(root), {}
-    for split, facts in manifest.splits.items():
-        files = sorted((root / split).rglob("*.JPEG"))
-        write_segments(root, split, len(files), (entry(path.read_bytes()) for path in files))
-        files = facts.files | describe_files(root, segment_names(split))
-        splits[split] = replace(facts, files=files)
-    save_manifest(root, replace(manifest, splits=splits))
 
 
 @pytest.fixture
@@ -47,7 +28,7 @@ def tree(tmp_path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(jpeg(120, 100) if number == 1 else segmented(100, 120, "4:2:0", 2, seed=number))
     adopt(root)
-    publish(root)
+    index_segments(root)
     return root
 
 
@@ -81,14 +62,14 @@ def test_only_the_head_and_the_rows_of_the_window_are_read(tree, monkeypatch):
     assert start == 0 and head < first and length < os.stat(place(tree, 0)).st_size * 3 / 7
 
 
-def test_a_tree_without_the_index_is_told_how_to_make_it(tmp_path, tree):
+def test_a_tree_without_the_index_is_refused(tree):
     manifest = load_manifest(tree)
     bare = {
         split: replace(facts, files={name: entry for name, entry in facts.files.items() if "index" in name})
         for split, facts in manifest.splits.items()
     }
     save_manifest(tree, replace(manifest, splits=bare))
-    with pytest.raises(DataError, match=r"photos: no index of segments \(train.crops.npy\).*index-crops"):
+    with pytest.raises(DataError, match=r"photos: no index of segments \(train.crops.npy\)"):
         open_segments(tree)
 
 
@@ -197,7 +178,7 @@ def check_damaged(folder: Path, count: int, seed: int) -> tuple[int, int]:
         records[0] = (0, *facts)
         index = SegmentIndex(folder, records, np.frombuffer(words, np.uint16))
         path.write_bytes(damaged(one.data, generator))
-        entry(path.read_bytes())  # nothing but a layout or a reason why there is none
+        known_segments(path.read_bytes())  # nothing but a layout or a reason why there is none
         try:
             piece = index.piece(os.fsencode(path), 0, one.window)
         except DataError:

@@ -148,6 +148,7 @@ def test_a_second_call_changes_nothing_and_lost_files_come_back(tree, capsys):
     assert tree_hash(crops(tree)) == whole
 
 
+@pytest.mark.slow
 @needs_jpegtran
 def test_the_bytes_do_not_depend_on_the_processes(tmp_path):
     files = {f"{'ab'[n % 2]}/{n + 1}.JPEG": jpeg(90 + n, 70, n) for n in range(40)}

@@ -8,6 +8,7 @@ from torch import Tensor
 from data_prep import DataError
 from data_prep.formats.image_index import ImageIndex
 from training.data.renderers.base import Request, ThreadedRenderer
+from training.data.renderers.cuts import Cuts
 from training.data.renderers.picture import checked_size, decoded_window, path_of, place_of, put_picture
 from training.distributed.env import worker_count
 
@@ -19,10 +20,13 @@ class ThreadsRenderer(ThreadedRenderer):
     """See training.data.renderers.base.Renderer."""
 
     def __init__(
-        self, folders: dict[str, dict[str, ImageIndex]], workers: int, device: torch.device, rank: int
+        self, folders: dict[str, dict[str, ImageIndex]], workers: int, device: torch.device, rank: int, cuts: Cuts
     ) -> None:
         super().__init__(workers, device)
-        self.folders, self.rank = folders, rank
+        self.folders, self.rank, self.cuts = folders, rank, cuts
+
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        self.cuts.enter({folder for folder, _ in parts})
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
         planes = out.permute(0, 3, 1, 2)
@@ -38,6 +42,9 @@ class ThreadsRenderer(ThreadedRenderer):
         path, size = path_of(request, index, row), (int(index.heights[row]), int(index.widths[row]))
         where = place_of(self.rank, request, row)
         try:
+            window = self.cuts.window(request, place, path, size)
+            if window is not None:
+                return window
             window, found = decoded_window(path, size, request.windows[place].tolist())
         except DataError as error:
             raise DataError(f"{error} {where}") from None
@@ -46,4 +53,4 @@ class ThreadsRenderer(ThreadedRenderer):
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> ThreadsRenderer:
-    return ThreadsRenderer(folders, worker_count(config), env.device, env.rank)
+    return ThreadsRenderer(folders, worker_count(config), env.device, env.rank, Cuts(config))
