@@ -56,9 +56,12 @@ class Config:
     recipe: str = option("", "settings by name (see `python -m training recipes`) or FILE.py:FUNCTION", training=False)
     phases: str = option("", "phase schedule: preset name, JSON file, JSON or Python-literal text")
     model: str = option(
-        "cifarnet", "cifarnet, a model of torchvision or timm by name, timm/NAME: timm's; or FILE.py:FUNCTION", own=True
+        "cifarnet",
+        "cifarnet, cifarnet-95, cifarnet-96, cifarnet-fulcrum; a model of torchvision or timm by name, timm/NAME: "
+        "timm's; or FILE.py:FUNCTION",
+        own=True,
     )
-    width: float = option(1.0, "width of cifarnet as a multiple of 64-256-256 channels")
+    width: float = option(1.0, "width of cifarnet as a multiple of its channels, 64-256-256")
     whitening_epochs: int = option(3, "epochs that train cifarnet's whitening bias; later it is frozen")
     target: str = option("", "stop criterion in percent, e.g. 94; empty: train the whole schedule", kind=str)
     metric: str = option("top1", "accuracy the target is about", choices=("top1", "top5"))

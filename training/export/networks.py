@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from training.config.config import Config
 from training.errors import ConfigError
-from training.models.build import MODELS, build_model, head_options, library_of, torchvision_model
+from training.models.build import build_model, head_options, library_of, torchvision_model
+from training.models.layouts import LAYOUTS
 from training.models.outputs import logits_of
 
 LIBRARIES = ("torchvision", "timm")
@@ -67,7 +68,7 @@ def receiver(format: str, config: Config, trained: nn.Module, classes: int, imag
     `format` torchvision and timm: that library's own. Others: the one the run's name means, or the harness's where the
     run's settings have changed it. Raises: ConfigError when the library has no such network or it is another one.
     """
-    if config.model in MODELS and format in LIBRARIES:
+    if config.model in LAYOUTS and format in LIBRARIES:
         raise ConfigError(
             f"--format {format}: {config.model} is this harness's own. Use --format torch, safetensors or onnx"
         )

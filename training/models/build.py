@@ -1,5 +1,5 @@
-"""Names to networks: cifarnet, every torchvision classification model, and timm's for all other names; with BlurPool
-(arXiv:1904.11486) in any of them."""
+"""Names to networks: cifarnet and its other layouts, every torchvision classification model, and timm's for all other
+names; with BlurPool (arXiv:1904.11486) in any of them."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from training.config.config import Config
 from training.config.own_code import call, is_own, kind, said
 from training.errors import ConfigError
 from training.models.cifarnet import CifarNet
+from training.models.layouts import LAYOUTS
 from training.models.outputs import AUX_LOGITS, auxiliary_logits, logits_of
 
 AUXILIARY = ("googlenet", "inception_v3")  # torchvision's with auxiliary heads
@@ -116,7 +117,7 @@ def build_model(config: Config, classes: int) -> nn.Module:
     if library == "own":
         model = own_model(name, classes)
     elif library == "ours":
-        model = MODELS[name](config, classes)
+        model = CifarNet(classes, config.width, LAYOUTS[name])
     else:
         auxiliary = config.aux_weight > 0
         model = timm_model(config, name, classes) if library == "timm" else torchvision_model(name, classes, auxiliary)
@@ -138,7 +139,7 @@ def library_of(name: str) -> tuple[str, str]:
     """
     if is_own(name):
         return "own", name
-    if name in MODELS:
+    if name in LAYOUTS:
         return "ours", name
     from torchvision import models  # slow to import
 
@@ -151,12 +152,12 @@ def library_of(name: str) -> tuple[str, str]:
     if name.removeprefix("timm/") in of_timm:
         return "timm", name.removeprefix("timm/")
     prefix = "timm/" if name.startswith("timm/") else ""
-    names = dict.fromkeys([*MODELS, *known, *(prefix + other for other in of_timm)])  # some are in both libraries
+    names = dict.fromkeys([*LAYOUTS, *known, *(prefix + other for other in of_timm)])  # some are in both libraries
     near = difflib.get_close_matches(name, names, 3)
     hint = (
         f"Did you mean {', '.join(near)}?"
         if near
-        else f"Known: {', '.join(MODELS)}, torchvision's and timm's, e.g. resnet50"
+        else f"Known: {', '.join(LAYOUTS)}, torchvision's and timm's, e.g. resnet50"
     )
     raise ConfigError(f"--model {name}: unknown model. {hint}")
 
@@ -167,13 +168,6 @@ def own_model(name: str, classes: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"--model {name}: returned {kind(model)}, not a torch.nn.Module")
     return model
-
-
-def build_cifarnet(config: Config, classes: int) -> nn.Module:
-    return CifarNet(classes, config.width)
-
-
-MODELS = {"cifarnet": build_cifarnet}  # our own
 
 
 def torchvision_model(name: str, classes: int, auxiliary: bool = False) -> nn.Module:

@@ -9,6 +9,7 @@ from phases.parts import epoch_parts
 from training.config.config import Config
 from training.config.loaders import reads_files
 from training.data.dataset import loader_name
+from training.models.layouts import LAYOUTS
 
 
 class Training(NamedTuple):
@@ -102,7 +103,7 @@ def add(found: list[Stretch], item: Stretch) -> None:
 
 
 def training_of(config: Config, phase: DataPhase, epoch: int, decodes: bool) -> Training:
-    whitening = config.model == "cifarnet" and epoch < config.whitening_epochs
+    whitening = config.model in LAYOUTS and epoch < config.whitening_epochs
     scale = phase.min_scale if decodes else 0.0
     return Training(phase.sz, phase.bs, phase.trndir, whitening, scale, phase.aug)
 

@@ -14,7 +14,7 @@ from training.engine.state import TrainState
 from training.logs.environment import hardware, versions
 from training.logs.host import Hosts
 from training.logs.machine import source_commit
-from training.models.build import MODELS
+from training.models.layouts import LAYOUTS
 
 GROUP_FACTS = ("beta2", "eps", "trust_coeff", "trust_clip", "max_grad_norm")  # where the optimiser has them
 
@@ -108,6 +108,6 @@ def own_facts(group: dict[str, Any]) -> dict[str, Any]:
 def model_name(config: Config) -> str:
     return (
         f"{config.model}-x{config.width:g}"
-        if config.model in MODELS and config.width != 1
+        if config.model in LAYOUTS and config.width != 1
         else short_name(config.model)
     )
