@@ -1,0 +1,162 @@
+"""airbench (github.com/KellerJordan/cifar10-airbench), run from a checkout that the user gives.
+
+Its script is read, changed in memory where it needs CUDA, and executed; nothing of it is stored. On a GPU it runs as it
+is. On a CPU its numbers are fp32, or bf16 under autocast where --precision bf16 is asked for, and nothing is compiled.
+"""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.abc import InspectLoader
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from data_prep import open_packed
+from training.errors import ConfigError
+
+ON_A_CPU = (
+    (".half()", ".float()"),
+    (".bfloat16()", ".float()"),  # Muon's, which takes most of a step where the processor has no bf16
+    (".cuda()", ""),
+    ('torch.device("cuda")', "'cpu'"),
+    ("torch.device(gpu)", "'cpu'"),
+    ("@torch.compile\n", "\n"),
+    ("torch.cuda.Event(enable_timing=True)", "HostEvent()"),
+    ("torch.cuda.synchronize()", "None"),
+)
+NEEDED = ("class CifarLoader", "def main(run", "total_train_steps")
+
+
+class Enough(Exception):
+    """The steps that were wanted have been taken."""
+
+
+class HostEvent:
+    """torch.cuda.Event of a device that runs in step with its host."""
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def elapsed_time(self, later: "HostEvent") -> float:
+        """Milliseconds."""
+        return 1e3 * (later.seconds - self.seconds)
+
+
+class Script(InspectLoader):
+    """A module of a text that is nowhere on disk."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+
+class Peer:
+    """A script of airbench as a module, in a folder of its own that holds CIFAR-10 in its format."""
+
+    def __init__(self, path: Path, data: str, device: torch.device, precision: str) -> None:
+        """Raises: ConfigError for a file that is not such a script."""
+        self.name, self.device = path.stem, device
+        self.autocast = contextlib.nullcontext()
+        if precision == "bf16" and device.type == "cpu":
+            self.autocast = torch.autocast("cpu", torch.bfloat16)
+        self.module = loaded(path, device)
+        self.folder = tempfile.TemporaryDirectory()
+        store_cifar(data, Path(self.folder.name) / "cifar10")
+        self.total_steps = 0  # of a run; the script itself tells it when it trains
+
+    def seconds_of_steps(self, count: int) -> list[float]:
+        """Of `count` steps one by one, from fetching the batch to the updated weights, after one that is not counted.
+        The augmentation of an epoch as a whole, which it does before the first step, is not in them."""
+        times: list[float] = []
+
+        def batches(original: Iterator) -> Iterator:
+            for number, batch in enumerate(original):
+                begin = self.now()
+                self.total_steps = sys._getframe(1).f_locals["total_train_steps"]
+                yield batch
+                times.append(self.now() - begin)
+                if number == count:
+                    raise Enough
+
+        with contextlib.suppress(Enough):
+            self.run(batches)
+        return times[1:]
+
+    def train(self, seed: int) -> tuple[float, float]:
+        """(seconds of all steps and their augmentation, top-1 in percent with its six test-time views)."""
+        torch.manual_seed(seed)
+        seconds = 0.0
+
+        def batches(original: Iterator) -> Iterator:
+            nonlocal seconds
+            begin = self.now()
+            try:
+                yield from original
+            finally:  # it leaves its last epoch with a break
+                seconds += self.now() - begin
+
+        accuracy = self.run(batches)
+        return seconds, 100 * accuracy
+
+    def run(self, around: Callable[[Iterator], Iterator]) -> float:
+        """Its main, with `around` about the training batches of every epoch."""
+        script, loader = self.module, self.module.CifarLoader
+        original = loader.__iter__
+
+        def batches(self_: object) -> Iterator:
+            return around(original(self_)) if self_.shuffle else original(self_)
+
+        loader.__iter__ = batches
+        try:
+            with contextlib.chdir(self.folder.name), self.autocast:
+                return script.main("race", *self.network())
+        finally:
+            loader.__iter__ = original
+
+    def network(self) -> list[torch.nn.Module]:
+        """For the script whose main takes it; compiled on a GPU as that script does it."""
+        if not hasattr(self.module, "CifarNet"):
+            return []
+        model = self.module.CifarNet().to(self.device, memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            model.compile(mode="max-autotune")
+        return [model]
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def loaded(path: Path, device: torch.device) -> ModuleType:
+    """Raises: ConfigError."""
+    text = path.read_text() if path.is_file() else ""
+    if missing := [word for word in NEEDED if word not in text]:
+        raise ConfigError(
+            f"{path}: is no training script of airbench, it lacks {missing[0]!r}. Give --airbench CHECKOUT"
+        )
+    for old, new in ON_A_CPU if device.type == "cpu" else ():
+        text = text.replace(old, new)
+    spec = importlib.util.spec_from_loader(path.stem, Script(text), origin=str(path))
+    module = importlib.util.module_from_spec(spec)
+    module.HostEvent = HostEvent
+    spec.loader.exec_module(module)
+    return module
+
+
+def store_cifar(data: str, folder: Path) -> None:
+    """train.pt and test.pt, as its loader stores what torchvision downloads."""
+    folder.mkdir()
+    for name, split in (("train", "train"), ("test", "validation")):
+        packed = open_packed(data)[split]
+        images, labels = (torch.from_numpy(part[:].copy()) for part in (packed.images, packed.labels))
+        content = {"images": images, "labels": labels.long(), "classes": [str(i) for i in range(10)]}
+        torch.save(content, os.path.join(folder, f"{name}.pt"))
