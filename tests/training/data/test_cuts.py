@@ -47,8 +47,8 @@ def trees(tmp_path_factory) -> tuple[Path, Path]:
     return plain, cut
 
 
-def loader_of(root: Path, name: str = "threads", holdout: int = 0):
-    config = Config(data=str(root), phases=PHASES, loader=name, seed=5, workers=0, holdout=holdout)
+def loader_of(root: Path, name: str = "threads", holdout: int = 0, workers: int = 0):
+    config = Config(data=str(root), phases=PHASES, loader=name, seed=5, workers=workers, holdout=holdout)
     dataset = with_holdout(config, load_manifest(root), name)
     loader = open_loader(config, Schedule.parse(PHASES), dataset, Env(torch.device("cpu"), 0, 1), torch.float32)
     loader.set_phase(SMALL)
@@ -67,9 +67,9 @@ def opened_bytes(monkeypatch) -> list[int]:
     return lengths
 
 
-@pytest.mark.parametrize("holdout", [0, 4])
-def test_cut_windows_are_the_pictures_of_whole_files(trees, monkeypatch, holdout):
-    whole, cut = loader_of(trees[0], "torchvision", holdout), loader_of(trees[1], "threads", holdout)
+@pytest.mark.parametrize(("name", "holdout"), [("threads", 0), ("threads", 4), ("torchvision", 0)])
+def test_cut_windows_are_the_pictures_of_whole_files(trees, monkeypatch, name, holdout):
+    whole, cut = loader_of(trees[0], "torchvision", holdout), loader_of(trees[1], name, holdout)
     plain = list(whole.train(1))
     read = opened_bytes(monkeypatch)
     batches = list(cut.train(1))
@@ -79,6 +79,20 @@ def test_cut_windows_are_the_pictures_of_whole_files(trees, monkeypatch, holdout
         assert psnr(levels(cut, one.images), levels(whole, other.images)).min() > 50  # a resizer's rounding
     for one, other in zip(cut.validation(), whole.validation(), strict=True):
         assert psnr(levels(cut, one.images), levels(whole, other.images)).min() > 50
+    whole.close(), cut.close()
+
+
+@pytest.mark.slow
+def test_the_workers_of_torchvision_cut_too(trees):
+    whole, cut = loader_of(trees[0], "torchvision"), loader_of(trees[1], "torchvision", workers=2)
+    for one, other in zip(cut.train(1), whole.train(1), strict=True):
+        assert torch.equal(one.images, other.images)
+    path = next((trees[1] / "train").glob("*/01.JPEG"))
+    original = path.read_bytes()
+    path.write_bytes(original[:-1])
+    with pytest.raises(DataError, match=r"JPEG: \d+ bytes, the index of its segments says \d+"):
+        list(cut.train(1))
+    path.write_bytes(original)
     whole.close(), cut.close()
 
 

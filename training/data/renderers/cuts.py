@@ -26,6 +26,12 @@ class Cuts:
         """Open the segments of `folders` and let go of others. Raises: DataError."""
         self.trees = {folder: self.trees.get(folder) or self.opened(folder) for folder in sorted(folders)}
 
+    def segments(self, folder: str, split: str) -> SegmentIndex | None:
+        """Those of a folder that nobody has entered are opened now."""
+        if folder not in self.trees:
+            self.trees[folder] = self.opened(folder)
+        return self.trees[folder].get(split)
+
     def opened(self, folder: str) -> dict[str, SegmentIndex]:
         splits = stored_splits(self.config)
         if not has_segments(load_manifest(folder), splits):
@@ -38,7 +44,7 @@ class Cuts:
     def window(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> np.ndarray | None:
         """The window at `place` of a request, (h, w, 3) uint8, of a picture of `size` (height, width) at `path`; None
         where it is better decoded whole. Raises: DataError for a file that has changed since it was indexed."""
-        segments = self.trees[request.folder].get(request.split)
+        segments = self.segments(request.folder, request.split)
         top, left, height, width = wanted = tuple(request.windows[place].tolist())
         if segments is None or size[0] * size[1] - height * width <= SPARED:
             return None

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from data_prep import DataError
 from data_prep.formats.image_index import ImageIndex
 from training.data.renderers.base import Request
+from training.data.renderers.cuts import Cuts
 from training.data.renderers.picture import checked_size, cut_picture, decoded, path_of, place_of, window_of
 from training.distributed.env import worker_count
 from training.distributed.process import at_parents_death, end_by_parent_only
@@ -26,8 +27,9 @@ START = "fork" if sys.platform == "linux" else "spawn"  # under a fork server wo
 class Pictures(Dataset):
     """Indexed by Request: the DataLoader's sampler hands whole batches to its workers."""
 
-    def __init__(self, folders: dict[str, dict[str, ImageIndex]], rank: int) -> None:
-        self.folders, self.rank = folders, rank
+    def __init__(self, folders: dict[str, dict[str, ImageIndex]], rank: int, cuts: Cuts) -> None:
+        """`cuts`: without open folders; every worker opens its own."""
+        self.folders, self.rank, self.cuts = folders, rank, cuts
 
     def __getitem__(self, request: Request) -> Tensor | DataError:
         """(B, height, width, 3) uint8. A worker hands its error over as a value: raised there, it would arrive wrapped
@@ -35,22 +37,26 @@ class Pictures(Dataset):
         out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8)
         pixels = out.numpy()
         try:
-            for place, row in enumerate(request.rows):
-                pixels[place] = cut_picture(window_of(self.stored(request, row), request, place), request, place)
+            for place in range(len(request.rows)):
+                pixels[place] = cut_picture(self.window(request, place), request, place)
         except DataError as error:
             return error
         return out
 
-    def stored(self, request: Request, row: int) -> np.ndarray:
-        """(H, W, 3) uint8. Raises: DataError, also for a file that is not the indexed one."""
-        index = self.folders[request.folder][request.split]
+    def window(self, request: Request, place: int) -> np.ndarray:
+        """(h, w, 3) uint8. Raises: DataError, also for a file that is not the indexed one."""
+        index, row = self.folders[request.folder][request.split], request.rows[place]
         path, where = path_of(request, index, row), place_of(self.rank, request, row)
+        size = int(index.heights[row]), int(index.widths[row])
         try:
+            window = self.cuts.window(request, place, path, size)
+            if window is not None:
+                return window
             pixels = decoded(path)
         except DataError as error:
             raise DataError(f"{error} {where}") from None
-        checked_size(path, pixels.shape[:2], (index.heights[row], index.widths[row]), where)
-        return pixels
+        checked_size(path, pixels.shape[:2], size, where)
+        return window_of(pixels, request, place)
 
 
 class TorchvisionRenderer:
@@ -111,4 +117,4 @@ def quiet(worker: int) -> None:
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> TorchvisionRenderer:
-    return TorchvisionRenderer(Pictures(folders, env.rank), worker_count(config), env)
+    return TorchvisionRenderer(Pictures(folders, env.rank, Cuts(config)), worker_count(config), env)
