@@ -105,3 +105,14 @@ def keep_freed_memory() -> bool:
     return all(
         mallopt(name, value) for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
     )
+
+
+def return_freed_memory() -> bool:
+    """Give back to the system what glibc keeps of freed blocks. True when the C library has malloc_trim(3)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc
+        return False
+    return True

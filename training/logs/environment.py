@@ -3,13 +3,11 @@
 import contextlib
 import os
 import platform
-import sys
-from pathlib import Path
 
 import torch
 
 from training.distributed.env import Env, usable_cores
-from training.logs.machine import cpu_name, nvml_of, package_version
+from training.logs.machine import cpu_name, nvml_of, package_version, peak_resident_bytes
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "dawn-harness")
 LOADER_PACKAGES = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")  # DALI and its decoder
@@ -48,21 +46,6 @@ def peak_memory_bytes(env: Env) -> int:
     if env.device.type == "cuda":
         return torch.cuda.max_memory_allocated(env.device)
     return peak_resident_bytes()
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process now; where the system does not tell, its largest so far."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return peak_resident_bytes()
-
-
-def peak_resident_bytes() -> int:
-    """Largest resident memory of this process; getrusage counts in KiB on Linux, in bytes on macOS."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class EnergyMeter:

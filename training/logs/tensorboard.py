@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from training.distributed.env import Env
-from training.logs.environment import peak_resident_bytes, resident_bytes
+from training.logs.machine import peak_resident_bytes, resident_bytes
 
 GIB = 2**30
 

@@ -37,13 +37,22 @@ def step_time(found: Measurements, point: Training) -> tuple[StepTime | None, bo
     loader = interpolated({pixels(other): time.loader for other, time in near.items()}, pixels(point))
     wait = interpolated({pixels(other): time.wait for other, time in near.items()}, pixels(point))
     spread = max(time.spread for time in near.values())
-    return StepTime(loader, model, step + wait, wait, spread, 0, peak_bytes=peak(near, point)), False
+    peak_bytes, image_bytes = peak(near, point)
+    return StepTime(loader, model, step + wait, wait, spread, 0, 0.0, peak_bytes, image_bytes), False
 
 
-def peak(near: Mapping[Training, StepTime], point: Training) -> int | None:
-    """Memory grows with the pixels of a batch, from what the network takes by itself."""
+def peak(near: Mapping[Training, StepTime], point: Training) -> tuple[int | None, float]:
+    """Memory of the process, and of each image: it grows with the pixels of a batch, from what the network takes by
+    itself."""
     known = {pixels(other): time.peak_bytes for other, time in near.items() if time.peak_bytes}
-    return round(interpolated(known, pixels(point))) if len(known) > 1 else None
+    slopes = {pixels(other): time.image_bytes / other.size**2 for other, time in near.items() if time.image_bytes}
+    slope = slopes[max(slopes)] if slopes else 0.0  # bytes a pixel
+    if len(known) > 1:
+        return round(interpolated(known, pixels(point))), slope * point.size**2
+    if not known or not slope:
+        return None, 0.0
+    (at, value), *_ = known.items()
+    return round(max(0.0, value + slope * (pixels(point) - at))), slope * point.size**2
 
 
 def is_within(known: list[float], x: float) -> bool:

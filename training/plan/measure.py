@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -33,7 +34,8 @@ from training.engine.warmup import prepare_device, random_batch
 from training.models.build import has_whitening
 from training.plan.fit import arithmetic
 from training.plan.flops import add_flops
-from training.plan.memory import available_bytes, check_room, peak_bytes, reset_peak
+from training.plan.memory import check_room
+from training.plan.peaks import available_bytes, peak_bytes, reset_peak
 from training.plan.store import CheckTime, Measurements, StartTime, StepTime
 from training.plan.work import Entry, Stretch, Training, Work
 from training.runs.session import build_state, checked_input
@@ -45,6 +47,13 @@ PART = 8  # a small step, before the first one in full, has this part of the bat
 LOADER_SECONDS = 0.5  # for which a loader is watched alone
 QUEUE = 4  # batches that a loader may have ready
 IN_STEP = ("arrays", "nothing")  # forms of data whose loader works only when a batch is asked for
+
+
+class Small(NamedTuple):
+    """What a small step tells of the full one."""
+
+    seconds: float
+    image_bytes: float  # 0: not known
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ def measure(
     with open_env(config) as env:
         checked_input(config, schedule, env, clock=clock)
         add_flops(config, len(dataset.classes), work, found)
+        check_least(config, env, work, found)
         state, _ = build_state(config, schedule, dataset, env, clock)
         with clock.during("warm"):
             prepare_device(config, schedule, state, env, len(dataset.classes))
@@ -96,10 +106,19 @@ def measure(
     return notes
 
 
+def check_least(config: Config, env: Env, work: Work, found: Measurements) -> None:
+    """Before anything is taken: what a step keeps for its gradient, in two bytes a number at least. Raises: ConfigError
+    for a phase that cannot fit."""
+    share = (1.0 if config.precision == "fp32" else 0.5) / config.accumulate
+    for item in work.stretches:
+        kept = found.saved[item.training.size, item.training.whitening]
+        check_room(item.phase, share * kept, config.accumulate, available_bytes(env))
+
+
 def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measurements) -> list[str]:
     """In the order of the schedule, as a run would meet them: what it has read is in memory, and memory that it has
     freed is kept."""
-    small: dict[Training, float] = {}
+    small: dict[Training, Small] = {}
     for item in work.stretches:
         if item.enters:
             found.entries.setdefault(
@@ -117,7 +136,7 @@ def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measure
         if (here or checks) and bench.loader.phase != item.phase:
             bench.loader.set_phase(item.phase)
         if here:
-            found.steps[item.training] = step_times(bench, item.training, share)
+            found.steps[item.training] = step_times(bench, item.training, share, small[item.training].image_bytes)
         if checks:
             found.checks[item.checking] = check_times(bench, share / 2)
             found.shapes[item.checking] = mean_pixels(bench.loader, item.phase)
@@ -131,19 +150,19 @@ def enter(bench: Bench, phase: DataPhase, entry: Entry) -> None:
         bench.state.model.initialise_from(bench.loader.first_images(WHITENING_IMAGES))
 
 
-def small_step(bench: Bench, item: Stretch) -> float:
+def small_step(bench: Bench, item: Stretch) -> Small:
     """About how long a step in full will take, from one with a part of the batch; on a CPU also what the full one needs
     of memory, which the system would otherwise end this process for. Raises: ConfigError where it does not fit."""
     point, parts = item.training, bench.config.accumulate
     if bench.env.device.type == "cuda" or bench.config.compile:  # the warm-up has been through all of them
-        return 0.0
+        return Small(0.0, 0.0)
     enter_whitening(bench, point)
-    images = (max(2, point.batch // PART) // parts * parts) or point.batch
-    least = max(2, parts)
+    least = min(2 * parts, point.batch)
+    images = min(max(2 * least, point.batch // PART // parts * parts), point.batch)
     (_, small), (seconds, large) = (part_of_step(bench, point, count) for count in (least, images))
-    if images > least:
-        check_room(item.phase, max(0, large - small) / (images - least), parts)
-    return seconds * point.batch / images
+    per_image = max(0, large - small) / (images - least) if images > least else 0.0
+    check_room(item.phase, per_image, parts, available_bytes(bench.env), base=min(small, large) - per_image * least)
+    return Small(seconds * point.batch / images, per_image)
 
 
 def part_of_step(bench: Bench, point: Training, images: int) -> tuple[float, int]:
@@ -159,23 +178,22 @@ def enter_whitening(bench: Bench, point: Training) -> None:
         set_whitening(bench.config, bench.state, bench.env, point.whitening)
 
 
-def thinned(small: dict[Training, float], found: Measurements) -> tuple[list[Training], list[str]]:
+def thinned(small: dict[Training, Small], found: Measurements) -> tuple[list[Training], list[str]]:
     """The points to measure: all, or where steps are slow those with the least and the most arithmetic."""
     order = sorted(small, key=lambda point: arithmetic(found, point))
-    if len(order) < 3 or (1 + LEAST) * sum(small.values()) <= BUDGET:
+    seconds = [told.seconds for told in small.values()]
+    if len(order) < 3 or (1 + LEAST) * sum(seconds) <= BUDGET:
         return order, []
-    slowest = max(small.values())
     between = ", ".join(sorted({f"{p.size} px, batch {p.batch}" for p in order[1:-1]}))
-    return [order[0], order[-1]], [
-        f"a step takes up to about {slowest:.1f} s: measured where it is shortest and longest, fitted for {between}"
-    ]
+    slowest = f"a step takes up to about {max(seconds):.1f} s"
+    return [order[0], order[-1]], [f"{slowest}: measured where it is shortest and longest, fitted for {between}"]
 
 
-def step_times(bench: Bench, point: Training, share: float) -> StepTime:
+def step_times(bench: Bench, point: Training, share: float, image_bytes: float) -> StepTime:
     """Loader alone, then both together, then the model alone where the loader works in the background."""
     enter_whitening(bench, point)
     bench.state.model.train()
-    reset_peak(bench.env)
+    is_own = reset_peak(bench.env)
     batches = endless(bench.loader)
     with closing(batches):
         batch = next(batches)
@@ -192,7 +210,8 @@ def step_times(bench: Bench, point: Training, share: float) -> StepTime:
     slower = max(joint, loader)  # what was ready before the steps hides a slow loader
     spread = (max(joints) - min(joints)) / 2 / joint
     extra = max(0.0, first + wait - joint)
-    return StepTime(loader, model, slower, wait + slower - joint, spread, steps, extra, peak_bytes(bench.env))
+    peak = peak_bytes(bench.env) if is_own else None
+    return StepTime(loader, model, slower, wait + slower - joint, spread, steps, extra, peak, image_bytes)
 
 
 def endless(loader: Loader) -> Iterator[Batch]:

@@ -1,44 +1,18 @@
-"""Memory of a training step: what it needed, what there is, and the largest batch that would fit."""
+"""Memory of a training step against what there is, and the largest batch that would fit. No torch."""
 
-import contextlib
 import os
 from pathlib import Path
 
-import torch
-
 from phases import DataPhase
-from training.distributed.env import Env
 from training.errors import ConfigError
-from training.logs.environment import peak_memory_bytes, resident_bytes
+from training.logs.machine import resident_bytes
+from training.plan.store import Measurements, StepTime
 
 SPARE = 0.95  # of what is free may be asked for
 
 
-def peak_bytes(env: Env) -> int:
-    """Largest memory since reset_peak: of the GPU's allocator, or this process's resident memory."""
-    if env.device.type == "cuda":
-        return peak_memory_bytes(env)
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return peak_memory_bytes(env)
-
-
-def reset_peak(env: Env) -> None:
-    """From here on peak_bytes counts anew (proc_pid_clear_refs(5)); where the system refuses, it goes on."""
-    if env.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(env.device)
-        return
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def available_bytes(env: Env) -> int:
-    """That this process may have in all: what it has and what is free."""
-    if env.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(env.device)
-        return free + torch.cuda.memory_reserved(env.device)
+def available_on_cpu() -> int:
+    """Bytes that this process, or a run after it, may have in all: what it has and what is free."""
     return resident_bytes() + free_bytes()
 
 
@@ -62,12 +36,23 @@ def cgroup(name: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def check_room(phase: DataPhase, per_image: float, parts: int) -> None:
-    """`per_image`: bytes that each image of a step takes. Raises: ConfigError for a phase whose batch would need more
-    than is free, with the largest that would not, a multiple of `parts`."""
-    free = SPARE * free_bytes()
-    if per_image * phase.bs > free:
-        raise too_large(phase, per_image * phase.bs, free, int(free / per_image) // parts * parts)
+def check_plan(phase: DataPhase, step: StepTime, found: Measurements, parts: int) -> None:
+    """Of a whole process: the planned peak against the memory that a CPU has now, or the GPU had. Raises: ConfigError
+    for a phase that does not fit."""
+    if step.peak_bytes is not None:
+        room = available_on_cpu() if found.start.device == "cpu" else found.start.memory_bytes
+        per_image = step.image_bytes or step.peak_bytes / phase.bs
+        check_room(phase, per_image, parts, room, max(0.0, step.peak_bytes - per_image * phase.bs))
+
+
+def check_room(phase: DataPhase, per_image: float, parts: int, room: float, base: float = 0.0) -> None:
+    """`per_image`: bytes that each image of a step takes, `base`: what the process takes without one, `room`: what both
+    may take. Raises: ConfigError for a phase whose batch would need more, with the largest that would not, a multiple
+    of `parts`."""
+    needed, allowed = base + per_image * phase.bs, SPARE * room
+    if needed > allowed:
+        largest = max(0, int((allowed - base) / per_image)) if per_image else 0
+        raise too_large(phase, needed, allowed, largest // parts * parts)
 
 
 def too_large(phase: DataPhase, needed: float, free: float, largest: int) -> ConfigError:
@@ -77,6 +62,6 @@ def too_large(phase: DataPhase, needed: float, free: float, largest: int) -> Con
     )
     even = "" if largest else ", and not even one image fits"
     return ConfigError(
-        f"the phase at epoch {phase.epoch}: bs {phase.bs} at {phase.sz} px needs about {needed / 2**30:.1f} GiB, "
+        f"the phase at epoch {phase.epoch:g}: bs {phase.bs} at {phase.sz} px needs about {needed / 2**30:.1f} GiB, "
         f"{free / 2**30:.1f} GiB are free{even}. {advice}"
     )

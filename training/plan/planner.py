@@ -10,6 +10,7 @@ from training.config.config import Config
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.plan.forecast import Forecast, forecast, missing
 from training.plan.key import key_of, settings_of
+from training.plan.memory import check_plan
 from training.plan.store import Measurements, read, refresh, write
 from training.plan.work import Work, work_of
 
@@ -45,8 +46,9 @@ class Planner:
         self, name: str, config: Config, schedule: Schedule, may_measure: bool = True, origin_ns: int | None = None
     ) -> Planned:
         """The plan of a run of one process. `name`: of the schedule, for the reader; `origin_ns`: when this process
-        began, if its start is to count as a run's. Raises: ConfigError, DataError for input that cannot run;
-        ConfigError for what the cache lacks where nothing may be measured."""
+        began, if its start is to count as a run's. Raises: ConfigError, DataError for input that cannot run,
+        such as a phase that does not fit into the memory; ConfigError for what the cache lacks where nothing may be
+        measured."""
         opened = self._open(config, schedule)
         check_schedule(config, schedule, opened.dataset, opened.loader)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset)
@@ -60,7 +62,10 @@ class Planner:
 
             notes = measure(config, schedule, opened.dataset, work, opened.found, origin_ns)
             write(opened.key, opened.found, self._warn)
-        return Planned(forecast(name, config, work, opened.found), opened.found, tuple(notes), lacks and may_measure)
+        plan = forecast(name, config, work, opened.found)
+        for row in plan.rows:
+            check_plan(row.stretch.phase, row.step, opened.found, config.accumulate)
+        return Planned(plan, opened.found, tuple(notes), lacks and may_measure)
 
     def total_seconds(self, config: Config, schedule: Schedule) -> float:
         """T_total of the whole schedule. Raises: as planned."""
@@ -78,7 +83,7 @@ class Planner:
     def _count(self, config: Config, schedule: Schedule, opened: Opened, work: Work) -> None:
         """FLOPs of sizes that may then be fitted: no model is opened for them. Without a measured step nothing can
         be, and the measurement counts them. Raises: ConfigError for a size that the network cannot take."""
-        if not opened.found.steps or all((p.size, p.whitening) in opened.found.flops for p in work.trainings):
+        if not opened.found.steps or all((p.size, p.whitening) in opened.found.saved for p in work.trainings):
             return
         from training.models.build import check_model  # imports torch
         from training.plan.flops import add_flops

@@ -15,7 +15,7 @@ from training.plan.key import digest_of
 from training.plan.work import Checking, Entry, Training
 
 VERSION = 1
-POINTS = ("steps", "checks", "entries", "flops", "shapes")  # fields of Measurements that grow
+POINTS = ("steps", "checks", "entries", "flops", "saved", "shapes")  # fields of Measurements that grow
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -30,7 +30,8 @@ class StepTime:
     spread: float  # half the range of the measured steps, as a share of `joint`
     steps: int  # measured
     first: float = 0.0  # what the first step of this kind took longer
-    peak_bytes: int | None = None  # None: an earlier step of the same process had needed more
+    peak_bytes: int | None = None  # of the process in such steps alone, or of the GPU's allocator; None: not known
+    image_bytes: float = 0.0  # that each image of the batch adds; 0: not known
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Measurements:
     checks: dict[Checking, CheckTime] = field(default_factory=dict)
     entries: dict[Entry, float] = field(default_factory=dict)  # seconds
     flops: dict[tuple[int, bool], int] = field(default_factory=dict)  # to train an image of (pixels, whitening)
+    saved: dict[tuple[int, bool], int] = field(default_factory=dict)  # fp32 bytes that an image keeps for its gradient
     shapes: dict[Checking, float] = field(default_factory=dict)  # mean pixels of a validation image
     utc: str = ""
 
@@ -128,6 +130,7 @@ def content_of(found: Measurements) -> dict[str, Any]:
         "checks": [[list(point), asdict(value)] for point, value in found.checks.items()],
         "entries": [[list(map(list, entry[:2])), entry.first, value] for entry, value in found.entries.items()],
         "flops": [[list(point), value] for point, value in found.flops.items()],
+        "saved": [[list(point), value] for point, value in found.saved.items()],
         "shapes": [[list(point), value] for point, value in found.shapes.items()],
     }
 
@@ -140,6 +143,7 @@ def measurements_of(content: dict[str, Any]) -> Measurements:
         checks={Checking(*point): checked(CheckTime(**value)) for point, value in content["checks"]},
         entries={Entry(Training(*a), Checking(*b), first): float(v) for (a, b), first, v in content["entries"]},
         flops={(int(size), bool(white)): int(value) for (size, white), value in content["flops"]},
+        saved={(int(size), bool(white)): int(value) for (size, white), value in content["saved"]},
         shapes={Checking(*point): float(value) for point, value in content["shapes"]},
         utc=str(content["utc"]),
     )
