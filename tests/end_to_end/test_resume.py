@@ -61,6 +61,7 @@ def test_killed_before_many_steps_in_turn(base, tmp_path):
     ("variant", "epoch", "step", "minutes"),
     [
         ("muon", 2, 3, "0"),  # last step of all, checkpoints only at the ends of epochs
+        pytest.param("parts of the record", 1, 2, EVERY_STEP, marks=pytest.mark.slow),  # of lookahead's four steps two
         pytest.param("dropout", 1, 2, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("torchvision", 1, 3, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("threads", 1, 5, EVERY_STEP, marks=pytest.mark.slow),

@@ -186,8 +186,14 @@ COPIES_MIXED = (
     "warning: --repeated-augmentation 2: with fewer devices than that (1) copies of an image lie side by side, and "
     "mixup and cutmix mix many of them with each other\n"
 )
+RECORD = [
+    *("--model", "cifarnet-fulcrum", "--whitening-epochs", "1.5", "--whitening-decay"),
+    *("--muon-coefficients", "hiverge", "--muon-rescale-every", "2", "--muon-rescale-growth", "3"),
+    *("--lookahead", "0.7", "--lookahead-every", "4", "--lookahead-from", "0.5"),
+]
 VARIANTS = {
     "muon": [],
+    "parts of the record": RECORD,
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
     "torchvision": ["--loader", "torchvision", *TREE, "--workers", "2"],
     "threads": ["--loader", "threads", *TREE, "--workers", "2"],

@@ -62,7 +62,10 @@ class Config:
         own=True,
     )
     width: float = option(1.0, "width of cifarnet as a multiple of its channels, 64-256-256")
-    whitening_epochs: int = option(3, "epochs that train cifarnet's whitening bias; later it is frozen")
+    whitening_epochs: float = option(3.0, "epochs that train cifarnet's whitening bias; later it is frozen")
+    whitening_decay: bool = option(
+        False, "the whitening bias's learning rate, relative to the schedule's, falls to 0 over --whitening-epochs"
+    )
     target: str = option("", "stop criterion in percent, e.g. 94; empty: train the whole schedule", kind=str)
     metric: str = option("top1", "accuracy the target is about", choices=("top1", "top5"))
     seed: int = option(0, "seed of weights, order and augmentation")
@@ -82,6 +85,12 @@ class Config:
     )
     momentum: float = option(0.9, "momentum where the schedule names none; of adamw and lamb: beta1")
     muon_momentum: float = option(0.6, "momentum of Muon's convolutions")
+    muon_steps: int = option(3, "Newton-Schulz steps of Muon's updates")
+    muon_coefficients: str = option(
+        "original", "of Muon's Newton-Schulz steps", choices=("original", "quintic", "polar_express", "hiverge")
+    )
+    muon_rescale_every: int = option(1, "steps between two rescalings of Muon's filters, at the beginning")
+    muon_rescale_growth: int = option(0, "steps by which that number has grown at the end of the schedule")
     beta2: float = option(0.999, "adamw, lamb: decay of the squared gradients' average")
     eps: float = option(0.0, "added to a denominator; 0: the library's own (adamw, lars 1e-8, lamb 1e-6)")
     trust_coefficient: float = option(0.001, "lars: trust coefficient")
@@ -102,6 +111,14 @@ class Config:
     accumulate: int = option(1, "parts that a device's batch is cut into, one after the other, to save memory")
     ema_decay: float = option(0.0, "evaluate an exponential moving average of the weights; 0: off")
     ema_every: int = option(5, "steps between two EMA updates")
+    lookahead: float = option(
+        0.0, "lookahead: weight of the slow weights in their average with the trained ones (1907.08610); 0: off"
+    )
+    lookahead_every: int = option(5, "steps from one such average, which becomes both, to the next")
+    lookahead_from: float = option(0.0, "epoch of the schedule where lookahead begins; it may be a fraction")
+    lookahead_power: float = option(
+        0.0, "the weight is --lookahead times this power of the finished share of the schedule; 0: constant"
+    )
     drop_path: float = option(0.0, "stochastic depth of timm's models: rate of the last block, from 0 at the first")
     blurpool: bool = option(False, "blur before every strided convolution of 16 and more channels (arXiv:1904.11486)")
     # data and augmentation

@@ -53,6 +53,8 @@ def advice(config: Config, schedule: Schedule, world_size: int) -> Iterator[str]
     epochs = schedule.epochs
     if config.eval_from >= epochs:
         yield f"{told(config, 'eval_from')}: of the schedule's {epochs} epochs only the last is validated"
+    if config.lookahead and config.lookahead_from >= schedule.total_epochs:
+        yield f"{told(config, 'lookahead_from')}: the schedule has {schedule.total_epochs:g} epochs, so there is none"
     if config.mix_off_epoch >= epochs and (config.mixup or config.cutmix):
         yield f"{told(config, 'mix_off_epoch')}: the schedule has {epochs} epochs, so images are mixed to the end"
     if world_size < config.repeated_augmentation and (config.mixup or config.cutmix):

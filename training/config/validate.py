@@ -20,6 +20,9 @@ RANGES = (
     ("timeout_minutes", 0.01, 10**5),
     ("momentum", 0, 0.9999),
     ("muon_momentum", 0, 0.9999),
+    ("muon_steps", 1, 100),
+    ("muon_rescale_every", 1, 10**6),
+    ("muon_rescale_growth", 0, 10**6),
     ("beta2", 0, 0.999999),
     ("eps", 0, 1),
     ("trust_coefficient", 1e-9, 1e3),
@@ -38,6 +41,10 @@ RANGES = (
     ("label_smoothing", 0, 0.99),
     ("ema_decay", 0, 0.999999),
     ("ema_every", 1, 10**6),
+    ("lookahead", 0, 0.999999),
+    ("lookahead_every", 1, 10**6),
+    ("lookahead_from", 0, 10**6),
+    ("lookahead_power", 0, 100),
     ("shift", 0, 512),
     ("cutout", 0, 4096),
     ("policy_magnitude", 0, 30),
@@ -69,6 +76,11 @@ def check_settings(config: Any) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: must be from {low:g} to {high:g}")
     if config.holdout >= 1 and config.holdout % 1:
         raise ConfigError(f"--holdout {config.holdout:.15g}: must be a share below 1 or a whole number of images")
+    if config.whitening_epochs % 1 and not config.whitening_decay:
+        raise ConfigError(
+            f"--whitening-epochs {config.whitening_epochs:.15g}: a layer is frozen between two epochs. Use a whole "
+            "number, or --whitening-decay, whose learning rate is 0 from there on"
+        )
     check_optimizer(config)
     check_graphs(config)
     check_anomalies(config)

@@ -1,6 +1,6 @@
 """Parameter groups and library optimisers. A step's learning rate is the schedule's times the group's `lr_factor`."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -9,7 +9,26 @@ from phases import Schedule
 from training.config.config import Config
 from training.config.own_code import call, is_own, kind
 from training.errors import ConfigError
-from training.models.build import NORMS, build_model
+from training.models.build import NORMS, build_model, has_whitening
+
+# Of the Newton-Schulz steps: those that timm's Muon does not know by name.
+COEFFICIENTS = {"hiverge": (3.4576, -4.7391, 2.0843)}  # also Fulcrum's (github.com/fulcrumresearch/cifar-10-speedrun)
+
+
+class Moment(NamedTuple):
+    """Where a step lies in its run, in epochs of the schedule."""
+
+    start: float = 0.0
+    end: float = 0.0
+    epochs: float = 1.0  # of the whole schedule
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule that is over with this step."""
+        return self.end / self.epochs
+
+
+ANY = Moment()  # for a step of no run
 
 
 def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optimizer]:
@@ -55,7 +74,7 @@ def check_optimizer(config: Config, schedule: Schedule, classes: int) -> None:
 
 def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
     """Weights, norms and biases (by layer type, not by name; with them every other vector, such as a layer scale), and
-    the last linear layer, each with decay and lr factor."""
+    the last linear layer, each with decay and lr factor; with --whitening-decay the whitening bias on its own."""
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
     head = {id(linears[-1].weight)} if linears else set()
     small = {
@@ -65,10 +84,12 @@ def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
         if isinstance(m, NORMS) or name.endswith("bias") or p.dim() <= 1  # attention calls one in_proj_bias
     }
     trained = [p for p in model.parameters() if p.requires_grad]
+    decaying = [model.whiten.bias] if config.whitening_decay and has_whitening(model) else []
+    small -= {id(p) for p in decaying}
     groups = [
         {
             "name": "weights",
-            "params": [p for p in trained if id(p) not in small | head],
+            "params": [p for p in trained if id(p) not in small | head | {id(p) for p in decaying}],
             "lr_factor": 1.0,
             "weight_decay": config.weight_decay,
         },
@@ -83,6 +104,13 @@ def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
             "params": [p for p in trained if id(p) in head],
             "lr_factor": config.head_lr,
             "weight_decay": config.weight_decay,
+        },
+        {
+            "name": "whitening bias",
+            "params": decaying,
+            "lr_factor": config.bias_lr,
+            "weight_decay": 0.0 if config.no_bn_wd else config.weight_decay,
+            "lr_epochs": config.whitening_epochs,
         },
     ]
     return [group for group in groups if group["params"]]
@@ -152,19 +180,24 @@ def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
         lr=0.0,
         momentum=config.muon_momentum,
         nesterov=True,
-        ns_steps=3,
-        ns_coefficients="original",
+        ns_steps=config.muon_steps,
+        ns_coefficients=COEFFICIENTS.get(config.muon_coefficients, config.muon_coefficients),
         adjust_lr_fn="original",
         conv_mode="flatten",
         weight_decay=0.0,
     )
 
 
-def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, momentum: float | None) -> None:
-    """Write the schedule's values for the coming step; `momentum` None keeps the configured one."""
+def set_hyperparameters(
+    optimizers: list[torch.optim.Optimizer], lr: float, momentum: float | None, position: float = 0.0
+) -> None:
+    """Write the schedule's values for the step that ends at `position` (epochs); `momentum` None keeps the configured
+    one. The rate of a group with `lr_epochs` falls to 0 there, on a line."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
+            if "lr_epochs" in group:
+                group["lr"] *= max(0.0, 1 - position / group["lr_epochs"]) if group["lr_epochs"] else 0.0
             if momentum is None:
                 continue
             if "momentum" in group:  # first: timm's Muon has betas too, of a part that is not used
@@ -176,6 +209,12 @@ def set_hyperparameters(optimizers: list[torch.optim.Optimizer], lr: float, mome
 def momentum_of(group: dict[str, Any]) -> float | None:
     """What a schedule's `mom` sets: of Adam's kind it is beta1; None where the user's own optimizer has neither."""
     return group["momentum"] if "momentum" in group else group.get("betas", [None])[0]
+
+
+def rescale_interval(config: Config, moment: Moment) -> int:
+    """Steps from one rescaling of Muon's filters to the next: it may grow, because filters grow less as the learning
+    rate falls (hiverge's is 2 + int(15 * progress))."""
+    return config.muon_rescale_every + int(config.muon_rescale_growth * moment.progress)
 
 
 def normalise_filters(optimizers: list[torch.optim.Optimizer]) -> None:

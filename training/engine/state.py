@@ -16,6 +16,7 @@ from training.config.config import Config
 from training.data.transforms import Mixer, build_mixers
 from training.distributed.env import Env
 from training.distributed.parallel import wrapped
+from training.engine.lookahead import Lookahead
 from training.engine.optimizers import build_optimizers
 from training.engine.precision import Precision
 
@@ -56,6 +57,7 @@ class TrainState:
     optimizers: list[torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
     average: AveragedWeights | None
+    lookahead: Lookahead | None
     clock: Clock
     precision: Precision
     mixers: list[Mixer]  # mixup, cutmix: without a state of their own
@@ -65,6 +67,7 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     images_seen: int = 0
+    unscaled: int = 0  # steps since Muon's filters were rescaled
     hit_epoch: int = -1  # first epoch whose validation reached the target, or -1
 
     def evaluated_model(self) -> nn.Module:
@@ -78,12 +81,14 @@ class TrainState:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
+            "lookahead": self.lookahead.state_dict() if self.lookahead is not None else None,
             "clock": self.clock.state_dict(),
             "rng": rng_state(self.loss_sum.device),
             "counters": {
                 "epoch": self.epoch,
                 "step": self.step,
                 "images_seen": self.images_seen,
+                "unscaled": self.unscaled,
                 "hit_epoch": self.hit_epoch,
             },
             "sums": {name: getattr(self, name).cpu() for name in SUMS},
@@ -97,6 +102,8 @@ class TrainState:
         self.scaler.load_state_dict(saved["scaler"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
+        if self.lookahead is not None:
+            self.lookahead.load_state_dict(saved["lookahead"])
         for name, value in saved["counters"].items():
             setattr(self, name, value)
         for name in SUMS:
@@ -120,6 +127,7 @@ def new_state(
         build_optimizers(config, model),
         precision.scaler(config.loss_scale),
         average,
+        Lookahead(config, model) if config.lookahead else None,
         clock,
         precision,
         build_mixers(config, classes),

@@ -10,7 +10,7 @@ from torch import Tensor
 from training.config.config import Config
 from training.data.loader import Batch
 from training.data.transforms import mixed
-from training.engine.optimizers import normalise_filters, set_hyperparameters
+from training.engine.optimizers import ANY, Moment, normalise_filters, rescale_interval, set_hyperparameters
 from training.engine.state import TrainState
 from training.logs.metrics import Watch
 from training.models.outputs import auxiliary_logits, logits_of
@@ -25,20 +25,28 @@ def step(
     loss_factor: float = 1.0,
     mix_strength: float = 1.0,
     watches: Sequence[Watch] = (),
+    moment: Moment = ANY,
 ) -> tuple[Tensor, Tensor]:
     """(logits, loss) of this rank's batch stay on the device; the gradients are the mean over all ranks.
 
     `mix_strength`: from 0 to 1, the share of --mix-prob that this phase uses. The logits are those of the mixed images.
     `watches`: those that are due.
     """
-    set_hyperparameters(state.optimizers, lr, momentum)
+    set_hyperparameters(state.optimizers, lr, momentum, moment.end)
     batch = mixed(config, state.mixers, batch, state.epoch, mix_strength)
+    if state.lookahead is not None:
+        state.lookahead.before_step(state.model, moment)
     logits, loss = gradients(config, state, batch, loss_factor)
-    normalise_filters(state.optimizers)
+    state.unscaled += 1
+    if state.unscaled >= rescale_interval(config, moment):
+        normalise_filters(state.optimizers)
+        state.unscaled = 0
     prepare_gradients(config, state)
     for watch in watches:
         watch.gradients(state.images_seen)
     update_weights(state)
+    if state.lookahead is not None:
+        state.lookahead.after_step(state.model, moment)
     for watch in watches:
         watch.updated()
     if state.average is not None and (state.step + 1) % config.ema_every == 0:

@@ -19,6 +19,7 @@ from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.evaluate import evaluate
 from training.engine.faults import Faults
+from training.engine.optimizers import Moment
 from training.engine.state import NEVER, OF_EACH_RANK, TrainState
 from training.engine.step import step
 from training.errors import Diverged, Outcome
@@ -196,7 +197,8 @@ def train_part(job: Job, part: Part) -> None:
         lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
         strength = job.loader.phase.aug
         due = [watch for watch in job.watches if watch.is_due(number)]
-        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength, due)
+        moment = Moment(part.position(number - 1), position, job.schedule.total_epochs)
+        logits, loss = step(job.config, state, batch, lr, momentum, loss_factor, strength, due, moment)
         for watch in job.watches:
             watch.batch(number, batch, logits, loss)
         state.step, state.images_seen = number + 1, state.images_seen + job.global_batch

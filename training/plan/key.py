@@ -19,8 +19,9 @@ from training.logs.machine import cpu_name, nvml_of, package_version, source_dig
 # Settings that change what is computed, not how long it takes, or that a schedule or a point holds. A new one counts
 # until it stands here.
 INDIFFERENT = {
-    "phases", "whitening_epochs", "target", "metric", "seed", "epochs", "batch_size", "size_factor", "start_epoch",
-    "short_epoch", "scale_lr", "momentum", "muon_momentum", "beta2", "eps", "trust_coefficient", "weight_decay",
+    "phases", "whitening_epochs", "whitening_decay", "target", "metric", "seed", "epochs", "batch_size",
+    "size_factor", "start_epoch", "short_epoch", "scale_lr", "momentum", "muon_momentum", "lookahead_from",
+    "lookahead_power", "beta2", "eps", "trust_coefficient", "weight_decay",
     "bias_lr", "head_lr", "label_smoothing", "bce_threshold", "mix_off_epoch", "tta", "val_resize", "eval_every",
     "eval_from", "stop_at_target", "loader", "loss_scale", "policy_magnitude", "policy_magnitude_std",
 }  # fmt: skip

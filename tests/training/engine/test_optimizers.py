@@ -16,8 +16,10 @@ from dawn import Clock
 from training.config.config import Config
 from training.data.loader import Batch
 from training.engine.optimizers import (
+    Moment,
     build_optimizers,
     momentum_of,
+    muon,
     normalise_filters,
     parameter_groups,
     set_hyperparameters,
@@ -25,6 +27,7 @@ from training.engine.optimizers import (
 from training.engine.precision import Precision
 from training.engine.state import AveragedWeights, TrainState, new_state
 from training.engine.step import record, step
+from training.errors import ConfigError
 from training.models.build import build_model
 from training.models.cifarnet import CifarNet
 
@@ -144,6 +147,62 @@ def test_normalise_filters_gives_each_bank_the_root_of_its_channels():
         for filters in group["params"]:
             assert filters.norm().item() == pytest.approx(len(filters) ** 0.5, rel=1e-5)
     assert torch.equal(model.head.weight, head)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "coefficients"),
+    [("original", 3, (3.4445, -4.7750, 2.0315)), ("hiverge", 2, (3.4576, -4.7391, 2.0843))],
+)
+def test_muons_update_is_the_polynomial_of_its_name_so_many_times(name, steps, coefficients):
+    """X = aX + (bA + cA^2)X with A = XX^T, from a gradient of norm 1 (K. Jordan, 2024); timm computes it in bf16."""
+    config = replace(CONFIG, optimizer="muon", muon_steps=steps, muon_coefficients=name, muon_momentum=0.0)
+    filters = nn.Parameter(torch.randn(16, 4, 3, 3, generator=torch.Generator().manual_seed(0)))
+    before, gradient = filters.detach().clone(), torch.randn(16, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    optimizer = muon(config, [filters])
+    filters.grad = gradient.clone()
+    set_hyperparameters([optimizer], 0.1, None)
+    optimizer.step()
+    x, (a, b, c) = gradient.reshape(16, 36) / gradient.norm(), coefficients
+    for _ in range(steps):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    assert torch.allclose((before - filters.detach()).reshape(16, 36) / 0.1, x, atol=0.02)
+
+
+def test_filters_are_rescaled_ever_more_rarely():
+    """As hiverge counts: in the step that lies as many after the last rescaling as the interval is then."""
+    config = replace(CONFIG, optimizer="muon", muon_rescale_every=2, muon_rescale_growth=4)
+    state, ours, theirs, last = tiny_state(config), [], [], 0
+    filters = state.optimizers[0].param_groups[0]["params"][0]
+    for number in range(1, 21):
+        with torch.no_grad():
+            filters.mul_(1.5)
+        step(config, state, batch(number), 0.0, None, moment=Moment((number - 1) / 10, number / 10, 2.0))
+        if abs(filters.norm().item() - len(filters) ** 0.5) < 1e-3:
+            ours.append(number)
+        if number - last >= 2 + int(4 * number / 20):
+            theirs.append(number)
+            last = number
+    assert ours == theirs == [2, 4, 7, 11, 16]
+
+
+def test_the_whitening_biass_rate_falls_to_zero_on_its_own():
+    """And stays there: a part of an epoch after which a layer is frozen costs nothing but its gradient."""
+    config = replace(CONFIG, whitening_epochs=0.25, whitening_decay=True)
+    state = tiny_state(config)
+    optimizer = state.optimizers[0]
+    assert [group["name"] for group in optimizer.param_groups][-1] == "whitening bias"
+    assert optimizer.param_groups[-1]["params"] == [state.model.whiten.bias]
+    rates, biases = [], []
+    for number in range(1, 6):
+        step(config, state, batch(number), 0.4, None, moment=Moment(end=number / 16, epochs=2.0))
+        rates.append(optimizer.param_groups[-1]["lr"])
+        biases.append(state.model.whiten.bias.detach().clone())
+    assert rates == pytest.approx([0.15, 0.1, 0.05, 0.0, 0.0])
+    assert {group["lr"] for group in optimizer.param_groups[:-1]} == {0.2, 0.4, 0.8}
+    assert not torch.equal(biases[0], biases[2]) and torch.equal(biases[2], biases[4])
+    with pytest.raises(ConfigError, match=r"--whitening-epochs 0\.25: .*--whitening-decay"):
+        replace(config, whitening_decay=False)
 
 
 class Operations(TorchDispatchMode):

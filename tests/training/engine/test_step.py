@@ -53,13 +53,14 @@ def reads_of_a_step(precision: str = "fp32", number: int = 2, loss_factor: float
     [
         {},
         SGD,
-        {"optimizer": "muon"},
+        {"optimizer": "muon", "muon_rescale_every": 2},
+        {"lookahead": 0.7, "lookahead_every": 1, "whitening_decay": True},
         {"optimizer": "lars"},
         {"accumulate": 4},
         pytest.param({"model": "resnet18", "init_bn0": True}, marks=pytest.mark.slow),
         {"clip_grad": 1.0, "loss": "bce", "label_smoothing": 0.1},
     ],
-    ids=["plain", "sgd", "muon", "lars", "parts", "resnet18", "clip, bce"],
+    ids=["plain", "sgd", "muon", "lookahead", "lars", "parts", "resnet18", "clip, bce"],
 )
 def test_a_step_reads_nothing(precision, settings):
     assert reads_of_a_step(precision, **settings) == 0
@@ -80,6 +81,7 @@ def test_fp16_reads_one_flag_per_optimizer(optimizer, optimizers, loss_factor):
 
 
 EVERYTHING = {"optimizer": "muon", "ema_decay": 0.9, "accumulate": 2, "label_smoothing": 0.1, "nesterov": True}
+EVERYTHING |= {"lookahead": 0.7, "lookahead_every": 1}
 
 PARTS = {"optimizer": "lamb", "loss": "bce", "bce_threshold": 0.2, "clip_grad": 1.0, "model": "timm/test_resnet"}
 PARTS |= {"drop_path": 0.2, "blurpool": True, "ema_decay": 0.9}
