@@ -119,14 +119,14 @@ def test_a_row_of_segments_has_equal_parts_near_72_pixels(size):
     across = -(-width // 16)
     parts = [16 * part for part in range(1, across + 1) if across % part == 0]
     assert layout.segment_height == 16 and layout.segment_width in parts
-    assert layout.segment_width >= 24 or across == 1
     if any(36 <= part <= 144 for part in parts):
         assert 36 <= layout.segment_width <= 144
 
 
-def test_a_width_of_a_prime_number_of_mcus_is_cut_in_rows_alone():
-    data = simplejpeg.encode_jpeg(noise(32, 31 * 16), colorsubsampling="420")
-    assert interval_of(frame_of(data), 72) == 31
+@pytest.mark.parametrize(("sampling", "width", "interval"), [("420", 31 * 16, 1), ("444", 61 * 8, 61), ("420", 16, 1)])
+def test_a_width_of_a_prime_number_of_mcus_is_cut_finely_or_in_rows_alone(sampling, width, interval):
+    data = simplejpeg.encode_jpeg(noise(32, width), colorsubsampling=sampling)
+    assert interval_of(frame_of(data), 72) == interval
 
 
 @needs_jpegtran
