@@ -32,6 +32,7 @@ from training.runs.session import build_state, checked_input, opened_job
 STEPS = 5
 SGD = ["--nesterov", "--weight-decay", "0.01", "--label-smoothing", "0.1", "--ema-decay", "0.8", "--ema-every", "2"]
 MUON = ["--optimizer", "muon", "--nesterov", "--ema-decay", "0.8", "--ema-every", "2"]
+MUON += ["--lookahead", "0.7", "--lookahead-every", "2", "--muon-rescale-every", "2"]
 MIXED = ["--mixup", "0.2", "--cutmix", "1.0", "--loss", "bce"]
 PARTS = ["--model", "timm/test_resnet", "--blurpool", "--drop-path", "0.2", "--clip-grad", "1", "--optimizer", "lamb"]
 PARTS += [*MIXED, "--accumulate", "2", "--ema-decay", "0.8", "--ema-every", "2"]
@@ -141,8 +142,15 @@ def hashes(state) -> dict[str, str]:
         "weights": fingerprint([p.detach() for p in state.model.parameters()]),
         "optimizer": fingerprint([optimizer.state_dict() for optimizer in state.optimizers]),
         "average": fingerprint([p.detach() for p in state.average.module.parameters()]) if state.average else "",
+        "slow weights": fingerprint(slow_weights(state)),
         "evaluated statistics": fingerprint(list(state.evaluated_model().buffers())),
     }
+
+
+def slow_weights(state) -> list[torch.Tensor]:
+    """Of lookahead; statistics are each rank's own."""
+    names = {name for name, _ in state.model.named_parameters()}
+    return [value for name, value in state.lookahead.slow.items() if name in names] if state.lookahead else []
 
 
 def fitted(toy, folder, *more: str) -> dict[str, str]:
