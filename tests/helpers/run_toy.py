@@ -189,6 +189,7 @@ COPIES_MIXED = (
 RECORD = [
     *("--model", "cifarnet-fulcrum", "--whitening-epochs", "1.5", "--whitening-decay"),
     *("--muon-coefficients", "hiverge", "--muon-rescale-every", "2", "--muon-rescale-growth", "3"),
+    *("--brightness", "0.14", "--contrast", "0.13", "--no-antialias"),
     *("--lookahead", "0.7", "--lookahead-every", "4", "--lookahead-from", "0.5"),
 ]
 VARIANTS = {

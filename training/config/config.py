@@ -151,6 +151,12 @@ class Config:
         choices=("none", "random", "alternating"),
     )
     cutout: int = option(0, "side of a square hole, in pixels of the stored images; 0: off (memory loader)")
+    brightness: float = option(
+        0.0, "largest random shift of an image's normalised values, up and down; 0: off (memory loader)"
+    )
+    contrast: float = option(
+        0.0, "largest random change of the factor 1 that multiplies them then; 0: off (memory loader)"
+    )
     policy: str = option(
         "none",
         "augmentation policy per image of a tree (arXiv:2103.10158, 1909.13719)",
@@ -168,6 +174,7 @@ class Config:
         1, "times that an image comes in an epoch, each time augmented anew; the epoch stays as long as it is"
     )
     interpolation: str = option("bilinear", "resizing of training images", choices=INTERPOLATIONS)
+    antialias: bool = option(True, "low-pass filter before training images are made smaller (memory loader)")
     mixup: float = option(0.0, "alpha of mixup (arXiv:1710.09412), on the device; 0: off")
     cutmix: float = option(0.0, "alpha of cutmix (arXiv:1905.04899); with mixup too: one of both at random per batch")
     mix_prob: float = option(1.0, "share of the batches that are mixed")

@@ -47,6 +47,8 @@ RANGES = (
     ("lookahead_power", 0, 100),
     ("shift", 0, 512),
     ("cutout", 0, 4096),
+    ("brightness", 0, 10),
+    ("contrast", 0, 1),
     ("policy_magnitude", 0, 30),
     ("policy_magnitude_std", 0, 30),
     ("policy_ops", 1, 4),

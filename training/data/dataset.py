@@ -149,6 +149,21 @@ def differing(other: Manifest, dataset: Manifest, split: str) -> str:
     )
 
 
+def check_for_trees(config: Config) -> None:
+    """Raises: ConfigError for a part of the memory loader's that is on."""
+    for flag in ("shift", "cutout", "brightness", "contrast"):
+        if value := getattr(config, flag):
+            raise ConfigError(
+                f"--{flag} {value}{origin(config, flag)}: for the memory loader; image trees are cut at random "
+                f"(min_scale in the phases). Leave it off: --{flag} 0"
+            )
+    if not config.antialias:
+        raise ConfigError(
+            f"--no-antialias{origin(config, 'antialias')}: for the memory loader; of image trees every loader resizes "
+            "antialiased. Use --antialias"
+        )
+
+
 def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
     if reads(name).form == "arrays":
         if any(phase.rect_val for phase in schedule.data):
@@ -158,12 +173,8 @@ def check_augmentation(config: Config, name: str, schedule: Schedule) -> None:
                 f"--policy {config.policy}{origin(config, 'policy')}: for image trees; the memory loader has --shift "
                 "and --cutout. Of a set that has image files too, read these: --loader threads"
             )
-    elif (config.shift or config.cutout) and not is_own(name):  # which may have them
-        flag = "shift" if config.shift else "cutout"
-        raise ConfigError(
-            f"--{flag} {getattr(config, flag)}{origin(config, flag)}: for the memory loader; image trees are cut at "
-            f"random (min_scale in the phases). Leave it off: --{flag} 0"
-        )
+    elif not is_own(name):  # which may have them
+        check_for_trees(config)
     if config.policy == "timm-randaugment" and config.policy_magnitude > 10:
         raise ConfigError(
             f"--policy-magnitude {config.policy_magnitude:g}: the levels of --policy timm-randaugment end at 10"

@@ -12,8 +12,8 @@ from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.data.holdout import sources, stored_splits
 from training.data.loader import Batch
-from training.data.sample_plan import ERASING, SamplePlan
-from training.data.transforms import crop_and_flip, cut_out, erase, normalise, random_boxes, resize
+from training.data.sample_plan import ERASING, JITTER, SamplePlan
+from training.data.transforms import crop_and_flip, cut_out, erase, jittered, normalise, random_boxes, resize
 
 STATISTICS_IMAGES = 10_000  # enough for the channels' mean and deviation to three digits
 
@@ -58,13 +58,14 @@ class MemoryLoader:
         return self.folders[split, suffix]
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The phase's `aug` scales the shift and the side of the hole, both rounded, and the share of erased images."""
+        """The phase's `aug` scales the shift and the side of the hole, both rounded, brightness and contrast, and the
+        share of erased images."""
         (stored, labels), aug, size = self.train_data, self.phase.aug, self.phase.sz
         order = replace(self.plan, shift=round(self.plan.shift * aug)).epoch(epoch)
         plan = [torch.from_numpy(part).to(self.env.device) for part in order[:4]]
         share, mode = self.config.random_erasing * aug, self.config.interpolation
         boxes = self.boxes(order.slot, share, epoch) if share else None
-        cutout = round(self.config.cutout * aug)
+        cutout, jitter = round(self.config.cutout * aug), self.jitter(epoch)
         for step in range(start, self.steps):
             number, ranks = step - self.first_step, self.env.world_size
             place = self.plan.places(number, self.phase.bs, self.env.rank, ranks, self.first_image)
@@ -72,9 +73,20 @@ class MemoryLoader:
             images = crop_and_flip(stored, index, shift, flip)
             if cutout:
                 images = cut_out(images, hole, cutout, self.mean.round().byte())
-            images = self.to_input(images, size, mode)
+            images = self.to_input(images, size, mode, self.config.antialias)
+            if jitter is not None:
+                images = jittered(images, *jitter[:, place])
             images = erase(images, boxes[place] if boxes is not None else None)
             yield Batch(images, labels[index], torch.from_numpy(order.index[place]))
+
+    def jitter(self, epoch: int) -> Tensor | None:
+        """Brightness and contrast (2, N) float32 by place, on the device."""
+        ranges = [self.config.brightness * self.phase.aug, self.config.contrast * self.phase.aug]
+        if not any(ranges):
+            return None
+        drawn = self.plan.generator(JITTER, epoch).uniform(-1, 1, (2, self.train_images)) * [[part] for part in ranges]
+        drawn[1] += 1
+        return torch.from_numpy(drawn.astype(np.float32)).to(self.env.device)
 
     def boxes(self, slot: np.ndarray, probability: float, epoch: int) -> np.ndarray:
         """(N, 4) int32 by place, in the training size."""
@@ -99,8 +111,8 @@ class MemoryLoader:
         images = resize(stored[rows.to(stored.device)], size, self.config.val_interpolation)
         return normalise(images, self.mean, self.std, torch.float32)
 
-    def to_input(self, images: Tensor, size: int, mode: str) -> Tensor:
-        return normalise(resize(images, (size, size), mode), self.mean, self.std, self.dtype)
+    def to_input(self, images: Tensor, size: int, mode: str, antialias: bool = True) -> Tensor:
+        return normalise(resize(images, (size, size), mode, antialias), self.mean, self.std, self.dtype)
 
     def close(self) -> None:
         self.folders = {}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 ORDER, SHIFT, FLIP, CUTOUT = range(4)  # independent random streams; 4 and 5 are training.data.image_plan's
-ERASING = 6
+ERASING, JITTER = 6, 7
 
 
 class EpochPlan(NamedTuple):

@@ -49,22 +49,29 @@ def cut_out(images: Tensor, centre: Tensor, side: int, fill: Tensor) -> Tensor:
     return torch.where(hole[..., None], fill, images)
 
 
-def resize(images: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, *size, 3) uint8, size = height, width, by torch's antialiased filter, bilinear or
-    bicubic. On a GPU, which has no uint8 kernel, through float."""
+def resize(images: Tensor, size: tuple[int, int], mode: str = "bilinear", antialias: bool = True) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, *size, 3) uint8, size = height, width, by torch's filter, bilinear or bicubic. On a
+    GPU, which has no uint8 kernel, through float."""
     if images.shape[1:3] == size:
         return images
     planes = images.permute(0, 3, 1, 2)  # a channels_last view: no copy
     if planes.is_cuda:
-        planes = F.interpolate(planes.float(), size, mode=mode, antialias=True).round().clamp(0, 255).byte()
+        planes = F.interpolate(planes.float(), size, mode=mode, antialias=antialias).round().clamp(0, 255).byte()
     else:
-        planes = F.interpolate(planes, size, mode=mode, antialias=True)
+        planes = F.interpolate(planes, size, mode=mode, antialias=antialias)
     return planes.permute(0, 2, 3, 1)
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) `dtype`, channels_last; mean and std (3,) in 0..255."""
     return images.to(torch.float32).sub_(mean).div_(std).to(dtype).permute(0, 3, 1, 2)
+
+
+def jittered(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """(images + brightness) * contrast of normalised images (B, 3, H, W), with a number of each for an image (B,)
+    float32; dtype and memory format stay."""
+    shift, factor = (number[:, None, None, None] for number in (brightness, contrast))
+    return images.float().add(shift).mul(factor).to(images.dtype)
 
 
 def random_boxes(probability: float, rng: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:

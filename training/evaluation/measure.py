@@ -116,6 +116,9 @@ def open_pictures(config: Config, phase: DataPhase) -> Pictures:
 WITHOUT_TRAINING: dict[str, Any] = {  # what would be checked against training images, which nobody looks at here
     "shift": 0,
     "cutout": 0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "antialias": True,
     "policy": "none",
     "random_erasing": 0.0,
     "repeated_augmentation": 1,

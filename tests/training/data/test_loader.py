@@ -16,7 +16,7 @@ from training.data.transforms import crop_and_flip, normalise, resize
 from training.distributed.env import Env
 
 PHASE = DataPhase(epoch=0, sz=12, bs=40, val_sz=16, val_bs=25)
-CONFIG = Config(phases=PHASES, seed=5, shift=2, flip="alternating", cutout=6)
+CONFIG = Config(phases=PHASES, seed=5, shift=2, flip="alternating", cutout=6, brightness=0.2, contrast=0.3)
 
 
 def loader_for(toy, phase=PHASE, world_size=1, rank=0, config=CONFIG, dtype=torch.float32):
@@ -62,7 +62,7 @@ def test_the_last_partial_batch_is_dropped(toy, bs, steps):
 
 
 def test_a_batch_is_what_the_plan_says(toy):
-    config = replace(CONFIG, cutout=0)
+    config = replace(CONFIG, cutout=0, brightness=0.0, contrast=0.0)
     loader, packed = loader_for(toy, config=config), open_packed(toy)["train"]
     plan = loader.plan.epoch(1)
     images = torch.from_numpy(np.array(packed.images))
@@ -125,9 +125,44 @@ def test_cutout_hides_pixels_of_the_training_images_only(toy):
 
 @pytest.mark.parametrize(("aug", "shift", "side"), [(1.0, 4, 8), (0.5, 2, 4), (0.3, 1, 2), (0.0, 0, 0)])
 def test_aug_scales_shift_and_hole_rounded(toy, aug, shift, side):
-    ours = loader_for(toy, replace(PHASE, sz=32, aug=aug), config=replace(CONFIG, shift=4, cutout=8))
-    theirs = loader_for(toy, replace(PHASE, sz=32), config=replace(CONFIG, shift=shift, cutout=side))
+    no_jitter = replace(CONFIG, brightness=0.0, contrast=0.0)
+    ours = loader_for(toy, replace(PHASE, sz=32, aug=aug), config=replace(no_jitter, shift=4, cutout=8))
+    theirs = loader_for(toy, replace(PHASE, sz=32), config=replace(no_jitter, shift=shift, cutout=side))
     assert equal(list(ours.train(1)), list(theirs.train(1)))
+
+
+def test_brightness_and_contrast_are_numbers_of_an_image(toy):
+    """image -> (image + b) * c: all of an image's pixels with the same two numbers, spread over their ranges."""
+    plain = replace(CONFIG, cutout=0, brightness=0.0, contrast=0.0)
+    before, after = (
+        torch.cat([batch.images for batch in loader_for(toy, config=config).train(2)]).flatten(1)
+        for config in (plain, replace(plain, brightness=0.2, contrast=0.3))
+    )
+    middle = before - before.mean(1, keepdim=True)
+    contrast = (after * middle).sum(1) / (middle**2).sum(1)
+    brightness = after.mean(1) / contrast - before.mean(1)
+    assert torch.allclose(after, (before + brightness[:, None]) * contrast[:, None], atol=1e-4)
+    assert 0.17 < brightness.abs().max() <= 0.2001 and 0.25 < (contrast - 1).abs().max() <= 0.3001
+    assert brightness.mean().abs() < 0.03 and (contrast.mean() - 1).abs() < 0.05
+    assert abs(np.corrcoef(brightness, contrast)[0, 1]) < 0.25
+
+
+def test_aug_scales_brightness_and_contrast(toy):
+    plain = replace(CONFIG, shift=0, cutout=0)
+    ours = loader_for(toy, replace(PHASE, aug=0.5), config=plain)
+    theirs = loader_for(toy, config=replace(plain, brightness=0.1, contrast=0.15))
+    assert equal(list(ours.train(1)), list(theirs.train(1)))
+
+
+def test_without_antialias_training_sees_plain_bilinear_images(toy):
+    plain = replace(CONFIG, shift=0, flip="none", cutout=0, brightness=0.0, contrast=0.0)
+    loader = loader_for(toy, replace(PHASE, sz=24), config=replace(plain, antialias=False))
+    batch, stored = next(loader.train(0)), torch.from_numpy(np.array(open_packed(toy)["train"].images)).float()
+    exact = torch.nn.functional.interpolate(stored[batch.rows].permute(0, 3, 1, 2), (24, 24), mode="bilinear")
+    levels = batch.images * loader.std[:, None, None] + loader.mean[:, None, None]
+    assert (levels - exact).abs().max() < 1.01  # rounded to a level
+    filtered = next(loader_for(toy, replace(PHASE, sz=24), config=plain).train(0)).images
+    assert (filtered - batch.images).abs().max() > 0.1
 
 
 def test_aug_scales_the_share_of_erased_images(toy):
