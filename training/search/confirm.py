@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from data_prep.files import one_writer
 from dawn.__main__ import main as dawn
 from dawn.runlog.run import read_run
 from training.errors import Ended
@@ -16,7 +17,16 @@ FIRST_SEED = 1_000_000_000  # trials count from --seed
 
 
 def confirm(settings: Settings, choices: Choices, best: Path) -> list[str]:
-    """Lines of `dawn compare` of both. The same seeds for both; runs that are there already are not repeated."""
+    """Lines of `dawn compare` of both. The same seeds for both; runs that are there already are not repeated.
+
+    Of several processes that come to the end of their trials together, one trains and the others wait for its runs.
+    """
+    with one_writer(settings.folder / "confirm", wait=True):
+        train_both(settings, choices, best)
+        return compared(settings.folder / "confirm")
+
+
+def train_both(settings: Settings, choices: Choices, best: Path) -> None:
     last = FIRST_SEED + settings.confirm - 1
     sides = {"winner": ["--phases", str(best), *flags_of(choices)], "start": []}
     for name, flags in sides.items():
@@ -26,7 +36,6 @@ def confirm(settings: Settings, choices: Choices, best: Path) -> list[str]:
         code = subprocess.run([*command, "--seeds", f"{FIRST_SEED}-{last}", "--logdir", str(folder)]).returncode
         if code:
             raise Ended(f"{folder}: the confirmation stopped. The same command goes on from there", code)
-    return compared(settings.folder / "confirm")
 
 
 def compared(folder: Path) -> list[str]:

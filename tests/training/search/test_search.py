@@ -69,6 +69,17 @@ def test_a_killed_search_goes_on_and_two_processes_share_it(toy, tmp_path, space
 
 
 @pytest.mark.slow
+def test_processes_that_come_to_their_end_together_confirm_once(toy, tmp_path, space):
+    folder = tmp_path / "search"
+    words = arguments(toy, folder, space, "--target", "1", "--trials", "1")
+    assert main(words) == 0
+    command = [sys.executable, "-m", "training", *words, "--confirm", "1"]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(300) for process in both] == [0, 0]
+    assert len(list((folder / "confirm").glob("*/seed-*"))) == 2
+
+
+@pytest.mark.slow
 def test_a_target_that_no_trial_reaches(toy, tmp_path, space, capsys):
     folder = tmp_path / "search"
     assert main(arguments(toy, folder, space, "--target", "100", "--trials", "2")) == 3
