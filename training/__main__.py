@@ -10,7 +10,7 @@ from data_prep import DataError
 from data_prep.interrupt import own_interrupts
 from dawn import RunError
 from dawn.commandline import ended, is_about_files, refusal
-from phases import PhaseError
+from phases import PhaseError, Schedule
 from training.config.config import Config
 from training.config.parser import Parser, config_from
 from training.config.recipes.registry import recipe_lines
@@ -121,13 +121,22 @@ def start(config: Config) -> int:
     if config.dry_run:
         from training.runs.dry_run import dry_run  # imports torch
 
-        return show(dry_run(config, schedule, here.world_size))
+        show(dry_run(config, schedule, here.world_size))
+        return show_plan(config, schedule) if here.world_size == 1 else 0
     if here.world_size > 1:  # a rank that loses another says so in one line, not in torch's twenty
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     stop_with_launcher()
     from training.runs.session import run
 
     return run(config, schedule)
+
+
+def show_plan(config: Config, schedule: Schedule) -> int:
+    """After a dry run, what is known of the run's cost."""
+    from training.plan.planner import known_total
+
+    line = known_total(config, schedule, warn)
+    return show(line) if line else 0
 
 
 def show(text: str) -> int:

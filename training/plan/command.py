@@ -38,6 +38,12 @@ def plan_parser() -> argparse.ArgumentParser:
     add("--no-measure", action="store_true", help="from the cache alone; what it lacks is told")
     add("--cost-per-hour", type=float, metavar="DOLLARS", help="price of all the hardware: dollars beside the seconds")
     add("--json", default="", metavar="FILE", help="the plan as JSON, T_total first")
+    add(
+        "--png",
+        default="",
+        metavar="FILE",
+        help="a picture of the plan: seconds of each phase and their use",
+    )
     return parser
 
 
@@ -52,6 +58,10 @@ def plan(arguments: list[str]) -> int:
         content = as_json(forecasts[0], own.cost_per_hour)
         content |= {"compared": [as_json(other, own.cost_per_hour) for other in forecasts[1:]]} if own.compare else {}
         write_atomic(Path(own.json), (json.dumps(content, indent=1) + "\n").encode())
+    if own.png:
+        from training.plan.picture import plan_png
+
+        write_atomic(Path(own.png), plan_png(forecasts))
     print_tables([table for item in forecasts for table in tables(item, own.cost_per_hour)])
     if own.compare:
         print_tables([comparison(forecasts)])

@@ -17,6 +17,10 @@ from training.plan.work import Checking, Entry, Stretch, Work
 MEASURED, FITTED, ONCE = 0.05, 0.10, 0.5
 
 
+class NotMeasuredError(ConfigError):
+    """The measurements do not tell what a plan needs."""
+
+
 class Estimate(NamedTuple):
     """Seconds."""
 
@@ -75,9 +79,9 @@ class Forecast:
 
 
 def forecast(name: str, config: Config, work: Work, found: Measurements) -> Forecast:
-    """Raises: ConfigError that says what `found` lacks."""
+    """Raises: NotMeasuredError that says what `found` lacks."""
     if lacking := missing(work, found):
-        raise ConfigError(
+        raise NotMeasuredError(
             f"not in the cache: {'; '.join(lacking[:4])}{' and more' if len(lacking) > 4 else ''}. "
             "Leave out --no-measure to measure it"
         )

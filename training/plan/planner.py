@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from data_prep import Manifest
+from data_prep import DataError, Manifest
 from phases import Schedule
 from training.config.config import Config
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
-from training.plan.forecast import Forecast, forecast, missing
+from training.errors import ConfigError
+from training.plan.forecast import Forecast, NotMeasuredError, forecast, missing
 from training.plan.key import key_of, settings_of
 from training.plan.memory import check_plan
 from training.plan.store import Measurements, read, refresh, write
@@ -92,3 +93,18 @@ class Planner:
         check_model(config, classes, {size for p in schedule.data for size in (p.sz, p.val_sz)}, schedule.data)
         add_flops(config, classes, work, opened.found)
         write(opened.key, opened.found, self._warn)
+
+
+def known_total(config: Config, schedule: Schedule, warn: Callable[[str], None]) -> str:
+    """One line for a dry run: T_total where the cache tells it, else how to get it; the fault of a schedule that does
+    not fit into the memory; nothing without the dataset."""
+    try:
+        plan = Planner(warn).planned("", config, schedule, may_measure=False).forecast
+    except DataError:
+        return ""
+    except NotMeasuredError:
+        return "planned: not measured here yet. `python -m training plan` with the same flags measures it"
+    except ConfigError as error:
+        return f"planned: {error}"
+    low, high = plan.intervals["total"]
+    return f"planned: T_total {plan.clocks['total']:,.1f} s ({low:,.1f} to {high:,.1f}) on this machine, from the cache"

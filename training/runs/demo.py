@@ -45,11 +45,9 @@ def train(root: Path, recipe: str, runs: Path) -> int:
         if code != INPUT_ERROR:
             return code
         print(f"{interrupted} cannot be resumed: starting a new run.", flush=True)
-    from training.runs.expectation import expectation  # imports torch
-
-    print(expectation(root, recipe), flush=True)
-    folder = str(next_folder(runs, recipe))
-    return call("training", str(root), "--recipe", recipe, "--inspect", "light", "--logdir", folder)
+    run = (str(root), "--recipe", recipe, "--inspect", "light")
+    print("What to expect on this machine, from a few steps:", flush=True)
+    return call("training", "plan", *run) or call("training", *run, "--logdir", str(next_folder(runs, recipe)))
 
 
 def call(module: str, *arguments: str) -> int:
