@@ -51,4 +51,4 @@ def resolved(name: str) -> tuple[Config, Schedule]:
 
 def global_batches(schedule: Schedule) -> list[int]:
     """By epoch."""
-    return [schedule.data_at(epoch).bs * schedule.world_size for epoch in range(schedule.total_epochs)]
+    return [schedule.data_at(epoch).bs * schedule.world_size for epoch in range(schedule.epochs)]

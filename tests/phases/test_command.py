@@ -8,6 +8,7 @@ import pytest
 
 from phases import PRESETS, Schedule, load_preset
 from phases.__main__ import main
+from phases.parts import epoch_parts
 from phases.table import segments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,9 +75,13 @@ def test_another_world_size_warns_on_stderr(capsys):
 def test_segments_add_up_to_the_run(name):
     whole, images = Schedule.parse(name), load_preset(name)["images"]
     for schedule in (whole, *(whole.compressed(epochs) for epochs in (1, 5, 13))):
-        found, epochs = segments(schedule, schedule.world_size, images), schedule.total_epochs
-        steps = [images // (schedule.data_at(epoch).bs * schedule.world_size) for epoch in range(epochs)]
-        assert sum(item.steps for item in found) == sum(steps), epochs
+        devices, epochs = schedule.world_size, schedule.total_epochs
+        found = segments(schedule, devices, images)
+        parts = [part for epoch in range(schedule.epochs) for part in epoch_parts(schedule, epoch, images, devices)]
+        if epochs == schedule.epochs:
+            whole_epochs = [images // (schedule.data_at(epoch).bs * devices) for epoch in range(epochs)]
+            assert [part.steps for part in parts] == whole_epochs
+        assert sum(item.steps for item in found) == sum(part.steps for part in parts), epochs
         assert found[0].start == 0 and found[-1].end == epochs
         assert found[-1].lr[1] == schedule.lr_at(epochs), epochs
 

@@ -6,6 +6,8 @@ from recipe_sources import command, global_batches, mapping, resolved, variables
 from phases import Schedule
 from phases.schedule import Schedule as ScheduleClass
 from training.data.crops import short_side
+from training.engine.optimizers import COEFFICIENTS
+from training.models.layouts import LAYOUTS
 
 EPS = {"rel": 1e-12, "abs": 0}
 
@@ -190,13 +192,49 @@ def test_airbench(name):
     assert config.weight_decay == pytest.approx(decay / lr / opt["batch_size"], rel=1e-12)
     assert schedule.lr_at(0) / peak == pytest.approx(triangle["start"])
     assert schedule.lr_at(schedule.total_epochs) / peak == pytest.approx(triangle["end"])
-    assert schedule.lr[0].end == int(triangle["peak"] * opt["train_epochs"])
+    steps = 50_000 // opt["batch_size"]  # of an epoch
+    assert schedule.lr[0].end == int(triangle["peak"] * opt["train_epochs"] * steps) / steps
     assert (config.momentum, config.nesterov, config.bias_lr) == (opt["momentum"], True, opt["bias_scaler"])
     assert (config.label_smoothing, config.whitening_epochs) == (opt["label_smoothing"], opt["whiten_bias_epochs"])
     assert (config.shift, config.cutout) == (theirs["aug"]["translate"], theirs["aug"].get("cutout", 0))
     assert config.flip == "alternating" and theirs["aug"]["flip"]
-    widths = theirs["net"]["widths"]
-    assert [config.width * full for full in (256, 256)] == [widths["block2"], widths["block3"]]
+    assert (config.lookahead, config.lookahead_every, config.lookahead_power) == (0.95**5, 5, 3)  # its alpha_schedule
+    assert config.tta == {2: "flip-shift"}[theirs["net"]["tta_level"]]
+    assert list(LAYOUTS[config.model].widths) == list(theirs["net"]["widths"].values()) and config.width == 1
+
+
+def test_fulcrum():
+    theirs, (config, schedule) = mapping("cifar10-94-fulcrum"), resolved("cifar10-94-fulcrum")
+    batch, decay_epochs = theirs["batch_size"], theirs["decay_epochs"]
+    assert set(global_batches(schedule)) == {batch} and schedule.total_epochs == theirs["train_epochs"]
+    assert [schedule.data_at(epoch).sz for epoch in range(9)] == theirs["res_schedule"]
+    assert {phase.val_sz for phase in schedule.data} == {32}
+    for position in (0, 1.5, 4, 8, 8.075, 8.5, 8.875):
+        factor = max(theirs["lr_floor"], 1 - position / decay_epochs)
+        assert schedule.lr_at(position) == pytest.approx(theirs["ortho_lr"] * factor, rel=1e-9)
+    # of a sum of the losses, and of logits over 256 from weights of deviation 1; ours are a mean, and over 9
+    peak, scale = theirs["ortho_lr"], batch * (9 / 256) ** 2
+    assert config.bias_lr * peak == pytest.approx(theirs["bias_lr"] * batch, rel=1e-12)
+    assert config.head_lr * peak == pytest.approx(theirs["head_lr"] * scale, rel=1e-12)
+    assert config.weight_decay * config.head_lr * peak == pytest.approx(theirs["wd_base"] * batch, rel=1e-12)
+    assert (config.optimizer, config.momentum, config.nesterov) == ("muon", theirs["sgd_momentum"], True)
+    iteration = theirs["newton_schulz"]
+    assert (config.muon_momentum, config.muon_steps) == (theirs["ortho_momentum"], iteration["steps"])
+    assert list(COEFFICIENTS[config.muon_coefficients]) == iteration["coefficients"]
+    assert (config.muon_rescale_every, config.muon_rescale_growth) == tuple(theirs["norm_freq"].values())
+    assert (config.label_smoothing, config.whitening_epochs) == (
+        theirs["label_smoothing"],
+        theirs["whiten_bias_epochs"],
+    )
+    ema, steps = theirs["ema"], 50_000 // batch
+    assert config.whitening_decay and (config.lookahead, config.lookahead_every) == (ema["decay"], ema["every"])
+    assert config.lookahead_from == decay_epochs - ema["start_before"] / steps and config.lookahead_power == 0
+    aug, layout = theirs["aug"], LAYOUTS[config.model]
+    assert (config.brightness, config.contrast) == (aug["brightness_range"], aug["contrast_range"])
+    assert (config.shift, config.flip, config.antialias) == (aug["translate"], "alternating", False)
+    assert list(layout.widths) == list(theirs["net"]["widths"].values())
+    assert layout.bn_momentum == 1 - theirs["net"]["batchnorm_momentum"]
+    assert (layout.activation, config.tta) == (theirs["net"]["activation"], "flip-shift-25")
 
 
 @pytest.mark.parametrize("name", ["imagenet18-4", "imagenet18-8", "imagenet18-16", "lambda-4x1080ti", "titan-rtx"])
