@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_run import tiny_schedule, tiny_state
+from tiny_run import tiny_job, tiny_schedule, tiny_state
 
 from training.config.config import Config
 from training.config.schedule import advice
@@ -13,6 +13,7 @@ from training.data.loader import Batch
 from training.engine.optimizers import Moment
 from training.engine.state import TrainState, fingerprint
 from training.engine.step import step
+from training.engine.trainer import fit
 from training.engine.warmup import without_clock
 
 PLAIN = Config(width=0.125, momentum=0.8, nesterov=True)
@@ -98,6 +99,16 @@ def test_a_saved_state_goes_on_to_the_same_bits(saved_after):
         torch.set_rng_state(saved["rng"]["cpu"])
         trained(TAIL, state, range(saved_after, STEPS))
     assert fingerprint(without_clock(whole)) == fingerprint(without_clock(resumed))
+
+
+def test_a_run_begins_and_ends_it_where_the_schedule_says(toy, tmp_path):
+    """Six steps of epoch 1: it begins before the fourth, the average is after the fifth, and the sixth is the last."""
+    more = "--lookahead", "0.7", "--lookahead-every", "2", "--lookahead-from", "1.5"
+    with tiny_job(toy, tmp_path / "run", *more) as job:
+        fit(job)
+        state = job.state
+        assert state.lookahead.steps == 3
+        assert all(torch.equal(value, state.lookahead.slow[name]) for name, value in weights(state).items())
 
 
 def test_a_beginning_after_the_end_is_told():
