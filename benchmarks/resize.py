@@ -30,6 +30,7 @@ from one_line import one_line_errors
 from PIL import Image
 
 from data_prep import DataError
+from data_prep.engines.local import Local
 from data_prep.trees.adopt import adopt
 from data_prep.trees.resize import resize_tree
 from data_prep.trees.shrink import Rule, shrink, target
@@ -97,7 +98,7 @@ def run_ours(root: Path, folder: Path, sizes: list[int]) -> None:
     """The whole command."""
     os.rename(root, folder / "photos")
     try:
-        resize_tree(folder / "photos", sizes, PROCESSES)
+        resize_tree(folder / "photos", sizes, Local(PROCESSES))
     finally:
         os.rename(folder / "photos", root)
     for size in sizes:

@@ -1,7 +1,9 @@
 """The subcommands: name -> help, options, run. What a command runs is imported when it runs."""
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 
@@ -17,6 +19,31 @@ def _root(parser: argparse.ArgumentParser) -> None:
 
 def _workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_count, default=0, metavar="N", help="processes; 0 (default): one a core")
+
+
+def _engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where images are worked on: processes of this machine (default), or the machines of a Ray cluster",
+    )
+    _workers(parser)
+
+
+@contextmanager
+def _engine(arguments: argparse.Namespace, *roots: str) -> Iterator[tuple]:
+    """The engine, and `roots` by the names that all its machines know."""
+    if arguments.engine == "local":
+        from data_prep.engines.local import Local
+
+        yield Local(arguments.workers), list(roots)
+        return
+    from data_prep.engines.on_ray import ray_engine
+
+    roots = [os.path.abspath(root) for root in roots]
+    with ray_engine(arguments.workers, roots) as engine:
+        yield engine, roots
 
 
 def _count(text: str) -> int:
@@ -108,6 +135,7 @@ def _adopt_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _adopt(arguments: argparse.Namespace) -> int:
+    from data_prep.engines.local import Local
     from data_prep.trees.adopt import adopt
 
     return _done(
@@ -117,7 +145,7 @@ def _adopt(arguments: argparse.Namespace) -> int:
             arguments.follow_links,
             arguments.again,
             arguments.skip_bad,
-            arguments.workers,
+            Local(arguments.workers),
         ),
         arguments.root,
     )
@@ -146,7 +174,7 @@ def _resize_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave images that cannot be decoded out of the copies and of ROOT's index",
     )
-    _workers(parser)
+    _engine_options(parser)
 
 
 def _resize(arguments: argparse.Namespace) -> int:
@@ -156,9 +184,9 @@ def _resize(arguments: argparse.Namespace) -> int:
     from data_prep.trees.source_tree import copy_root
 
     rule = Rule(arguments.filter, arguments.quality)
-    whole = resize_tree(
-        arguments.root, arguments.sizes, arguments.workers, rule, parse_shard(arguments.shard), arguments.skip_bad
-    )
+    shard = parse_shard(arguments.shard)
+    with _engine(arguments, arguments.root) as (engine, (root,)):
+        whole = resize_tree(root, arguments.sizes, engine, rule, shard, arguments.skip_bad)
     for size, manifest in whole.items():
         _done(manifest, copy_root(arguments.root, size))
     return 0
@@ -166,28 +194,30 @@ def _resize(arguments: argparse.Namespace) -> int:
 
 def _pack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("roots", nargs="+", metavar="ROOT", help="folders of image trees, such as ROOT-sz/160")
-    _workers(parser)
+    _engine_options(parser)
 
 
 def _pack(arguments: argparse.Namespace) -> int:
     from data_prep.trees.pack import pack_tree
 
-    for root in arguments.roots:
-        pack_tree(root, arguments.workers)
-        print(f"{root} is packed")
+    with _engine(arguments, *arguments.roots) as (engine, roots):
+        for root in roots:
+            pack_tree(root, engine)
+            print(f"{root} is packed")
     return 0
 
 
 def _index_crops_options(parser: argparse.ArgumentParser) -> None:
     _root(parser)
-    _workers(parser)
+    _engine_options(parser)
 
 
 def _index_crops(arguments: argparse.Namespace) -> int:
     from data_prep.trees.index_crops import index_crops
     from data_prep.trees.source_tree import crops_root
 
-    return _done(index_crops(arguments.root, arguments.workers), crops_root(arguments.root))
+    with _engine(arguments, arguments.root) as (engine, (root,)):
+        return _done(index_crops(root, engine), crops_root(arguments.root))
 
 
 def _imagenet_options(parser: argparse.ArgumentParser) -> None:
@@ -203,11 +233,12 @@ def _imagenet_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _imagenet(arguments: argparse.Namespace) -> int:
+    from data_prep.engines.local import Local
     from data_prep.sources.imagenet import arrange_imagenet
 
     return _done(
         arrange_imagenet(
-            arguments.train_tar, arguments.val_tar, arguments.root, arguments.any_archive, arguments.workers
+            arguments.train_tar, arguments.val_tar, arguments.root, arguments.any_archive, Local(arguments.workers)
         ),
         arguments.root,
     )
@@ -242,13 +273,14 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--write", action="store_true", help="index ROOT anew when its files have changed")
     parser.add_argument("--skip-bad", action="store_true", help="with --write: bad files leave the index of all trees")
-    _workers(parser)
+    _engine_options(parser)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from data_prep.trees.check import check_dataset
 
-    return 0 if check_dataset(arguments.root, arguments.write, arguments.skip_bad, arguments.workers) else 1
+    with _engine(arguments, arguments.root) as (engine, (root,)):
+        return 0 if check_dataset(root, arguments.write, arguments.skip_bad, engine) else 1
 
 
 COMMANDS = {

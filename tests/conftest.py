@@ -10,6 +10,7 @@ os.environ["DAWN_HOST_ID"] = "tests"  # no file in the cache folder of whoever r
 
 import pytest
 
+from data_prep.engines.local import Local
 from data_prep.sources.toy import prepare_toy
 from data_prep.trees.pack import pack_tree
 
@@ -41,7 +42,7 @@ def toy(tmp_path_factory):
     tree. Read only."""
     root = tmp_path_factory.mktemp("datasets") / "toy"
     prepare_toy(root, images=240)
-    pack_tree(root, 1)
+    pack_tree(root, Local(1))
     return root
 
 

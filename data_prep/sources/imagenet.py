@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.engines.base import Engine
+from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import disk_errors, need_space, one_writer, write_atomically
 from data_prep.formats.file_names import printable
@@ -29,7 +31,6 @@ from data_prep.progress import tracked
 from data_prep.sources.publish import existing, refuse_foreign_tree, start
 from data_prep.trees.adopt import index_trees, publish_index
 from data_prep.trees.scan import walk_trees
-from data_prep.workers import in_processes
 from dawn.filekind import wrong_kind
 
 MD5 = {"train": "1d675b47d978889d74fa0da5fadfb00e", "validation": "29b22e2961454d5413ddabcf34fc5622"}  # published
@@ -52,7 +53,7 @@ class Member(NamedTuple):
 
 
 def arrange_imagenet(
-    train_tar: str | Path, val_tar: str | Path, root: str | Path, any_archive: bool = False, workers: int = 0
+    train_tar: str | Path, val_tar: str | Path, root: str | Path, any_archive: bool = False, engine: Engine = LOCAL
 ) -> Manifest:
     """Unpack both archives into `root` and index them; nothing to do when that is done.
 
@@ -80,8 +81,8 @@ def arrange_imagenet(
         work = start(root)
         if not any_archive:
             _verify(archives, work)
-        _unpack(archives, members, root, work, workers)
-        return _publish(root, work, OTHER if any_archive else OFFICIAL, workers)
+        _unpack(archives, members, root, work, engine)
+        return _publish(root, work, OTHER if any_archive else OFFICIAL, engine)
 
 
 def validation_labels() -> tuple[list[str], np.ndarray]:
@@ -156,13 +157,15 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _unpack(archives: dict[str, Path], members: dict[str, list[Member]], root: Path, work: Path, workers: int) -> None:
+def _unpack(
+    archives: dict[str, Path], members: dict[str, list[Member]], root: Path, work: Path, engine: Engine
+) -> None:
     """Every class of the training archive is moved into place as a whole, every validation image by itself."""
     for split, unpack_one, chunk in (("train", _unpack_class, 1), ("validation", _unpack_image, 64)):
         for wnid in {member.wnid for member in members[split]} if split == "validation" else ("",):
             (root / split / wnid).mkdir(parents=True, exist_ok=True)
         (work / split).mkdir(exist_ok=True)
-        steps = in_processes(partial(unpack_one, archives[split], root, work), members[split], workers, chunk)
+        steps = engine.map(partial(unpack_one, archives[split], root, work), members[split], chunk)
         for _ in tracked(steps, f"unpacking {archives[split].name}", len(members[split])):
             pass
     os.sync()  # the files were not flushed one by one
@@ -209,9 +212,9 @@ def _unpack_image(archive: Path, root: Path, work: Path, member: Member) -> None
     os.rename(work / "validation" / member.name, target)
 
 
-def _publish(root: Path, work: Path, source: str, workers: int) -> Manifest:
+def _publish(root: Path, work: Path, source: str, engine: Engine) -> Manifest:
     trees = walk_trees(root)
-    indices = index_trees(root, trees, workers=workers)
+    indices = index_trees(root, trees, engine=engine)
     manifest = publish_index(root, "imagenet", source, trees["train"].classes, indices)
     shutil.rmtree(work)
     return manifest

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.crops.segments import segment_names
+from data_prep.engines.base import Engine
+from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import disk_errors, one_writer, write_atomically
 from data_prep.formats.file_names import printable
@@ -20,7 +22,6 @@ from data_prep.formats.packed_tree import packed_tree_names
 from data_prep.formats.pictures import picture_facts, read_rgb
 from data_prep.progress import tracked
 from data_prep.trees.scan import Tree, split_folder, walk_trees
-from data_prep.workers import in_processes
 
 SUFFIXES = (
     b".jpeg",
@@ -50,7 +51,7 @@ def adopt(
     follow_links: bool = False,
     again: bool = False,
     skip_bad: bool = False,
-    workers: int = 0,
+    engine: Engine = LOCAL,
 ) -> Manifest:
     """Index the tree at `root` and write its manifest, last. Nothing to do when the index fits the files.
 
@@ -70,7 +71,7 @@ def adopt(
         if before and not again:
             return _unchanged(root, before, trees, name)
         name = name or (before.name if before else dataset_name(root))
-        indices = index_trees(root, trees, skip_bad, workers)
+        indices = index_trees(root, trees, skip_bad, engine)
         source = (before.source if before else ADOPTED).removesuffix(LINKS) + (LINKS if follow_links else "")
         return publish_index(root, name, source, trees["train"].classes, indices)
 
@@ -80,11 +81,13 @@ def dataset_name(root: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-") or "images"
 
 
-def index_trees(root: Path, trees: dict[str, Tree], skip_bad: bool = False, workers: int = 0) -> dict[str, ImageIndex]:
+def index_trees(
+    root: Path, trees: dict[str, Tree], skip_bad: bool = False, engine: Engine = LOCAL
+) -> dict[str, ImageIndex]:
     """Read the header of every file. Bad ones are listed in ROOT/bad_files.tsv; DataError unless `skip_bad`."""
     problems, indices = [], {}
     for split, tree in trees.items():
-        indices[split], bad = _index_tree(root, tree, workers)
+        indices[split], bad = _index_tree(root, tree, engine)
         problems += bad
     write_problems(root, problems)
     if problems and not skip_bad:
@@ -131,11 +134,11 @@ class Problem(NamedTuple):
         return f"{printable(self.path)}: {self.reason}"
 
 
-def _index_tree(root: Path, tree: Tree, workers: int) -> tuple[ImageIndex, list[Problem]]:
+def _index_tree(root: Path, tree: Tree, engine: Engine) -> tuple[ImageIndex, list[Problem]]:
     places = [os.path.join(os.fsencode(root), path) for path in tree.paths]
     sizes = np.zeros((len(places), 2), np.int32)
     problems, foreign = [], 0
-    results = in_processes(_header, places, workers, CHUNK)
+    results = engine.map(_header, places, CHUNK)
     for row, facts in enumerate(tracked(results, f"reading the headers of {tree.folder}", len(places))):
         if not isinstance(facts, str):
             sizes[row] = facts

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from data_prep.crops.segments import segment_names
+from data_prep.engines.base import Engine
+from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, disk_errors, one_writer
 from data_prep.formats.file_names import printable
@@ -34,7 +36,6 @@ from data_prep.trees.adopt import (
 )
 from data_prep.trees.scan import walk_trees
 from data_prep.trees.source_tree import copy_root, crops_root
-from data_prep.workers import in_processes
 
 SHOWN = 20  # bad files named on the screen
 CHUNK = 32  # images decoded by a process at a time
@@ -45,7 +46,7 @@ n04371774_5854 n04596742_4225 n07583066_647 n13037406_4650 ILSVRC2012_val_000198
 KNOWN = {name: "CMYK" for name in CMYK.split()} | {"n02105855_2933": "PNG"}
 
 
-def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False, workers: int = 0) -> bool:
+def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False, engine: Engine = LOCAL) -> bool:
     """Print what is found; True when all is well, or was made so by `write`.
 
     `write` indexes ROOT anew when its files have changed. Bad files leave the index only with `skip_bad`.
@@ -53,8 +54,8 @@ def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False,
     if skip_bad and not write:
         raise DataError("--skip-bad: leaves bad files out of the index, so it needs --write")
     root = Path(str(root).rstrip("/") or "/")
-    main = check_tree(root, workers)
-    copies = [] if not main.indices else list(_copies(main, workers))
+    main = check_tree(root, engine)
+    copies = [] if not main.indices else list(_copies(main, engine))
     for tree in (main, *copies):
         _tell(tree)
     if all(tree.fine for tree in (main, *copies)):
@@ -64,7 +65,7 @@ def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False,
         _advise(main, copies)
         return False
     with disk_errors(root), one_writer(root):
-        return _write(main, copies, skip_bad, workers)
+        return _write(main, copies, skip_bad, engine)
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _names(index: ImageIndex) -> list[bytes]:
     return [path.partition(b"/")[2].rpartition(b".")[0] or path for path in index.paths.tolist()]
 
 
-def _copies(main: TreeCheck, workers: int):
+def _copies(main: TreeCheck, engine: Engine):
     """Check every folder ROOT-sz/N, and ROOT-crops. A smaller copy that is not finished is joined when all its shards
     are done."""
     folder = copy_root(main.root, 1).parent  # also of "."
@@ -115,7 +116,7 @@ def _copies(main: TreeCheck, workers: int):
                 from data_prep.trees.shards import join
 
                 join(root)
-            copy = check_tree(root, workers)
+            copy = check_tree(root, engine)
             extra = [problem for problem in copy.changed if problem.reason == NEW]  # their source has left the index
             copy.changed = [problem for problem in copy.changed if problem.reason != NEW]
             copy.outside += extra
@@ -171,7 +172,7 @@ def _maker(copy: TreeCheck) -> str:
     return "index-crops" if copy.root.name.endswith(CROPS) else "resize"
 
 
-def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, workers: int) -> bool:
+def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, engine: Engine) -> bool:
     """Index ROOT anew, and its copies as far as they hold the same images. False when something is left to do."""
     if foreign_files(main.manifest) or main.faults:
         raise DataError(f"{main.root}: --write cannot mend this dataset; make it again")
@@ -180,18 +181,18 @@ def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, workers: in
             f"{main.root}: {len(main.bad):,} bad files, nothing was written. Replace them, or leave them "
             "out with --skip-bad"
         )
-    new = _without(main, main.bad, workers)
+    new = _without(main, main.bad, engine)
     done = _publish(main, new, main.manifest.source)
     for copy in copies:
         done &= _follow(main, copy, new)
     return done
 
 
-def _without(main: TreeCheck, bad: list[Problem], workers: int) -> dict[str, ImageIndex]:
+def _without(main: TreeCheck, bad: list[Problem], engine: Engine) -> dict[str, ImageIndex]:
     """The index of what lies in ROOT now, without the bad files."""
     new, out = main.indices, {problem.path for problem in bad + main.outside}
     if main.changed:
-        new = index_trees(main.root, walk_trees(main.root, links_followed(main.manifest)), True, workers)
+        new = index_trees(main.root, walk_trees(main.root, links_followed(main.manifest)), True, engine)
         write_problems(main.root, sorted(bad + main.outside))
     if bad:
         print(f"LEFT OUT of {main.root} and its copies: {len(bad):,} bad files, listed in {main.root / BAD_FILES}")
@@ -235,7 +236,7 @@ def _publish(tree: TreeCheck, indices: dict[str, ImageIndex], source: str) -> bo
     return True
 
 
-def check_tree(root: Path, workers: int = 0) -> TreeCheck:
+def check_tree(root: Path, engine: Engine = LOCAL) -> TreeCheck:
     """Look at everything below `root`. DataError only when there is no dataset or its index cannot be read."""
     manifest = load_manifest(root)
     check = TreeCheck(root, manifest)
@@ -249,7 +250,7 @@ def check_tree(root: Path, workers: int = 0) -> TreeCheck:
         check.indices = open_index(root)
         new = _compare_names(check)
         for split in check.indices:
-            _decode_all(check, split, new.get(split, []), workers)
+            _decode_all(check, split, new.get(split, []), engine)
     return check
 
 
@@ -270,7 +271,7 @@ def _compare_names(check: TreeCheck) -> dict[str, list[bytes]]:
     return new
 
 
-def _decode_all(check: TreeCheck, split: str, new: list[bytes], workers: int) -> None:
+def _decode_all(check: TreeCheck, split: str, new: list[bytes], engine: Engine) -> None:
     """Decode the files of the index and the new ones; those of unchanged size must have the pixels of the index."""
     index, changed = check.indices[split], {problem.path: problem.reason for problem in check.changed}
     expected = {
@@ -279,7 +280,7 @@ def _decode_all(check: TreeCheck, split: str, new: list[bytes], workers: int) ->
     }
     paths = [path for path in expected if changed.get(path) != MISSING] + new
     places = [os.path.join(os.fspath(check.root), os.fsdecode(path)) for path in paths]
-    results = tracked(in_processes(_decode, places, workers, CHUNK), f"decoding {check.root} {split}", len(places))
+    results = tracked(engine.map(_decode, places, CHUNK), f"decoding {check.root} {split}", len(places))
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
             (check.bad if path in expected else check.outside).append(Problem(path, result))

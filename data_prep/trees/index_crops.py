@@ -22,6 +22,9 @@ import simplejpeg
 from data_prep.crops.cutting import cut
 from data_prep.crops.layout import Frame, NoCut, frame_of, layout_of
 from data_prep.crops.segments import Entry, entry_of, open_segments, segment_names, write_segments
+from data_prep.engines.base import Engine
+from data_prep.engines.local import LOCAL
+from data_prep.errors import DataError
 from data_prep.files import PARTIAL, disk_errors
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.manifest import Manifest, check_files
@@ -31,7 +34,6 @@ from data_prep.trees.jpegtran import jpegtran_version, same_coefficients, with_s
 from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete
 from data_prep.trees.source_tree import Source, crops_root
-from data_prep.workers import in_processes
 
 SEGMENT = 72  # pixels: shorter ones cost bytes, longer ones leave more beside the window to decode
 SHORTEST = 16  # pixels: below, a picture costs more bytes and is decoded no faster
@@ -57,11 +59,11 @@ class CropRule:
     def words(self, copy: Path) -> str:
         return f"laid out for cuts, segments of {self.segment} px"
 
-    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], workers: int) -> dict[str, list[str]]:
+    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], engine: Engine) -> dict[str, list[str]]:
         """Write the index of the segments, from the files that lie there."""
         reasons: Counter[str] = Counter()
         for split, index in indices.items():
-            _index_split(copy, split, index, workers, reasons)
+            _index_split(copy, split, index, engine, reasons)
         told = ", ".join(f"{count:,} {WORDS.get(reason, reason)}" for reason, count in reasons.most_common())
         images = sum(len(index.paths) for index in indices.values())
         print(
@@ -76,7 +78,7 @@ class CropRule:
         check_files(copy, manifest, True, {name for split in manifest.splits for name in segment_names(split)})
 
 
-def index_crops(root: str | Path, workers: int = 0) -> Manifest:
+def index_crops(root: str | Path, engine: Engine = LOCAL) -> Manifest:
     """Make ROOT-crops; done at once when it is there. May be killed and called again.
 
     Raises: DataError when `root` is not indexed or has changed, when jpegtran is missing, or for another copy there.
@@ -88,14 +90,16 @@ def index_crops(root: str | Path, workers: int = 0) -> Manifest:
         if isinstance(begun, Manifest):
             return begun
         job = Job(source.root, (copy,), (begun,))
-        make_missing(job, source, partial(_make, job, rule), "laying out for cuts", workers)
-        manifest, missing = complete(copy, source, rule, workers)
+        make_missing(job, source, partial(_make, job, rule), "laying out for cuts", engine)
+        manifest, missing = complete(copy, source, rule, engine)
     assert manifest, f"{missing} images are missing"
     return manifest
 
 
 def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
     """In a worker: an image (path, bytes) laid out, or as it is."""
+    if jpegtran_version() != rule.made_with:
+        raise DataError(f"a machine has {jpegtran_version()}, the first {rule.made_with}. Install the same on all.")
     path, length = image
     data = content(job, path, length)
     facts = picture_facts(data, os.fsdecode(path))
@@ -139,12 +143,12 @@ def _same_pixels(data: bytes, made: bytes) -> bool:
     )
 
 
-def _index_split(copy: Path, split: str, index: ImageIndex, workers: int, reasons: Counter[str]) -> None:
+def _index_split(copy: Path, split: str, index: ImageIndex, engine: Engine, reasons: Counter[str]) -> None:
     """Write the index of a split's segments; why files cannot be cut is counted in `reasons`."""
     work = copy / PARTIAL / "segments"
     work.mkdir(parents=True, exist_ok=True)
     places = [os.path.join(os.fsencode(copy), path) for path in index.paths.tolist()]
-    found = tracked(in_processes(_entry, places, workers, CHUNK), f"indexing the segments of {split}", len(places))
+    found = tracked(engine.map(_entry, places, CHUNK), f"indexing the segments of {split}", len(places))
     write_segments(work, split, len(places), _counted(found, reasons))
     for name in segment_names(split):
         os.replace(work / name, copy / name)

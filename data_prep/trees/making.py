@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
+from data_prep.engines.base import Engine, Rows
 from data_prep.errors import DataError
 from data_prep.formats.file_names import printable
 from data_prep.progress import tracked
@@ -16,7 +18,6 @@ from data_prep.trees import journal
 from data_prep.trees.adopt import Problem
 from data_prep.trees.shards import standing
 from data_prep.trees.source_tree import Source
-from data_prep.workers import Rows, in_processes
 from dawn.commandline import quoted
 
 CHUNK = 16  # images of one task: what a kill can lose in each process
@@ -37,7 +38,7 @@ def make_missing(
     source: Source,
     make: Callable[[tuple[bytes, int]], list[Made] | str],
     title: str,
-    workers: int,
+    engine: Engine,
     shard: tuple[int, int] = (1, 1),
 ) -> list[Problem]:
     """Make and record every copy of this shard that is missing. `make` puts the copies of an image (path, bytes) in
@@ -49,7 +50,7 @@ def make_missing(
     for copy in job.copies:
         for folder in {os.path.dirname(path) for path in source.paths.tolist()}:
             os.makedirs(os.path.join(os.fsencode(copy), folder), exist_ok=True)
-    made = in_processes(make, Rows(source.paths[rows], source.bytes[rows]), workers, CHUNK)
+    made = engine.map(make, Rows(source.paths[rows], source.bytes[rows]), CHUNK)
     made = _recorded(job, hashes[rows], source.bytes[rows], made)
     results = tracked(made, title, total, total - len(rows), rate="images")
     return [
@@ -82,8 +83,9 @@ def content(job: Job, path: bytes, length: int) -> bytes:
 
 
 def put(job: Job, path: bytes, copies: Sequence[bytes]) -> None:
-    """The files of an image into their places."""
+    """The files of an image into their places. A worker that is taken for lost may still be at the same image, on
+    another machine: each has a temporary file of its own, and the last to end puts the same bytes there."""
     for copy, place, data in zip(job.copies, job.places, copies, strict=True):
-        temporary = place / f"{os.getpid()}.tmp"
+        temporary = place / f"{uuid4().hex}.tmp"
         temporary.write_bytes(data)
         os.replace(temporary, os.path.join(os.fsencode(copy), path))

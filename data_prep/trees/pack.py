@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.engines.base import Engine, Rows
+from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, disk_errors, flush_to_disk, one_writer, sync_folder, write_atomically
 from data_prep.formats.file_names import printable
@@ -22,14 +24,13 @@ from data_prep.formats.manifest import Manifest, check_files, describe_files, lo
 from data_prep.formats.packed_tree import DTYPES, offsets_of, packed_tree_names
 from data_prep.progress import tracked, waiting
 from data_prep.trees.shrink import decode
-from data_prep.workers import Rows, in_processes
 from dawn.commandline import quoted
 
 CHUNK = 32  # pictures a process takes at a time
 SPARE = 64 << 20  # bytes of the disk to leave free
 
 
-def pack_tree(root: str | Path, workers: int = 0) -> Manifest:
+def pack_tree(root: str | Path, engine: Engine = LOCAL) -> Manifest:
     """Write ROOT/train.pixels.bin ... and name them in the manifest; nothing to do when they are there.
 
     DataError when a picture cannot be decoded or the disk is too small; then the tree is as before.
@@ -45,7 +46,7 @@ def pack_tree(root: str | Path, workers: int = 0) -> Manifest:
         work.mkdir(parents=True)
         try:
             for split, index in indices.items():
-                _pack_split(root, work, split, index, workers)
+                _pack_split(root, work, split, index, engine)
             return _publish(root, work, manifest)
         finally:  # also what a full disk has left
             shutil.rmtree(work, ignore_errors=True)
@@ -76,13 +77,13 @@ def _check_space(root: Path, indices: dict[str, ImageIndex]) -> None:
         )
 
 
-def _pack_split(root: Path, work: Path, split: str, index: ImageIndex, workers: int) -> None:
+def _pack_split(root: Path, work: Path, split: str, index: ImageIndex, engine: Engine) -> None:
     pixels, places = (work / name for name in packed_tree_names(split))
     offsets, length = offsets_of(index.heights, index.widths)
     with open(pixels, "wb") as handle:
         os.posix_fallocate(handle.fileno(), 0, length)  # a full disk shows now, not half-way
         pictures = Rows(index.paths, index.heights, index.widths, offsets)
-        done = in_processes(partial(_place, root, pixels), pictures, workers, CHUNK)
+        done = engine.map(partial(_place, root, pixels), pictures, CHUNK)
         for _ in tracked(done, f"packing {split}", len(index.paths), rate="images"):
             pass
         flush_to_disk(handle)

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from data_prep.engines.base import Engine
+from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import disk_errors
 from data_prep.formats.file_names import printable
@@ -25,7 +27,7 @@ LARGEST = 4096  # px, of --sizes
 def resize_tree(
     root: str | Path,
     sizes: list[int],
-    workers: int = 0,
+    engine: Engine = LOCAL,
     rule: Rule | None = None,
     shard: tuple[int, int] = (1, 1),
     skip_bad: bool = False,
@@ -44,7 +46,7 @@ def resize_tree(
         if places:
             job = Job(source.root, tuple(copies[size] for size in places), tuple(places.values()))
             title = f"resizing to {' and '.join(map(str, places))} px"
-            bad = make_missing(job, source, partial(_make, job, rule, tuple(places)), title, workers, shard)
+            bad = make_missing(job, source, partial(_make, job, rule, tuple(places)), title, engine, shard)
             if bad:
                 source = _without(bad, job, source, skip_bad)
             whole |= {size: _end(copies[size], source, rule) for size in places}

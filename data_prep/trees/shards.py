@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+from data_prep.engines.base import Engine
+from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, disk_errors, one_writer, write_atomically
 from data_prep.formats.file_names import printable
@@ -40,7 +42,7 @@ class Making(Protocol):
     def words(self, copy: Path) -> str:
         """For Manifest.source."""
 
-    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], workers: int) -> dict[str, list[str]]:
+    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], engine: Engine) -> dict[str, list[str]]:
         """Write what lies beside the index; the names of the files, by split."""
 
     def check_beside(self, copy: Path, manifest: Manifest) -> None:
@@ -103,7 +105,7 @@ def join(root: str | Path) -> Manifest:
     return manifest
 
 
-def complete(copy: Path, source: Source, rule: Making, workers: int = 0) -> tuple[Manifest | None, int]:
+def complete(copy: Path, source: Source, rule: Making, engine: Engine = LOCAL) -> tuple[Manifest | None, int]:
     """The manifest of a copy, written now when every image is recorded, else None; and how many are missing.
 
     Shards that end at the same time wait for each other here.
@@ -113,10 +115,10 @@ def complete(copy: Path, source: Source, rule: Making, workers: int = 0) -> tupl
             return load_manifest(copy), 0
         state = standing(copy, source, journal.path_hashes(source.paths))
         missing = int((state["bytes"] < 0).sum())
-        return (None, missing) if missing else (_commit(copy, source, rule, state, workers), 0)
+        return (None, missing) if missing else (_commit(copy, source, rule, state, engine), 0)
 
 
-def _commit(copy: Path, source: Source, rule: Making, state: np.ndarray, workers: int) -> Manifest:
+def _commit(copy: Path, source: Source, rule: Making, state: np.ndarray, engine: Engine) -> Manifest:
     """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
     first, indices = 0, {}
     for split, index in source.indices.items():
@@ -129,7 +131,7 @@ def _commit(copy: Path, source: Source, rule: Making, state: np.ndarray, workers
     if rule.kinds:
         counts = zip(rule.kinds, np.bincount(state["kind"], minlength=len(rule.kinds)), strict=True)
         print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
-    beside = rule.write_beside(copy, indices, workers)
+    beside = rule.write_beside(copy, indices, engine)
     (copy / BAD_FILES).unlink(missing_ok=True)
     facts = source.manifest
     created_by = f"{tool_versions()}, {rule.made_with}"

@@ -17,6 +17,7 @@ import simplejpeg
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
+from data_prep.engines.base import Engine
 from data_prep.errors import DataError
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.manifest import Manifest
@@ -70,7 +71,7 @@ class Rule:
     def words(self, copy: Path) -> str:
         return f"short side {copy.name} px, {self.filter}, quality {self.quality}"
 
-    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], workers: int) -> dict[str, list[str]]:
+    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], engine: Engine) -> dict[str, list[str]]:
         return {}
 
     def check_beside(self, copy: Path, manifest: Manifest) -> None:

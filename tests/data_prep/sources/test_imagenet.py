@@ -16,6 +16,7 @@ from picture_tree import jpeg
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
+from data_prep.engines.local import Local
 from data_prep.formats.image_index import check_images, open_index
 from data_prep.sources.imagenet import MD5, OTHER, arrange_imagenet, validation_labels
 
@@ -55,7 +56,7 @@ def archives(tmp_path):
 
 def refused(archives, root, *words: str, **options) -> None:
     with pytest.raises(DataError) as error:
-        arrange_imagenet(*archives, root, **{"any_archive": True, "workers": 1} | options)
+        arrange_imagenet(*archives, root, **{"any_archive": True, "engine": Local(1)} | options)
     text = str(error.value)
     assert text.isprintable() and all(word in text for word in words), text
 
@@ -72,7 +73,7 @@ def test_labels_of_the_validation_images():
 
 def test_both_archives_become_a_tree(tmp_path, archives, capsys):
     root = tmp_path / "root"
-    manifest = arrange_imagenet(*archives, root, any_archive=True, workers=1)
+    manifest = arrange_imagenet(*archives, root, any_archive=True, engine=Local(1))
     assert (manifest.name, manifest.task, manifest.source) == ("imagenet", "ImageNet", OTHER)
     assert manifest.classes == tuple(classes_of()) and manifest == load_manifest(root)
     assert (manifest.splits["train"].images, manifest.splits["validation"].images) == (3 * len(classes_of()), 4)
@@ -90,8 +91,8 @@ def test_both_archives_become_a_tree(tmp_path, archives, capsys):
 
 @pytest.mark.slow
 def test_processes_give_the_same_as_one(tmp_path, archives):
-    one = arrange_imagenet(*archives, tmp_path / "one", any_archive=True, workers=1)
-    assert arrange_imagenet(*archives, tmp_path / "two", any_archive=True, workers=2) == one
+    one = arrange_imagenet(*archives, tmp_path / "one", any_archive=True, engine=Local(1))
+    assert arrange_imagenet(*archives, tmp_path / "two", any_archive=True, engine=Local(2)) == one
 
 
 def test_only_the_official_archives_without_the_flag(tmp_path, archives, monkeypatch):
@@ -243,7 +244,7 @@ def test_an_image_without_a_header_is_refused(tmp_path, archives):
 
 def test_files_of_an_unfinished_run_that_are_not_the_archives(tmp_path, archives):
     root, wnid = tmp_path / "root", classes_of()[0]
-    arrange_imagenet(*archives, root, any_archive=True, workers=1)
+    arrange_imagenet(*archives, root, any_archive=True, engine=Local(1))
     (root / "manifest.json").unlink()
     refused(archives, root, "train: is there already", "adopt")
     (root / ".partial").mkdir()
@@ -251,7 +252,7 @@ def test_files_of_an_unfinished_run_that_are_not_the_archives(tmp_path, archives
     refused(archives, root, str(root / "train" / wnid), "are not those of", "Delete the folder")
     shutil.rmtree(root / "train" / wnid)
     next((root / "validation").glob("*/*")).write_bytes(b"cut")
-    manifest = arrange_imagenet(*archives, root, any_archive=True, workers=1)
+    manifest = arrange_imagenet(*archives, root, any_archive=True, engine=Local(1))
     assert manifest.splits["train"].images == 3 * len(classes_of()) and not (root / ".partial").exists()
 
 
@@ -259,7 +260,7 @@ def test_files_of_an_unfinished_run_that_are_not_the_archives(tmp_path, archives
 def test_kills_at_random_end_in_the_same_tree(tmp_path, archives):
     """Killed again and again while two processes unpack: no half class, no half file, and it goes on."""
     archives[0].write_bytes(tar_of(train_members(images=150)))
-    whole = arrange_imagenet(*archives, tmp_path / "whole", any_archive=True, workers=1)
+    whole = arrange_imagenet(*archives, tmp_path / "whole", any_archive=True, engine=Local(1))
     root, kills = tmp_path / "root", 0
     command = [sys.executable, "-m", "data_prep", "imagenet", *map(str, archives), str(root), "--any-archive"]
     for attempt in range(4):
@@ -272,5 +273,5 @@ def test_kills_at_random_end_in_the_same_tree(tmp_path, archives):
         for folder in (root / "train").glob("*"):
             assert len(list(folder.iterdir())) == 150
     assert kills >= 2
-    assert arrange_imagenet(*archives, root, any_archive=True, workers=1).sha256 == whole.sha256
+    assert arrange_imagenet(*archives, root, any_archive=True, engine=Local(1)).sha256 == whole.sha256
     assert not (root / ".partial").exists()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
+from data_prep.engines.local import Local
 from data_prep.formats.image_index import check_images, index_digest, open_index
 from data_prep.trees.adopt import adopt, dataset_name
 
@@ -63,9 +64,9 @@ def test_the_index_describes_every_file_and_no_picture_is_touched(root):
 
 @pytest.mark.slow
 def test_processes_give_the_same_as_one(root, monkeypatch):
-    one = contents(root), adopt(root, workers=1)
+    one = contents(root), adopt(root, engine=Local(1))
     monkeypatch.setattr("data_prep.trees.adopt.CHUNK", 2)
-    assert (contents(root).items() >= one[0].items()) and adopt(root, again=True, workers=2) == one[1]
+    assert (contents(root).items() >= one[0].items()) and adopt(root, again=True, engine=Local(2)) == one[1]
 
 
 @pytest.mark.parametrize(

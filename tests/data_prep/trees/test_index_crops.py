@@ -20,6 +20,7 @@ from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
 from data_prep.crops.layout import frame_of, layout_of
 from data_prep.crops.segments import open_segments
+from data_prep.engines.local import Local
 from data_prep.formats.image_index import check_images, open_index
 from data_prep.formats.pictures import read_rgb
 from data_prep.trees.adopt import adopt
@@ -30,7 +31,7 @@ from data_prep.trees.jpegtran import jpegtran_version, same_coefficients
 
 REPOSITORY = Path(__file__).parents[3]
 FORMS = ("444", "422", "420", "440", "411")
-index_crops = partial(index_in_processes, workers=1)
+index_crops = partial(index_in_processes, engine=Local(1))
 needs_jpegtran = pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran (libjpeg-turbo-progs) is missing")
 
 
@@ -154,7 +155,7 @@ def test_the_bytes_do_not_depend_on_the_processes(tmp_path):
     files = {f"{'ab'[n % 2]}/{n + 1}.JPEG": jpeg(90 + n, 70, n) for n in range(40)}
     one, two = (plant(tmp_path / name / "photos", files) for name in ("one", "two"))
     index_crops(one)
-    index_in_processes(two, workers=2)
+    index_in_processes(two, engine=Local(2))
     assert tree_hash(crops(one)) == tree_hash(crops(two))
 
 
@@ -179,10 +180,10 @@ def test_check_compares_the_copy_and_tells_of_damage(tree, capsys):
     (tree / "train/b/damaged.JPEG").unlink()
     adopt(tree, again=True)
     index_crops(tree)
-    assert check_dataset(tree, workers=1) and "1 copies agree" in capsys.readouterr().out
+    assert check_dataset(tree, engine=Local(1)) and "1 copies agree" in capsys.readouterr().out
     (crops(tree) / "train/a/420.JPEG").unlink()
     (crops(tree) / "train.segments.npy").write_bytes(b"")
-    assert not check_dataset(tree, workers=1)
+    assert not check_dataset(tree, engine=Local(1))
     told = capsys.readouterr().out
     assert "420.JPEG" in told and "train.segments.npy" in told and "`index-crops` again" in told
 

@@ -15,6 +15,7 @@ from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
+from data_prep.engines.local import Local
 from data_prep.formats.image_index import open_index
 from data_prep.formats.packed_tree import open_packed_tree
 from data_prep.formats.pictures import read_rgb
@@ -68,7 +69,7 @@ def test_the_manifest_names_the_files_and_a_second_call_does_nothing(tree):
     assert manifest.sha256 == before.sha256 and manifest.classes == before.classes
     assert not (tree / ".partial").exists()
     state = contents(tree)
-    assert pack_tree(tree, workers=2) == manifest and contents(tree) == state
+    assert pack_tree(tree, engine=Local(2)) == manifest and contents(tree) == state
     adopt(tree)
     open_index(tree)
 
@@ -77,7 +78,7 @@ def test_processes_give_the_same_bytes(tmp_path):
     for workers in (1, 2):
         root = make_tree(tmp_path / str(workers) / "photos", train=20)
         adopt(root)
-        pack_tree(root, workers)
+        pack_tree(root, Local(workers))
     assert tree_hash(tmp_path / "1") == tree_hash(tmp_path / "2")
 
 

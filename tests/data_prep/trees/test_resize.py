@@ -17,13 +17,14 @@ from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
+from data_prep.engines.local import Local
 from data_prep.formats.image_index import check_images, index_digest, open_index
 from data_prep.trees.adopt import adopt
 from data_prep.trees.resize import resize_tree as resize_in_processes
 from data_prep.trees.shrink import Rule, decode, resample, shrink, target
 
 REPOSITORY = Path(__file__).parents[3]
-resize_tree = partial(resize_in_processes, workers=1)
+resize_tree = partial(resize_in_processes, engine=Local(1))
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -211,7 +212,7 @@ def test_workers_and_a_second_call_change_nothing(tree, tmp_path):
     shutil.copytree(tree, tmp_path / "other/photos")
     resize_tree(tree, [16, 32])
     resize_tree(tmp_path / "other/photos", [32])
-    resize_in_processes(tmp_path / "other/photos", [16, 32], workers=2)
+    resize_in_processes(tmp_path / "other/photos", [16, 32], engine=Local(2))
     assert tree_hash(Path(f"{tree}-sz")) == tree_hash(tmp_path / "other/photos-sz")
     files = [path for path in Path(f"{tree}-sz").rglob("*") if path.is_file() and path.name != ".lock"]
     before = {path: path.stat().st_mtime_ns for path in files}

@@ -10,6 +10,7 @@ import pytest
 from picture_tree import make_tree, tree_hash
 
 from data_prep import DataError, load_manifest
+from data_prep.engines.local import Local
 from data_prep.files import one_writer
 from data_prep.trees import journal as journals
 from data_prep.trees.adopt import adopt
@@ -19,7 +20,7 @@ from data_prep.trees.shrink import Rule
 from data_prep.trees.source_tree import source_root
 
 REPOSITORY = Path(__file__).parents[3]
-resize_tree = partial(resize_in_processes, workers=1)
+resize_tree = partial(resize_in_processes, engine=Local(1))
 
 
 @pytest.fixture(scope="module")

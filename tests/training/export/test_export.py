@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_prep.engines.local import Local
 from data_prep.sources.toy import prepare_toy
 from data_prep.trees.pack import pack_tree
 from dawn import read_run
@@ -38,7 +39,7 @@ def few(tmp_path_factory) -> Path:
     """48 training images and 12 to validate, packed as a tree too. Read only."""
     root = tmp_path_factory.mktemp("datasets") / "few"
     prepare_toy(root, images=48)
-    pack_tree(root, 1)
+    pack_tree(root, Local(1))
     return root
 
 

@@ -1,0 +1,220 @@
+"""The engine of many machines: chunks of items as plain tasks of a Ray cluster.
+
+Ray starts the tasks of a lost worker or machine again; results come back in order, and only what has come back counts
+(the journal of trees/journal.py). Every machine must see the data under the same path, and have the same packages:
+they decide the bytes.
+"""
+
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from types import ModuleType
+
+from data_prep.engines.base import Item, Result
+from data_prep.errors import DataError
+from data_prep.workers import default_workers, keep_freed_memory
+
+INSTALL = "pip install '.[ray]' in dawn-harness's folder, or pip install ray"
+ADDRESS = "RAY_ADDRESS"  # Ray's own variable
+RETRIES = 5  # of a chunk whose worker or machine is lost
+SECONDS = 60  # without a result, before a note
+REACHED_IN = 10  # seconds
+LARGEST_CHUNK = 1024  # items
+PARTS = 100  # chunks for a CPU, where there are so many items: the last ones to end cost a hundredth
+Facts = dict[str, str]
+
+
+@contextmanager
+def ray_engine(workers: int, roots: Sequence[str]) -> Iterator["RayEngine"]:
+    """An engine on the cluster that RAY_ADDRESS names, else on one that runs on this machine, else on a new one here.
+
+    Every machine is asked first whether it has the same packages and sees `roots`. Raises: DataError.
+    """
+    ray = _installed()
+    workers = _connect(ray, workers)
+    try:
+        facts = _facts_function()()
+        _ask_machines(ray, facts, [os.path.abspath(root) for root in roots])
+        yield RayEngine(ray, workers, facts)
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """See base.Engine."""
+
+    ray: ModuleType
+    workers: int  # tasks at the same time; 0: one for each CPU of the cluster
+    facts: Facts  # of this machine
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item], chunk: int) -> Iterator[Result]:
+        chunk = max(chunk, min(LARGEST_CHUNK, len(items) // (PARTS * self._cpus())))
+        task = self.ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_run_chunk)
+        parts = (items[start : start + chunk] for start in range(0, len(items), chunk))
+        common = self.ray.put((self.facts, function))
+        pending: deque = deque()
+        try:
+            while True:
+                room = (self.workers or 4 * self._cpus()) - len(pending)
+                pending.extend(task.remote(common, part) for part in islice(parts, max(room, 0)))
+                if not pending:
+                    return
+                yield from self._result(pending.popleft())
+        finally:
+            for reference in pending:
+                self.ray.cancel(reference)
+
+    def _cpus(self) -> int:
+        """Of the machines that are there now: some may come or go."""
+        return max(1, int(self.ray.cluster_resources().get("CPU", 0)))
+
+    def _result(self, reference) -> list:
+        errors = self.ray.exceptions
+        while True:
+            try:
+                return self.ray.get(reference, timeout=SECONDS)
+            except errors.GetTimeoutError:
+                print(f"note: no result for {SECONDS} s; the cluster has {self._cpus()} CPUs", file=sys.stderr)
+            except errors.RayTaskError as error:
+                raise _own_error(error) from None
+            except errors.RayError as error:
+                raise DataError(
+                    f"a worker of the Ray cluster was lost {RETRIES + 1} times at the same images, perhaps for memory "
+                    f"({_line(error)}). Run the same command again, with fewer --workers."
+                ) from None
+
+
+def _run_chunk(common: tuple[Facts, Callable[[Item], Result]], items: Sequence[Item]) -> list[Result]:
+    """In a worker. What it wrote is on the disk before anybody is told."""
+    facts, function = common
+    _begin_worker(tuple(facts.items()))
+    results = [function(item) for item in items]
+    os.sync()
+    return results
+
+
+@cache
+def _begin_worker(facts: tuple[tuple[str, str], ...]) -> None:
+    """Once in a process: machines that joined later have not been asked."""
+    _compare(socket.gethostname(), dict(facts), _facts_function()())
+    keep_freed_memory()
+
+
+def _installed() -> ModuleType:
+    try:
+        import ray
+    except ImportError:
+        raise DataError(f"--engine ray: Ray is not installed. Install the extra: {INSTALL}") from None
+    return ray
+
+
+def _connect(ray: ModuleType, workers: int) -> int:
+    """How many tasks may run at the same time; 0: as many as the cluster, which may be new and as large, has CPUs."""
+    address = os.environ.get(ADDRESS, "")
+    _reachable(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address != "local":
+            with suppress(ConnectionError):  # none runs here
+                ray.init(address or "auto", **quiet)
+                return workers
+        ray.init("local", num_cpus=workers or default_workers(), **quiet)
+        return 0
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        raise DataError(f"--engine ray: no connection to the Ray cluster {address or 'here'}: {_line(error)}") from None
+
+
+def _reachable(address: str) -> None:
+    """Raises: DataError where nobody listens; Ray itself would try for minutes."""
+    if address in ("", "auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not (host and port.isdecimal()):
+        raise DataError(f"{ADDRESS}={address}: give HOST:PORT of the cluster's head, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_IN).close()
+    except (OSError, OverflowError) as error:
+        raise DataError(
+            f"{ADDRESS}={address}: no Ray cluster answers there ({error}). Start one (ray start --head), or correct "
+            "the address."
+        ) from None
+
+
+def _ask_machines(ray: ModuleType, facts: Facts, roots: list[str]) -> None:
+    """Raises: DataError for the first machine that has other packages or does not see `roots`."""
+    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    task = ray.remote(num_cpus=0)(_facts_function())
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    asked = [
+        task.options(scheduling_strategy=affinity(node["NodeID"], soft=False)).remote(tuple(roots)) for node in nodes
+    ]
+    for node, answer in zip(nodes, asked, strict=True):
+        try:
+            theirs = ray.get(answer)
+        except ray.exceptions.RayError:  # lost just now; a machine that comes later is asked with its first task
+            continue
+        _compare(node["NodeManagerAddress"], facts | dict.fromkeys(roots, "there"), theirs)
+
+
+def _compare(machine: str, here: Facts, there: Facts) -> None:
+    for name, value in here.items():
+        if there[name] == value:
+            continue
+        if name.startswith("/"):
+            raise DataError(f"{name}: not there on the machine {machine}. Mount the same disk there, at the same path.")
+        raise DataError(
+            f"the machine {machine} has {name} {there[name] or 'not at all'}, this one {value}. Install the same on "
+            "every machine of the cluster."
+        )
+
+
+def _facts_function() -> Callable[..., Facts]:
+    """A function of its own, so that Ray sends its code and not its name: the package may be missing there."""
+
+    def facts(roots: tuple[str, ...] = ()) -> Facts:
+        import hashlib
+        import os
+        from importlib import metadata, util
+        from pathlib import Path
+
+        found, code = util.find_spec("data_prep"), ""
+        if found:
+            folder, digest = Path(found.origin).parent, hashlib.sha256()
+            for path in sorted(folder.rglob("*.py")):
+                digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + path.read_bytes())
+            code = f"of code {digest.hexdigest()[:12]}"
+        versions = {}
+        for name in ("numpy", "pillow", "simplejpeg", "cykooz.resizer"):
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                versions[name] = ""
+        return {"data_prep": code} | versions | {root: "there" if os.path.isdir(root) else "" for root in roots}
+
+    return facts
+
+
+def _own_error(error: Exception) -> Exception:
+    """The error of our function as it was, without the traceback of the other machine."""
+    cause = error.cause
+    if isinstance(cause, FileNotFoundError):
+        return DataError(
+            f"{cause.filename}: not there on the machine {error.ip}. Every machine must see the same disk."
+        )
+    if isinstance(cause, DataError | OSError):
+        return cause
+    if isinstance(cause, ModuleNotFoundError):
+        return DataError(f"the machine {error.ip} has no {cause.name}. Install the same on every machine.")
+    return error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")

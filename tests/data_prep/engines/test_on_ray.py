@@ -1,0 +1,243 @@
+"""Work on a Ray cluster: the bytes of a local run, whatever is lost meanwhile, and clusters that are refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from picture_tree import jpeg, make_tree, tree_hash
+from refusals import refused
+
+from data_prep import DataError
+from data_prep.__main__ import main
+from data_prep.engines import on_ray
+from data_prep.engines.local import Local
+from data_prep.trees.adopt import adopt
+from data_prep.trees.journal import RECORD
+from data_prep.trees.jpegtran import jpegtran_version
+from data_prep.trees.pack import pack_tree
+from data_prep.trees.resize import resize_tree
+
+REPOSITORY = Path(__file__).parents[3]
+SIZES = ["--sizes", "16", "48"]
+MINUTES = 5
+
+
+def test_without_ray_the_line_says_how_to_install_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for command in (["resize", *SIZES], ["pack"], ["check"], ["index-crops"]):
+        line = refused(capsys, main, [command[0], str(tmp_path / "photos"), *command[1:], "--engine", "ray"])
+        assert "Ray is not installed" in line and "pip install" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_does_not_exist(tmp_path, capsys):
+    assert "'spark'" in refused(capsys, main, ["pack", str(tmp_path), "--engine", "spark"])
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers there"),
+        ("127.0.0.1:99999", "no Ray cluster answers there"),
+        ("127.0.0.1", "give HOST:PORT"),
+        (":6379", "give HOST:PORT"),
+        ("ray://127.0.0.1:10001", "give HOST:PORT"),
+    ],
+)
+def test_an_address_that_nobody_answers(address, words):
+    with pytest.raises(DataError, match=f"RAY_ADDRESS={address}: {words}"):
+        on_ray._reachable(address)
+
+
+def test_a_machine_must_have_the_same_packages_and_the_same_disk():
+    here = on_ray._facts_function()()
+    assert here["data_prep"].startswith("of code ") and here["simplejpeg"]
+    on_ray._compare("10.0.0.2", here, here)
+    with pytest.raises(DataError, match=r"10.0.0.2 has data_prep not at all, this one of code .* Install the same"):
+        on_ray._compare("10.0.0.2", here, here | {"data_prep": ""})
+    with pytest.raises(DataError, match=r"10.0.0.2 has simplejpeg 1.0, this one "):
+        on_ray._compare("10.0.0.2", here, here | {"simplejpeg": "1.0"})
+    with pytest.raises(DataError, match=r"^/data/a: not there on the machine 10.0.0.2. Mount the same disk"):
+        on_ray._compare("10.0.0.2", {"/data/a": "there"}, {"/data/a": ""})
+
+
+@pytest.fixture(scope="module")
+def ray():
+    return pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def whole(ray, tmp_path_factory):
+    """An indexed tree of pictures that take a while, and the hash of its copies of a local run."""
+    root = tmp_path_factory.mktemp("whole") / "photos"
+    make_tree(root, train=1, validation=1)
+    for number in range(90):
+        path = root / "train" / ("ant", "bee", "cow")[number % 3] / f"large{number}.JPEG"
+        path.write_bytes(jpeg(2000 + number, 1500, seed=number))
+    adopt(root)
+    resize_tree(root, [16, 48], Local(2))
+    return root, tree_hash(Path(f"{root}-sz"))
+
+
+@pytest.fixture
+def tree(whole, tmp_path):
+    return Path(shutil.copytree(whole[0], tmp_path / "photos"))
+
+
+@contextmanager
+def command(tree: Path, *arguments: str, address: str = "local", folder: Path = REPOSITORY):
+    """A command on Ray that runs; on a new cluster of two workers, or on the one at `address`."""
+    line = [sys.executable, "-m", "data_prep", arguments[0], str(tree), *arguments[1:], "--engine", "ray"]
+    line += ["--workers", "2"] if address == "local" else []
+    environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(REPOSITORY)}
+    running = subprocess.Popen(
+        line, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def ended(running: subprocess.Popen) -> str:
+    """Standard error of a command that succeeds."""
+    _, told = running.communicate(timeout=60 * MINUTES)
+    assert running.returncode == 0, told
+    return told
+
+
+def run(tree: Path, *arguments: str) -> None:
+    with command(tree, *arguments) as running:
+        ended(running)
+
+
+def copies(tree: Path) -> list[Path]:
+    return list(Path(f"{tree}-sz").glob("48/*/*/*.JPEG"))
+
+
+def until_some_are_made(tree: Path, running: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60 * MINUTES
+    while len(copies(tree)) < 8:
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes below `process` that run our tasks."""
+    parents, names = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(path.name)] = (path / "cmdline").read_text()
+        except OSError:  # it has ended
+            continue
+    below, found = {process}, []
+    while new := {child for child, parent in parents.items() if parent in below} - below:
+        below |= new
+        found += [child for child in new if names.get(child, "").startswith("ray::_run_chunk")]
+    return found
+
+
+@pytest.mark.slow
+def test_the_bytes_are_those_of_a_local_run(tree, whole, tmp_path):
+    run(tree, "resize", *SIZES)
+    assert tree_hash(Path(f"{tree}-sz")) == whole[1]
+    local = Path(shutil.copytree(Path(f"{tree}-sz/48"), tmp_path / "local-48"))
+    pack_tree(local, Local(1))
+    run(Path(f"{tree}-sz/48"), "pack")
+    assert tree_hash(Path(f"{tree}-sz/48")) == tree_hash(local)
+    run(tree, "check")
+
+
+@pytest.mark.slow
+def test_crops_are_those_of_a_local_run(ray, tmp_path):
+    try:
+        jpegtran_version()
+    except DataError as error:
+        pytest.skip(str(error))
+    one, two = (make_tree(tmp_path / name / "photos", train=8) for name in ("one", "two"))
+    adopt(one), adopt(two)
+    assert main(["index-crops", str(one), "--workers", "1"]) == 0
+    run(two, "index-crops")
+    assert tree_hash(Path(f"{one}-crops")) == tree_hash(Path(f"{two}-crops"))
+
+
+@pytest.mark.slow
+def test_killed_workers_are_replaced(tree, whole):
+    with command(tree, "resize", *SIZES) as running:
+        until_some_are_made(tree, running)
+        killed = workers_of(running.pid)
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+        assert killed and not Path(f"{tree}-sz/48/manifest.json").exists()
+        ended(running)
+    assert tree_hash(Path(f"{tree}-sz")) == whole[1]
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_makes_nothing_twice(tree, whole):
+    journal = Path(f"{tree}-sz/48/.partial/1-of-1/copies.journal")
+    with command(tree, "resize", *SIZES) as running:
+        until_some_are_made(tree, running)
+        while not journal.stat().st_size:
+            time.sleep(0.01)
+        running.kill()
+        running.wait()
+    assert not Path(f"{tree}-sz/48/manifest.json").exists()
+    made = {path: path.stat().st_mtime_ns for path in copies(tree)}
+    recorded = journal.stat().st_size // RECORD.itemsize
+    run(tree, "resize", *SIZES)
+    unchanged = sum(path.stat().st_mtime_ns == when for path, when in made.items())
+    assert unchanged >= recorded > 0 and tree_hash(Path(f"{tree}-sz")) == whole[1]
+
+
+@pytest.fixture
+def cluster(ray):
+    """A head without CPUs, and a function that adds a machine with one."""
+    from ray.cluster_utils import Cluster
+
+    environment = {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes.grow = lambda **more: nodes.add_node(num_cpus=1, env_vars=environment | more)
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_a_lost_machine_is_done_without(tree, whole, cluster):
+    lost, _ = cluster.grow(), cluster.grow()
+    with command(tree, "resize", *SIZES, address=cluster.address) as running:
+        until_some_are_made(tree, running)
+        cluster.remove_node(lost, allow_graceful=False)
+        assert not Path(f"{tree}-sz/48/manifest.json").exists()
+        ended(running)
+    assert tree_hash(Path(f"{tree}-sz")) == whole[1]
+
+
+@pytest.mark.slow
+def test_clusters_with_other_packages_or_versions_are_refused(tree, cluster, ray, tmp_path):
+    stub = tmp_path / "other/data_prep/__init__.py"
+    stub.parent.mkdir(parents=True)
+    stub.write_text("")
+    cluster.grow(PYTHONPATH=str(tmp_path / "other"))
+    with command(tree, "resize", *SIZES, address=cluster.address, folder=tmp_path) as running:
+        out, told = running.communicate(timeout=60 * MINUTES)
+    assert (running.returncode, out, told.count("\n")) == (2, "", 1), told
+    assert "has data_prep of code " in told and "Install the same on every machine" in told
+
+    versions = json.dumps({"ray_version": "2.1.0", "python_version": "3.8.1"}).encode()
+    client = ray._raylet.GcsClient(address=cluster.address)
+    client.internal_kv_put(b"CLUSTER_METADATA", versions, True, b"cluster")
+    with command(tree, "resize", *SIZES, address=cluster.address) as running:
+        out, told = running.communicate(timeout=60 * MINUTES)
+    assert (running.returncode, out, told.count("\n")) == (2, "", 1), told
+    assert "Version mismatch" in told and "2.1.0" in told
+    assert not Path(f"{tree}-sz").exists()
