@@ -58,13 +58,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A run's ledger, planned. `name`: of the schedule."""
+    """A run's ledger, planned. `name`: of the schedule; `factor`: by which the times for hardware that is not here may
+    be wrong, else 1."""
 
     name: str
     rows: tuple[Row, ...]
     ledger: dict[str, Estimate]  # by label of the clock
     precision: str
     device: str
+    factor: float = 1.0
+
+    @property
+    def is_extrapolated(self) -> bool:
+        return self.factor != 1.0
 
     @property
     def clocks(self) -> dict[str, float]:
@@ -73,6 +79,8 @@ class Forecast:
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
+        if self.is_extrapolated:
+            return {clock: (seconds / self.factor, seconds * self.factor) for clock, seconds in self.clocks.items()}
         lowest = clocks_of({label: max(0.0, time.value - time.error) for label, time in self.ledger.items()})
         highest = clocks_of({label: time.value + time.error for label, time in self.ledger.items()})
         return {clock: (lowest[clock], highest[clock]) for clock in lowest}

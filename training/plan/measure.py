@@ -102,6 +102,8 @@ def measure(
             found.start = found.start or start
             notes = measured_phases(bench, schedule, work, found)
         found.start = replace(found.start, checkpoint=save_seconds(bench), memory_bytes=available_bytes(env))
+        if not found.start.peak_flops:
+            found.start = replace(found.start, peak_flops=matrix_flops(bench))
     found.utc = datetime.now(UTC).isoformat(timespec="seconds")
     return notes
 
@@ -284,3 +286,10 @@ def save_seconds(bench: Bench) -> float:
     """Of a checkpoint, in a folder that is removed."""
     with tempfile.TemporaryDirectory() as folder:
         return bench.seconds(lambda: Saver(Path(folder)).save({"identity": {}, "state": bench.state.state_dict()}))
+
+
+def matrix_flops(bench: Bench) -> float:
+    """A second, in the run's precision, of the fastest of some large matrix products."""
+    side = 4096 if bench.env.device.type == "cuda" else 1024
+    matrix = torch.ones(side, side, device=bench.env.device, dtype=bench.state.precision.dtype)
+    return 2 * side**3 / min(bench.seconds(lambda: matrix @ matrix) for _ in range(4))

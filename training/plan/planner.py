@@ -9,6 +9,8 @@ from phases import Schedule
 from training.config.config import Config
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.errors import ConfigError
+from training.plan.elsewhere.extrapolate import Basis, extrapolated, seen_here
+from training.plan.elsewhere.hardware import Hardware
 from training.plan.forecast import Forecast, NotMeasuredError, forecast, missing
 from training.plan.key import key_of, settings_of
 from training.plan.memory import check_plan
@@ -68,6 +70,26 @@ class Planner:
             check_plan(row.stretch.phase, row.step, opened.found, config.accumulate)
         return Planned(plan, opened.found, tuple(notes), lacks and may_measure)
 
+    def extrapolated(
+        self,
+        name: str,
+        config: Config,
+        schedule: Schedule,
+        hardware: Hardware,
+        basis: Basis | None,
+        may_measure: bool = True,
+    ) -> Planned:
+        """The plan of a run on `hardware`, which is not here. `schedule`: for its number of processes; `basis`: the
+        efficiency; None: of this machine. Raises: as planned."""
+        opened = self._open(config, schedule)
+        check_schedule(config, schedule, opened.dataset, opened.loader, hardware.count)
+        here = None if basis else self.planned("", config, schedule, may_measure)
+        work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset, hardware.count)
+        if not all((point.size, point.whitening) in opened.found.saved for point in work.trainings):
+            self._add_flops(config, schedule, opened, work)
+        plan = extrapolated(name, config, work, opened.found, hardware, basis or seen_here(opened.found, work))
+        return Planned(plan, opened.found, here.notes if here else (), bool(here and here.is_new))
+
     def total_seconds(self, config: Config, schedule: Schedule) -> float:
         """T_total of the whole schedule. Raises: as planned."""
         return self.planned("", config, schedule).forecast.clocks["total"]
@@ -84,8 +106,10 @@ class Planner:
     def _count(self, config: Config, schedule: Schedule, opened: Opened, work: Work) -> None:
         """FLOPs of sizes that may then be fitted: no model is opened for them. Without a measured step nothing can
         be, and the measurement counts them. Raises: ConfigError for a size that the network cannot take."""
-        if not opened.found.steps or all((p.size, p.whitening) in opened.found.saved for p in work.trainings):
-            return
+        if opened.found.steps and not all((p.size, p.whitening) in opened.found.saved for p in work.trainings):
+            self._add_flops(config, schedule, opened, work)
+
+    def _add_flops(self, config: Config, schedule: Schedule, opened: Opened, work: Work) -> None:
         from training.models.build import check_model  # imports torch
         from training.plan.flops import add_flops
 

@@ -19,7 +19,9 @@ def tables(plan: Forecast, dollars_per_hour: float | None = None) -> list[Table]
 
 
 def phase_table(plan: Forecast) -> Table:
-    title = f"{plan.name}: {plan.precision} on {plan.device}; images/s, and seconds of a step, a validation and in all"
+    kind = "EXTRAPOLATED, " if plan.is_extrapolated else ""
+    units = "images/s, and seconds of a step, a validation and in all"
+    title = f"{plan.name}: {kind}{plan.precision} on {plan.device}; {units}"
     return Table(title, COLUMNS, tuple(phase_row(row) for row in plan.rows))
 
 
@@ -31,7 +33,7 @@ def phase_row(row: Row) -> tuple[str, ...]:
         f"{item.training.size}",
         f"{item.training.batch}",
         f"{item.steps:,}",
-        *(f"{item.training.batch / seconds:,.0f}" for seconds in (step.loader, step.model, step.joint)),
+        *(rate_text(item.training.batch, seconds) for seconds in (step.loader, step.model, step.joint)),
         f"{'' if row.is_measured else '~'}{step.joint:.3g}",
         limit(step.loader, step.model, step.joint),
         check,
@@ -39,6 +41,11 @@ def phase_row(row: Row) -> tuple[str, ...]:
         f"{step.peak_bytes / 2**30:.2f} GiB" if step.peak_bytes else "-",
         f"{row.seconds:,.1f}",
     )
+
+
+def rate_text(batch: int, seconds: float) -> str:
+    """0 seconds: not known."""
+    return f"{batch / seconds:,.0f}" if seconds else "-"
 
 
 def limit(loader: float, model: float, joint: float) -> str:
@@ -66,7 +73,8 @@ def clock_table(plan: Forecast, dollars_per_hour: float | None) -> Table:
             )
         )
     dollars = ("dollars",) if dollars_per_hour is not None else ()
-    return Table("planned clocks", ("clock", "seconds", "interval", *dollars, "hours", "counts"), tuple(rows))
+    title = "planned clocks, extrapolated" if plan.is_extrapolated else "planned clocks"
+    return Table(title, ("clock", "seconds", "interval", *dollars, "hours", "counts"), tuple(rows))
 
 
 def comparison(plans: Sequence[Forecast]) -> Table:
@@ -93,11 +101,14 @@ def as_json(plan: Forecast, dollars_per_hour: float | None = None) -> dict[str, 
     """The clocks in seconds under their names, T_total first; then what they are made of."""
     clocks = {f"T_{clock}": seconds for clock, seconds in plan.clocks.items()}
     money = {} if dollars_per_hour is None else {"dollars": clocks["T_total"] / 3600 * dollars_per_hour}
+    kind = {"interval_factor": plan.factor} if plan.is_extrapolated else {}
     return clocks | {
         "intervals": {f"T_{clock}": list(both) for clock, both in plan.intervals.items()},
         "schedule": plan.name,
         "precision": plan.precision,
         "device": plan.device,
+        "extrapolated": plan.is_extrapolated,
+        **kind,
         "ledger": {label: time.value for label, time in plan.ledger.items()},
         **money,
         "phases": [phase_json(row) for row in plan.rows],

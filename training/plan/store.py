@@ -54,6 +54,7 @@ class StartTime:
     precision: str  # what `auto` has chosen
     device: str
     memory_bytes: int  # that a run may take
+    peak_flops: float = 0.0  # a second, of a large matrix product
 
 
 @dataclass
