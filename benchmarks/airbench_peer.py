@@ -7,15 +7,18 @@ is. On a CPU its numbers are fp32, or bf16 under autocast where --precision bf16
 import contextlib
 import importlib.util
 import os
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from importlib.abc import InspectLoader
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep import open_packed
 from training.errors import ConfigError
@@ -30,6 +33,7 @@ ON_A_CPU = (
     ("torch.cuda.Event(enable_timing=True)", "HostEvent()"),
     ("torch.cuda.synchronize()", "None"),
 )
+WHITENING_EPOCHS = 3  # of both scripts
 NEEDED = ("class CifarLoader", "def main(run", "total_train_steps")
 
 
@@ -46,6 +50,16 @@ class HostEvent:
     def elapsed_time(self, later: "HostEvent") -> float:
         """Milliseconds."""
         return 1e3 * (later.seconds - self.seconds)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Steps of a run that cost the same. `seconds` and `flops` (torch's counter, weight updates included) of one."""
+
+    steps: int
+    seconds: float
+    flops: int
+    epoch_steps: int = 0
 
 
 class Script(InspectLoader):
@@ -70,25 +84,36 @@ class Peer:
         self.module = loaded(path, device)
         self.folder = tempfile.TemporaryDirectory()
         store_cifar(data, Path(self.folder.name) / "cifar10")
-        self.total_steps = 0  # of a run; the script itself tells it when it trains
 
-    def seconds_of_steps(self, count: int) -> list[float]:
-        """Of `count` steps one by one, from fetching the batch to the updated weights, after one that is not counted.
-        The augmentation of an epoch as a whole, which it does before the first step, is not in them."""
+    def timed_parts(self, count: int) -> list["Part"]:
+        """Of a run: the steps that train the bias of the first layer, and those after them, whose backward pass is
+        shorter."""
+        with_bias = self.timed_steps(count, True)
+        without = self.timed_steps(count, False)
+        first = WHITENING_EPOCHS * with_bias.epoch_steps
+        return [replace(with_bias, steps=first), replace(without, steps=without.steps - first)]
+
+    def timed_steps(self, count: int, bias: bool) -> "Part":
+        """`count` steps one by one, from fetching the batch to the updated weights, after one whose arithmetic is
+        counted. What the script does with all images at the beginning of an epoch is not in them."""
         times: list[float] = []
+        found: dict[str, int] = {}
 
         def batches(original: Iterator) -> Iterator:
-            for number, batch in enumerate(original):
+            script = sys._getframe(1).f_locals  # of its main, which alone knows how long a run is
+            found.update(steps=script["total_train_steps"], epoch_steps=len(script["train_loader"]))
+            with FlopCounterMode(display=False) as counter:
+                yield next(original)
+            found.update(flops=counter.get_total_flops())
+            for _ in range(count):
                 begin = self.now()
-                self.total_steps = sys._getframe(1).f_locals["total_train_steps"]
-                yield batch
+                yield next(original)
                 times.append(self.now() - begin)
-                if number == count:
-                    raise Enough
+            raise Enough
 
         with contextlib.suppress(Enough):
-            self.run(batches)
-        return times[1:]
+            self.run(batches, bias)
+        return Part(seconds=statistics.median(times), **found)
 
     def train(self, seed: int) -> tuple[float, float]:
         """(seconds of all steps and their augmentation, top-1 in percent with its six test-time views)."""
@@ -106,8 +131,9 @@ class Peer:
         accuracy = self.run(batches)
         return seconds, 100 * accuracy
 
-    def run(self, around: Callable[[Iterator], Iterator]) -> float:
-        """Its main, with `around` about the training batches of every epoch."""
+    def run(self, around: Callable[[Iterator], Iterator], bias: bool = True) -> float:
+        """Its main, with `around` about the training batches of every epoch. `bias`: False leaves that of the first
+        layer out from the first step."""
         script, loader = self.module, self.module.CifarLoader
         original = loader.__iter__
 
@@ -117,15 +143,19 @@ class Peer:
         loader.__iter__ = batches
         try:
             with contextlib.chdir(self.folder.name), self.autocast:
-                return script.main("race", *self.network())
+                return script.main("race", *self.network(bias))
         finally:
             loader.__iter__ = original
 
-    def network(self) -> list[torch.nn.Module]:
+    def network(self, bias: bool) -> list[torch.nn.Module]:
         """For the script whose main takes it; compiled on a GPU as that script does it."""
         if not hasattr(self.module, "CifarNet"):
+            self.module.hyp["opt"]["whiten_bias_epochs"] = WHITENING_EPOCHS * bias
             return []
         model = self.module.CifarNet().to(self.device, memory_format=torch.channels_last)
+        if not bias:
+            forward = model.forward
+            model.forward = lambda images, whiten_bias_grad=False: forward(images, whiten_bias_grad=False)
         if self.device.type == "cuda":
             model.compile(mode="max-autotune")
         return [model]

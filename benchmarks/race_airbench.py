@@ -21,9 +21,10 @@ from contextlib import closing
 from pathlib import Path
 
 import torch
-from airbench_peer import Peer
+from airbench_peer import Part, Peer
 from one_line import one_line_errors
 from pairs import ratio_interval
+from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep import load_manifest
 from dawn import read_run
@@ -49,8 +50,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for recipe in options.recipes:
         config_from(flags(options, recipe))  # bad input is told before the first step
-    scripts = [Path(options.airbench) / SCRIPTS[name] for name in options.scripts]
-    peers = [Peer(script, options.data, device, options.precision) for script in scripts]
+    checkout = Path(options.airbench)
+    peers = {name: Peer(checkout / SCRIPTS[name], options.data, device, options.precision) for name in options.scripts}
     print(
         f"{torch.get_num_threads()} threads, {device.type}, torch {torch.__version__}, {options.precision}", flush=True
     )
@@ -61,56 +62,57 @@ def flags(options: argparse.Namespace, recipe: str) -> list[str]:
     return [options.data, "--recipe", recipe, *SAME_VIEWS, "--no-stop-at-target", "--precision", options.precision]
 
 
-def timed(options: argparse.Namespace, peers: list[Peer]) -> Table:
-    """Seconds of all steps, as medians of single steps."""
-    values: Values = {name: [] for name in (*options.scripts, *options.recipes)}
+def timed(options: argparse.Namespace, peers: dict[str, Peer]) -> Table:
+    """Seconds of all steps, as medians of single steps, and their arithmetic."""
+    values: Values = {name: [] for name in (*peers, *options.recipes)}
+    flops: dict[str, int] = {}
     for number in range(options.rounds):
-        for peer, name in zip(peers, options.scripts, strict=True):
-            step_seconds = statistics.median(peer.seconds_of_steps(options.steps))
-            values[name].append(step_seconds * peer.total_steps)
-            said(number, f"{name}: {peer.total_steps} steps of {step_seconds:.3f} s")
-        for name in options.recipes:
-            parts = step_seconds_of(options, name)
-            values[name].append(sum(item.steps * seconds for item, seconds in parts))
-            told = (f"{item.steps} steps of {seconds:.3f} s at {item.training.size} px" for item, seconds in parts)
-            said(number, f"{name}: {', '.join(told)}")
-    header = ("entrant", "all steps, s", *(f"/ {name}" for name in options.scripts))
+        for name in values:
+            parts = peers[name].timed_parts(options.steps) if name in peers else timed_parts(options, name)
+            values[name].append(sum(part.steps * part.seconds for part in parts))
+            flops[name] = sum(part.steps * part.flops for part in parts)
+            told = ", ".join(f"{part.steps} steps of {part.seconds:.3f} s" for part in parts)
+            print(f"round {number + 1}: {name}: {told}", flush=True)
+    header = ("entrant", "PFLOP", "all steps, s", *(f"/ {name}" for name in peers))
     rows = (
-        (name, f"{statistics.median(found):.0f}", *ratios(values, name, options.scripts))
-        for name, found in values.items()
+        (
+            name,
+            f"{flops[name] / 1e15:.3f}",
+            f"{statistics.median(values[name]):.0f}",
+            *ratios(values, name, list(peers)),
+        )
+        for name in values
     )
-    return Table(f"{options.rounds} rounds of {options.steps} steps", header, tuple(rows))
+    return Table(f"{options.rounds} rounds of {options.steps} steps of each kind", header, tuple(rows))
 
 
-def said(number: int, text: str) -> None:
-    print(f"round {number + 1}: {text}", flush=True)
-
-
-def step_seconds_of(options: argparse.Namespace, recipe: str) -> list[tuple[Stretch, float]]:
-    """Of each part of the schedule, the median of its steps from fetching the batch to the updated weights."""
+def timed_parts(options: argparse.Namespace, recipe: str) -> list[Part]:
+    """Of each part of the schedule, steps one by one from fetching the batch to the updated weights."""
     with tempfile.TemporaryDirectory() as folder:
         config = config_from([*flags(options, recipe), "--logdir", folder, "--no-chart"])
         schedule = resolved_schedule(config, 1, lambda warning: None)
         with opened_job(config, schedule) as job:
             job.state.clock.start()
             stretches = work_of(config, schedule, load_manifest(config.data)).stretches
-            return [(item, statistics.median(step_times(job, item, options.steps))) for item in stretches]
+            return [timed_steps(job, item, options.steps) for item in stretches]
 
 
-def step_times(job: Job, item: Stretch, count: int) -> list[float]:
-    """Seconds of `count` steps one by one, after one that is not counted; the weights stay."""
+def timed_steps(job: Job, item: Stretch, count: int) -> Part:
+    """After a step whose arithmetic is counted. The learning rate is 0: the weights stay."""
     epoch = int(item.start)
     enter_phase(job, next(part for part in job.parts(epoch) if part.end > item.start))
     job.state.model.train()
     times = []
     with closing(job.loader.train(epoch, job.part.first_step)) as batches:
-        for _ in range(count + 1):
+        with FlopCounterMode(display=False) as counter:
+            step(job.config, job.state, next(batches), 0.0, None)
+        for _ in range(count):
             job.env.sync()
             begin = time.perf_counter()
             step(job.config, job.state, next(batches), 0.0, None)
             job.env.sync()
             times.append(time.perf_counter() - begin)
-    return times[1:]
+    return Part(item.steps, statistics.median(times), counter.get_total_flops())
 
 
 def ratios(values: Values, name: str, scripts: list[str]) -> list[str]:
@@ -122,7 +124,7 @@ def ratios(values: Values, name: str, scripts: list[str]) -> list[str]:
     return found
 
 
-def raced(options: argparse.Namespace, peers: list[Peer]) -> Table:
+def raced(options: argparse.Namespace, peers: dict[str, Peer]) -> Table:
     """Whole runs, seed by seed: accuracy with the same views, and the time of all steps."""
     seeds, base = parse_seeds(options.seeds), Path(options.runs)
     for recipe in options.recipes:
@@ -131,8 +133,7 @@ def raced(options: argparse.Namespace, peers: list[Peer]) -> Table:
     seconds, accuracies = {name: [] for name in names}, {name: [] for name in names}
     for seed in seeds:
         for name in names:
-            peer = next((peer for peer, script in zip(peers, options.scripts, strict=True) if script == name), None)
-            took, accuracy = peer.train(seed) if peer else trained(options, name, seed)
+            took, accuracy = peers[name].train(seed) if name in peers else trained(options, name, seed)
             seconds[name].append(took)
             accuracies[name].append(accuracy)
             print(f"seed {seed}: {name}: {took:.1f} s, {accuracy:.2f} %", flush=True)
