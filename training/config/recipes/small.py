@@ -83,7 +83,8 @@ def cifar10_95() -> Config:
     """airbench95's settings for 95 % top-1 on CIFAR-10, with SGD; not yet measured here.
 
     Command: python -m training DATA --recipe cifar10-95
-    Differs: no weight decay of the norms' biases, and the whitening layer's bias learns at their rate.
+    Differs: no weight decay of the norms' biases, and the whitening layer's bias learns at their rate; the learning
+        rate of a step is that of its end (there its beginning).
     """
     return airbench_sgd(model="cifarnet-95", lr=10, decay=0.0153, shift=2, target="95", eval_from=14)
 
