@@ -20,7 +20,7 @@ from training.plan.elsewhere.extrapolate import FROM_HERE, HERE, Basis, images_p
 from training.plan.elsewhere.hardware import TABLE_DATE, Hardware, hardware_named
 from training.plan.forecast import Forecast
 from training.plan.planner import Planned, Planner
-from training.plan.report import as_json, comparison, tables
+from training.plan.report import accuracy_line, as_json, comparison, tables
 
 DESCRIPTION = """What a run will cost on this machine, before it runs: seconds on every clock, with an interval.
 
@@ -69,7 +69,8 @@ def plan(arguments: list[str]) -> int:
     if own.compare:
         print_tables([comparison(forecasts)])
     told = extrapolation_notes(hardware, basis, found, own.cost_per_hour) if hardware else notes(found, config)
-    print("\n".join([f"note: {line}" for item in found for line in item.notes] + list(told)))
+    lines = [f"note: {line}" for item in found for line in item.notes] + list(map(accuracy_line, forecasts))
+    print("\n".join([*lines, *told]))
     return 0
 
 

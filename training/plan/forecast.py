@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dawn.runlog.clock import LABELS, clocks_of
 from training.config.config import Config
 from training.errors import ConfigError
+from training.plan.accuracy import Accuracy
 from training.plan.fit import check_time, step_time
 from training.plan.store import CheckTime, Measurements, StepTime
 from training.plan.work import Checking, Entry, Stretch, Work
@@ -67,6 +68,7 @@ class Forecast:
     precision: str
     device: str
     factor: float = 1.0
+    accuracy: Accuracy | None = None  # at the end; None: nothing supports a number
 
     @property
     def is_extrapolated(self) -> bool:

@@ -9,6 +9,7 @@ from phases import Schedule
 from training.config.config import Config
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.errors import ConfigError
+from training.plan.accuracy import accuracy_of
 from training.plan.elsewhere.extrapolate import Basis, extrapolated, seen_here
 from training.plan.elsewhere.hardware import Hardware
 from training.plan.forecast import Forecast, NotMeasuredError, forecast, missing
@@ -65,7 +66,8 @@ class Planner:
 
             notes = measure(config, schedule, opened.dataset, work, opened.found, origin_ns)
             write(opened.key, opened.found, self._warn)
-        plan = forecast(name, config, work, opened.found)
+        expected = accuracy_of(config, schedule, opened.dataset.name)
+        plan = replace(forecast(name, config, work, opened.found), accuracy=expected)
         for row in plan.rows:
             check_plan(row.stretch.phase, row.step, opened.found, config.accumulate)
         return Planned(plan, opened.found, tuple(notes), lacks and may_measure)
@@ -88,6 +90,7 @@ class Planner:
         if not all((point.size, point.whitening) in opened.found.saved for point in work.trainings):
             self._add_flops(config, schedule, opened, work)
         plan = extrapolated(name, config, work, opened.found, hardware, basis or seen_here(opened.found, work))
+        plan = replace(plan, accuracy=accuracy_of(config, schedule, opened.dataset.name, hardware.count))
         return Planned(plan, opened.found, here.notes if here else (), bool(here and here.is_new))
 
     def total_seconds(self, config: Config, schedule: Schedule) -> float:

@@ -1,6 +1,7 @@
 """A plan as tables and as JSON. No torch."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from dawn.runlog.records import CLOCKS
@@ -90,10 +91,21 @@ def comparison(plans: Sequence[Forecast]) -> Table:
             f"{plan.clocks['total'] / first:.3f}",
             f"{plan.clocks['train']:,.1f}",
             f"{plan.ledger['eval'].value:,.1f}",
+            plan.accuracy.text if plan.accuracy else "-",
         )
         for plan in plans
     )
-    header = ("schedule", "epochs", "steps", "T_total", "interval", "ratio", "T_train", "validation")
+    header = (
+        "schedule",
+        "epochs",
+        "steps",
+        "T_total",
+        "interval",
+        "ratio",
+        "T_train",
+        "validation",
+        "top-1 at the end, %",
+    )
     return Table("schedules side by side, seconds", header, rows)
 
 
@@ -111,8 +123,16 @@ def as_json(plan: Forecast, dollars_per_hour: float | None = None) -> dict[str, 
         **kind,
         "ledger": {label: time.value for label, time in plan.ledger.items()},
         **money,
+        "accuracy": asdict(plan.accuracy) if plan.accuracy else None,
         "phases": [phase_json(row) for row in plan.rows],
     }
+
+
+def accuracy_line(plan: Forecast) -> str:
+    """Never without its source."""
+    if plan.accuracy is None:
+        return f"{plan.name}: top-1 at the end -: no measured recipe or published study supports a number"
+    return f"{plan.name}: top-1 at the end {plan.accuracy.text} %, from {plan.accuracy.source}"
 
 
 def phase_json(row: Row) -> dict[str, Any]:
