@@ -47,7 +47,7 @@ LINES = (
     Line("imagenette-5", (128,), 32, "threads"),
     Line("imagenette-5", (64, 96, 128), 64, "packed"),
 )
-SHORT = (Line("cifar10-demo", (12, 16), 60, "memory"), Line("toy", (16, 24), 30, "threads"))
+SHORT = (Line("cifar10-demo", (12, 16), 60, "memory"), Line("imagenette-5", (32, 48), 30, "threads"))
 
 
 class Result(NamedTuple):

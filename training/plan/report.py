@@ -104,7 +104,7 @@ def comparison(plans: Sequence[Forecast]) -> Table:
         "ratio",
         "T_train",
         "validation",
-        "top-1 at the end, %",
+        "top-1, %",
     )
     return Table("schedules side by side, seconds", header, rows)
 
