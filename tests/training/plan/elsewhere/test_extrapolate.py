@@ -3,14 +3,19 @@
 import math
 
 import pytest
+from dawn_script import START, scripted_run
 
+from dawn import read_run
 from phases import Schedule
 from training.__main__ import main
 from training.config.config import Config
+from training.config.saved import save_config
 from training.data.dataset import checked_dataset
 from training.errors import ConfigError
-from training.plan.elsewhere.extrapolate import Basis, extrapolated
+from training.plan.elsewhere.extrapolate import FROM_RUN, Basis, extrapolated
 from training.plan.elsewhere.hardware import TABLE, chip_of, hardware_named
+from training.plan.elsewhere.scale import seen_in
+from training.plan.flops import counted
 from training.plan.planner import Planner
 from training.plan.store import Measurements
 from training.plan.work import work_of
@@ -89,3 +94,28 @@ def test_bad_input_is_one_line(config, capsys, flags, said):
 def test_without_measurements_here_and_without_a_run_nothing_is_known(config):
     with pytest.raises(ConfigError, match="not in the cache"):
         Planner(pytest.fail).extrapolated("", config, Schedule.parse(PHASES), hardware_named("h100x1"), None, False)
+
+
+def run_on(config, folder, name):
+    """A scripted run of `config` in bf16 on a GPU of that name."""
+    scripted_run(folder, precision="bf16", hardware=START["hardware"] | {"device": "cuda", "name": name})
+    save_config(folder, config)
+    return str(folder)
+
+
+def test_the_efficiency_of_a_run_is_its_arithmetic_over_its_peak_and_its_time(config, tmp_path, capsys):
+    run = run_on(config, tmp_path / "run", "NVIDIA L4")
+    basis, rows = seen_in(run), read_run(run).rows
+    flops = sum(row.images * counted(config, 10, row.size, False)[0] for row in rows)
+    seconds = sum(row.seconds["train"] for row in rows)
+    assert basis.efficiency == pytest.approx(flops / seconds / 121e12) and basis.factor == FROM_RUN
+    assert (basis.init, basis.prepare, basis.warm) == (4.0, 0.5, 1.25)
+    more = ["--hardware", "h100x1", "--scale-from", run, "--no-measure", "--width", "0.25"]
+    assert main(["plan", config.data, "--phases", PHASES, *more]) == 0
+    assert "of the peak of NVIDIA L4" in capsys.readouterr().out
+
+
+def test_a_run_on_hardware_of_unknown_peak_tells_no_efficiency(config, tmp_path):
+    run = run_on(config, tmp_path / "run", "Abacus 3000")
+    with pytest.raises(ConfigError, match="ran in bf16 on Abacus 3000, whose peak is not in the table"):
+        seen_in(run)
