@@ -8,12 +8,12 @@ they decide the bytes.
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from types import ModuleType
 
 from data_prep.engines.base import Item, Result
@@ -25,8 +25,10 @@ ADDRESS = "RAY_ADDRESS"  # Ray's own variable
 RETRIES = 5  # of a chunk whose worker or machine is lost
 SECONDS = 60  # without a result, before a note
 REACHED_IN = 10  # seconds
+SECONDS_BETWEEN = 5  # looks at how many CPUs there are
+AHEAD = 4  # chunks for a CPU that are asked for: results come in order, and a lost machine is noticed late
 LARGEST_CHUNK = 1024  # items
-PARTS = 100  # chunks for a CPU, where there are so many items: the last ones to end cost a hundredth
+PARTS = 100  # chunks for a CPU, of the items that are left: few tasks where there are many items, and an even end
 Facts = dict[str, str]
 
 
@@ -55,17 +57,18 @@ class RayEngine:
     facts: Facts  # of this machine
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item], chunk: int) -> Iterator[Result]:
-        chunk = max(chunk, min(LARGEST_CHUNK, len(items) // (PARTS * self._cpus())))
         task = self.ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_run_chunk)
-        parts = (items[start : start + chunk] for start in range(0, len(items), chunk))
         common = self.ray.put((self.facts, function))
+        start, cpus, asked = 0, self._cpus(), time.monotonic()
         pending: deque = deque()
         try:
-            while True:
-                room = (self.workers or 4 * self._cpus()) - len(pending)
-                pending.extend(task.remote(common, part) for part in islice(parts, max(room, 0)))
-                if not pending:
-                    return
+            while start < len(items) or pending:
+                if time.monotonic() - asked > SECONDS_BETWEEN:
+                    cpus, asked = self._cpus(), time.monotonic()
+                while start < len(items) and len(pending) < (self.workers or AHEAD * cpus):
+                    size = max(chunk, min(LARGEST_CHUNK, (len(items) - start) // (PARTS * cpus)))
+                    pending.append(task.remote(common, items[start : start + size]))
+                    start += size
                 yield from self._result(pending.popleft())
         finally:
             for reference in pending:

@@ -21,6 +21,7 @@ def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess:
         ["loaders.py", "{none}"],
         ["gpu.py", "{none}", "--device", "cpu"],
         ["resize.py", "{none}", "--images", "4"],
+        ["engines.py", "{none}", "--images", "4"],
     ],
     ids=lambda arguments: " ".join(arguments[:3:2]),
 )

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
+from data_prep.__main__ import _parser as data_parser
+from data_prep.engines.on_ray import _facts_function
 from training.train_imagenet_nv import legacy_parser
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
@@ -67,6 +69,40 @@ def test_the_operator_starts_as_many_pods_and_processes_as_there_are_gpus():
     container = worker["template"]["spec"]["containers"][0]
     assert elastic["minReplicas"] == elastic["maxReplicas"] == worker["replicas"] == 4
     assert elastic["nProcPerNode"] == container["resources"]["limits"]["nvidia.com/gpu"] == 8
+
+
+def ray_cluster() -> dict:
+    return yaml.safe_load((LAUNCH / "ray.yaml").read_text())
+
+
+def test_every_command_of_the_ray_cluster_is_bash():
+    commands = [command for key, lines in ray_cluster().items() if key.endswith("_commands") for command in lines]
+    assert len(commands) > 10
+    for command in commands:
+        done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, ""), command
+
+
+def test_the_commands_of_the_ray_files_head_are_ours():
+    text = " ".join(line.lstrip("# ") for line in (LAUNCH / "ray.yaml").read_text().splitlines()[:12])
+    commands = re.findall(r"python -m data_prep ([^&']*)", text)
+    assert [dict(vars(data_parser().parse_args(command.split())))["command"] for command in commands] == [
+        "adopt",
+        "resize",
+    ]
+
+
+def test_the_machines_of_the_ray_cluster_have_what_data_prep_imports():
+    """They have no PyTorch. What is installed there is what the engine compares, and what shows the progress."""
+    install = next(line for line in ray_cluster()["setup_commands"] if "constraints.txt" in line)
+    packages = set(re.findall(r"[\w.]+", install.partition("constraints.txt")[2]))
+    assert {"rich", "ray", *_facts_function()()} - {"data_prep"} <= packages
+
+
+@pytest.mark.slow
+def test_ray_accepts_the_cluster():
+    util = pytest.importorskip("ray.autoscaler._private.util")
+    util.validate_config(util.prepare_config(ray_cluster()))
 
 
 @pytest.fixture
