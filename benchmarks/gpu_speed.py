@@ -5,7 +5,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import chain, count, islice
 
 import numpy as np
 import torch
@@ -107,6 +107,8 @@ def decoding(options: argparse.Namespace) -> Iterator[str]:
     for share in DECODER_SHARES:
         built, rate = decoding_rate(options, share)
         yield f"hw_decoder_load {share:4.2f}: {rate:9,.0f} images/s, built in {built:.2f} s"
+    for tree in (options.tree, f"{options.tree}-crops"):
+        yield f"random crops to 224 px from {tree}: {crops_rate(options, tree)}"
     pictures = [first_pictures(options, device) for device in {"cpu", options.device}]
     error = np.square(pictures[0] - pictures[-1]).reshape(len(pictures[0]), -1).mean(1)
     psnr = 10 * np.log10(255**2 / np.maximum(error, 1e-6))
@@ -134,6 +136,18 @@ def decoding_rate(options: argparse.Namespace, share: float) -> tuple[float, flo
         pipeline.run()
         images += options.batch
     return built, images / (time.monotonic() - begin)
+
+
+def crops_rate(options: argparse.Namespace, tree: str) -> str:
+    """Of the loader, from whole files or from files for cutting."""
+    try:
+        loader, *_ = opened(argparse.Namespace(**vars(options) | {"tree": tree}), 224)
+    except (ConfigError, DataError) as error:
+        return str(error)
+    batches = chain.from_iterable(loader.train(epoch) for epoch in count())
+    rate = images_per_second(batches, lambda batch: None, loader.env, options.seconds)
+    loader.close()
+    return f"{rate:,.0f} images/s"
 
 
 def first_pictures(options: argparse.Namespace, device: str) -> np.ndarray:

@@ -67,9 +67,12 @@ def opened_bytes(monkeypatch) -> list[int]:
     return lengths
 
 
-@pytest.mark.parametrize(("name", "holdout"), [("threads", 0), ("threads", 4), ("torchvision", 0)])
+@pytest.mark.parametrize(("name", "holdout"), [("threads", 0), ("threads", 4), ("torchvision", 0), ("dali", 0)])
 def test_cut_windows_are_the_pictures_of_whole_files(trees, monkeypatch, name, holdout):
-    whole, cut = loader_of(trees[0], "torchvision", holdout), loader_of(trees[1], name, holdout)
+    if name == "dali":
+        pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
+    resizer = "dali" if name == "dali" else "torchvision"  # of its own: against torch's, noise of this kind has 43 dB
+    whole, cut = loader_of(trees[0], resizer, holdout), loader_of(trees[1], name, holdout)
     plain = list(whole.train(1))
     read = opened_bytes(monkeypatch)
     batches = list(cut.train(1))
@@ -104,15 +107,32 @@ def test_less_than_the_files_is_read(trees, monkeypatch):
     assert 0 < sum(read) < 0.8 * sizes.sum()
 
 
-def test_a_file_that_has_changed_since_is_named(trees, tmp_path):
+@pytest.mark.parametrize("name", ["threads", "dali"])
+def test_a_file_that_has_changed_since_is_named(trees, tmp_path, name):
+    if name == "dali":
+        pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
     root = Path(shutil.copytree(trees[1], tmp_path / "crops"))
     for path in root.glob("train/*/*.JPEG"):
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    loader = loader_of(root)
+    loader = loader_of(root, name)
     with pytest.raises(DataError, match=r"JPEG: other pixels than when .* check .* \(rank 0, image \d+ of train\)"):
         list(loader.train(0))
+    shutil.copytree(trees[1], root, dirs_exist_ok=True)
+    assert len(list(loader.train(0))) == loader.steps, "the next pass is not disturbed"
+    loader.close()
+
+
+def test_a_pass_of_dali_that_was_left_while_pictures_were_cut_leaves_no_trace(trees):
+    pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
+    loader = loader_of(trees[1], "dali")
+    loader.set_phase(replace(SMALL, bs=3))
+    whole = [batch.images for batch in loader.train(0)]
+    left = loader.train(0)
+    next(left)
+    left.close()
+    assert all(map(torch.equal, (batch.images for batch in loader.train(0, 2)), whole[2:])) and len(whole) == 6
     loader.close()
 
 

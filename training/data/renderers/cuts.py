@@ -7,6 +7,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep import load_manifest
+from data_prep.crops.cutting import Piece
 from data_prep.crops.segments import SegmentIndex, has_segments, open_segments
 from data_prep.formats.image_index import open_index
 from training.config.config import Config
@@ -41,21 +42,26 @@ class Cuts:
         found = sources(self.config, labels)
         return {split: picked(stored[source.split], source.rows) for split, source in found.items()}
 
-    def window(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> np.ndarray | None:
-        """The window at `place` of a request, (h, w, 3) uint8, of a picture of `size` (height, width) at `path`; None
-        where it is better decoded whole. Raises: DataError for a file that has changed since it was indexed."""
+    def piece(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> Piece | None:
+        """The window at `place` of a request as a small JPEG file, cut out of a picture of `size` (height, width) at
+        `path`; None where it is better decoded whole. Raises: DataError for a file that has changed since it was
+        indexed."""
         segments = self.segments(request.folder, request.split)
-        top, left, height, width = wanted = tuple(request.windows[place].tolist())
-        if segments is None or size[0] * size[1] - height * width <= SPARED:
+        wanted = tuple(request.windows[place].tolist())
+        if segments is None or size[0] * size[1] - wanted[2] * wanted[3] <= SPARED:
             return None
-        piece = segments.piece(path, request.rows[place], wanted)
+        return segments.piece(path, request.rows[place], wanted)
+
+    def window(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> np.ndarray | None:
+        """The pixels of `piece`, (h, w, 3) uint8. Raises: DataError."""
+        piece = self.piece(request, place, path, size)
         if piece is None:
             return None
         try:
             pixels = simplejpeg.decode_jpeg(piece.data)
         except ValueError:  # damaged already when it was indexed
             return None
-        top, left = piece.window[:2]
+        top, left, height, width = piece.window
         return pixels[top : top + height, left : left + width]
 
 

@@ -8,6 +8,7 @@ import gc
 import os
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,26 +24,59 @@ from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.pictures import picture_facts, read_rgb
 from training.data.auto_augment import NO_POLICY, Policy, policy_of
 from training.data.renderers.base import Request
-from training.data.renderers.dali_pipeline import inputs_of, pictures
+from training.data.renderers.cuts import Cuts
+from training.data.renderers.dali_pipeline import Encoded, inputs_of, pictures
+from training.data.renderers.picture import place_of
 from training.data.transforms import MEAN, STD
 from training.distributed.env import worker_count
 
 JPEG = ("JPEG", "MPO")
+AHEAD = 2  # batches whose pictures are cut before the pipeline asks for them
 
 
 class DaliFiles:
     """Files that Pillow reads and DALI does not (GIF) have a stand-in: a PNG file in a temporary folder. DALI reads
     all other forms like Pillow, CMYK within 1 level."""
 
-    def __init__(self, folders: dict[str, dict[str, ImageIndex]], rank: int) -> None:
-        self.folders, self.rank = folders, rank
+    def __init__(
+        self, folders: dict[str, dict[str, ImageIndex]], rank: int, threads: int = 1, cuts: Cuts | None = None
+    ) -> None:
+        """`cuts`: None cuts nothing out."""
+        self.folders, self.rank, self.threads, self.cuts = folders, rank, threads, cuts
+        self.pool = ThreadPoolExecutor(threads)
         self.stand_ins: dict[bytes, bytes] = {}
         self.temporary: TemporaryDirectory | None = None
 
-    def names(self, request: Request) -> list[np.ndarray]:
-        """As DALI wants them: one array of bytes per picture."""
-        paths = (self.path(request, row) for row in request.rows)
-        return [np.frombuffer(self.stand_ins.get(path, path), np.uint8) for path in paths]
+    def enter(self, folders: set[str]) -> None:
+        """Raises: DataError."""
+        if self.cuts:
+            self.cuts.enter(folders)
+
+    def begun(self, request: Request) -> list[Future[list[Encoded]]]:
+        """Begin to cut a batch, one share per thread."""
+        count = len(request.rows)
+        length = -(-count // self.threads)
+        shares = (range(first, min(first + length, count)) for first in range(0, count, length))
+        return [self.pool.submit(self.encoded, request, share) for share in shares]
+
+    def encoded(self, request: Request, places: range) -> list[Encoded]:
+        """In a thread. Raises: DataError for a file that has changed since its segments were indexed."""
+        return [self.piece(request, place) or self.whole(request, place) for place in places]
+
+    def piece(self, request: Request, place: int) -> Encoded | None:
+        if not self.cuts:
+            return None
+        index, row = self.folders[request.folder][request.split], request.rows[place]
+        size = int(index.heights[row]), int(index.widths[row])
+        try:
+            piece = self.cuts.piece(request, place, self.path(request, row), size)
+        except DataError as error:
+            raise DataError(f"{error} {place_of(self.rank, request, row)}") from None
+        return piece and Encoded(np.frombuffer(piece.data, np.uint8), True, piece.window)
+
+    def whole(self, request: Request, place: int) -> Encoded:
+        path = self.path(request, request.rows[place])
+        return Encoded(np.frombuffer(self.stand_ins.get(path, path), np.uint8), False, request.windows[place])
 
     def path(self, request: Request, row: int) -> bytes:
         return os.fsencode(request.folder) + b"/" + self.folders[request.folder][request.split].paths[row]
@@ -57,7 +91,7 @@ class DaliFiles:
 
     def examine_one(self, path: bytes, request: Request, row: int) -> None:
         index = self.folders[request.folder][request.split]
-        where, size = f"(rank {self.rank}, image {row} of {request.split})", (index.widths[row], index.heights[row])
+        where, size = place_of(self.rank, request, row), (index.widths[row], index.heights[row])
         try:
             image = read_rgb(os.fsdecode(path))
         except DataError as error:
@@ -74,6 +108,7 @@ class DaliFiles:
             self.stand_ins[path] = os.fsencode(name)
 
     def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
         self.stand_ins.clear()
         if self.temporary:
             self.temporary.cleanup()
@@ -103,11 +138,13 @@ class DaliRenderer:
         self.settings |= {"device_id": (device.index or 0) if cuda else None}
         self.pipeline = None
         self.requests: Iterator[Request] = iter(())
+        self.ahead: deque[tuple[Request, list[Future]]] = deque()  # requests whose pictures are being cut
         self.begun: deque[Request] = deque()  # requests in the pipeline
         self.passes = 0
 
     def enter(self, parts: list[tuple[str, str]]) -> None:
-        """DALI reads files as they are asked for."""
+        """Files are read as they are asked for. Raises: DataError for segments that cannot be opened."""
+        self.files.enter({folder for folder, _ in parts})
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """(B, H, W, 3) uint8 or float16 on the device. Raises: DataError naming a file that cannot be decoded."""
@@ -141,10 +178,18 @@ class DaliRenderer:
             return images
 
     def next_inputs(self) -> tuple[list[np.ndarray] | np.ndarray, ...]:
-        """Called by the pipeline when it begins a batch. StopIteration ends the pass."""
-        request = next(self.requests)
+        """Called by the pipeline when it begins a batch. StopIteration ends the pass. Raises: DataError."""
+        self.look_ahead()
+        if not self.ahead:
+            raise StopIteration
+        request, shares = self.ahead.popleft()
+        encoded = [one for share in shares for one in share.result()]
         self.begun.append(request)
-        return inputs_of(request, self.files.names(request), self.policy)
+        return inputs_of(request, encoded, self.policy)
+
+    def look_ahead(self) -> None:
+        while len(self.ahead) <= AHEAD and (request := next(self.requests, None)):
+            self.ahead.append((request, self.files.begun(request)))
 
     def finished(self) -> Tensor:
         """The oldest batch, copied out of DALI's memory; on a GPU in the order of torch's stream."""
@@ -180,13 +225,20 @@ class DaliRenderer:
         # No sample can be skipped: one damaged file poisons a pipeline (DALI#119, #306).
         if not any([self.files.examine(request) for request in self.begun]):
             raise error
-        self.requests = chain(list(self.begun), self.requests)
+        self.requests = chain(list(self.begun), [request for request, _ in self.ahead], self.requests)
+        self.forget()
+
+    def forget(self) -> None:
+        """All requests that have begun."""
+        for share in chain(*(shares for _, shares in self.ahead)):
+            share.cancel()
+        self.ahead.clear()
         self.begun.clear()
 
     def end_pass(self) -> None:
         """Finish and forget what is under way."""
         self.requests = iter(())
-        self.begun.clear()
+        self.forget()
         if self.pipeline is None:
             return
         try:
@@ -212,4 +264,5 @@ def open_renderer(config, folders, env, dtype: torch.dtype, largest_batch: int) 
     coarse = env.device.type == "cuda" and dtype != torch.float32  # fp32 means fp32
     half = config.dali_output == "half" or (config.dali_output == "auto" and coarse)
     threads = max(1, worker_count(config))
-    return DaliRenderer(DaliFiles(folders, env.rank), env.device, largest_batch, threads, policy_of(config), half)
+    files = DaliFiles(folders, env.rank, threads, Cuts(config))
+    return DaliRenderer(files, env.device, largest_batch, threads, policy_of(config), half)

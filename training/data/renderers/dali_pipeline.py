@@ -2,6 +2,7 @@
 rebuilt when a folder, a size or a batch changes."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
@@ -15,12 +16,20 @@ from training.data.renderers.base import Request
 from training.data.transforms import MEAN, STD
 
 PREFETCH = 2  # batches in the pipeline
-INPUTS = 6  # names, windows, sizes, cuts, flips, filters; a policy adds operations and strengths
+INPUTS = 7  # files, pieces, windows, sizes, cuts, flips, filters; a policy adds operations and strengths
 FILTERS = (int(types.INTERP_LINEAR), int(types.INTERP_CUBIC))  # by Request.cubic
 KEPT_BITS = np.array([256 - (1 << (8 - bits)) for bits in range(9)], np.uint8)  # masks by number of bits
 SHARP = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32) / 13  # picture minus its blur
 BORDER = {"fill_value": 0, "interp_type": types.INTERP_LINEAR}
 SAME = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+
+
+class Encoded(NamedTuple):
+    """What is decoded of a picture."""
+
+    data: np.ndarray  # (bytes,) uint8: a JPEG file that was cut out, or the name of a file
+    piece: bool  # cut out
+    window: tuple[int, int, int, int] | np.ndarray  # in it: top, left, height, width
 
 
 @pipeline_def(enable_conditionals=True, prefetch_queue_depth=PREFETCH)
@@ -33,9 +42,13 @@ def pictures(source: Callable, mixed: bool, policy: Policy, half: bool):
     # The order is ours: DALI's readers shuffle in a buffer of 1,024 (DALI#2688), and after a restart they begin with
     # their first epoch again (DALI#2849).
     inputs = fn.external_source(source, num_outputs=INPUTS + 2 * bool(policy.count), batch=True)
-    name, window, size, cut, flip, kernel = inputs[:INPUTS]
+    data, piece, window, size, cut, flip, kernel = inputs[:INPUTS]
+    if piece:  # noqa: SIM108 - of every picture; DALI takes no other form of it
+        files = data
+    else:
+        files = fn.io.file.read(data)
     images = fn.resize_crop_mirror(
-        windows_of(fn.io.file.read(name), window[:2], window[2:], mixed),
+        windows_of(files, window[:2], window[2:], mixed),
         size=size,
         crop=cut[:2],
         crop_pos_y=cut[2],
@@ -56,7 +69,8 @@ def pictures(source: Callable, mixed: bool, policy: Policy, half: bool):
 def windows_of(files: DataNode, start: DataNode, shape: DataNode, mixed: bool) -> DataNode:
     """The windows, as stored: EXIF orientation ignored, chroma interpolated as Pillow does.
 
-    On the GPU the whole picture is decoded: nvImageCodec 0.9.0 crashes on windows there (its issue 55).
+    On the GPU all of a file is decoded, or of a piece cut out of it: nvImageCodec 0.9.0 crashes on windows there (its
+    issue 55).
     """
     options = {"adjust_orientation": False, "jpeg_fancy_upsampling": True}
     if mixed:
@@ -65,18 +79,19 @@ def windows_of(files: DataNode, start: DataNode, shape: DataNode, mixed: bool) -
     return fn.decoders.image_slice(files, start=start, shape=shape, axes=(0, 1), **options)
 
 
-def inputs_of(request: Request, names: list[np.ndarray], policy: Policy) -> tuple[list[np.ndarray] | np.ndarray, ...]:
+def inputs_of(request: Request, pictures: list[Encoded], policy: Policy) -> tuple[list[np.ndarray] | np.ndarray, ...]:
     """What `pictures` takes, in its order."""
     start, extent = inside(request)
     places = start / np.maximum(request.resized - extent, 1)  # 0: at the top or left end, 1: at the other
     cuts = np.concatenate([extent, places], 1).astype(np.float32)
-    kernels = np.full(len(names), FILTERS[request.cubic], np.int32)
+    kernels = np.full(len(pictures), FILTERS[request.cubic], np.int32)
+    data, pieces, windows = zip(*pictures, strict=True)
     flips, resized = request.flips.astype(np.int32), request.resized.astype(np.float32)
-    inputs = (names, request.windows, resized, cuts, flips, kernels)
+    inputs = (list(data), np.array(pieces), np.array(windows, np.int32), resized, cuts, flips, kernels)
     if not policy.count:
         return inputs
     rows = request.policy
-    rows = np.zeros((len(names), policy.count, 2), np.float32) if rows is None else rows  # zeros: nothing happens
+    rows = np.zeros((len(pictures), policy.count, 2), np.float32) if rows is None else rows  # zeros: nothing happens
     return (*inputs, places_of(policy)[rows[..., 0].astype(np.int32)], rows[..., 1].copy())
 
 
