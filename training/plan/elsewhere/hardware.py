@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from training.errors import ConfigError
 
-TABLE_DATE = "2026-11-26"  # when the table was last compared with its sources
+TABLE_DATE = "2026-11-26"  # when the table was written
 
 
 @dataclass(frozen=True)
