@@ -107,7 +107,7 @@ def main() -> None:
     try:
         batches = getattr(import_module(sys.argv[1]), sys.argv[2])(work)
         check(next(batches), work)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         print(json.dumps({"missing": f"not installed ({error})"}), file=answers)
         return
     print("{}", file=answers)

@@ -3,11 +3,13 @@
 All loaders of a row make the same: batches of 64 random resized crops, mirrored half of the time, uint8 NHWC,
 antialiased, from files in the page cache, with two processes or threads. They work in turn (each in a process of its
 own, the others wait), `--rounds` times after a warm-up; a cell is the median over the rounds of images/s relative to
-the 2018 way in the same round, with the lowest and the highest. TREE needs a copy of short side 160, packed:
+the 2018 way in the same round, with the lowest and the highest. TREE needs copies for all rows:
 
     python -m data_prep adopt TREE
-    python -m data_prep resize TREE --sizes 160
+    python -m data_prep resize TREE --sizes 160 320
     python -m data_prep pack TREE-sz/160
+    python -m data_prep index-crops TREE            # for the loaders called "cut"
+    python -m data_prep index-crops TREE-sz/320
     python benchmarks/loaders.py TREE [--images 1000] [--rounds 5] [--rows originals-128 packed-128]
 
 FFCV may be in another Python environment (--ffcv-python). Memory is the peak of all processes of a loader together;
@@ -41,11 +43,16 @@ LOADERS = {  # heading: module, function
     "ours: torchvision": ("our_loaders", "by_torchvision"),
     "ours: threads": ("our_loaders", "by_threads"),
     "ours: dali": ("our_loaders", "by_dali"),
+    "ours: torchvision, cut": ("our_loaders", "cut_by_torchvision"),
+    "ours: threads, cut": ("our_loaders", "cut_by_threads"),
+    "ours: dali, cut": ("our_loaders", "cut_by_dali"),
     "ours: packed": ("our_loaders", "packed"),
 }
 OURS = ("ours: torchvision", "ours: threads", "ours: dali")
+OURS_CUT = tuple(f"{loader}, cut" for loader in OURS)
 FROM_JPEG = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg", *OURS)
-FROM_ORIGINALS = (*FROM_JPEG, "FFCV jpg 500 px", "FFCV half raw")
+FROM_CUTS = (*FROM_JPEG, *OURS_CUT)
+FROM_ORIGINALS = (*FROM_CUTS, "FFCV jpg 500 px", "FFCV half raw")
 PACKAGES = ("torch", "torchvision", "pillow", "nvidia-dali-cuda130", "simplejpeg")
 
 
@@ -59,6 +66,7 @@ class Row(NamedTuple):
 ROWS = {
     "originals-128": Row("original JPEGs -> 128 px", "", 128, FROM_ORIGINALS),
     "originals-224": Row("original JPEGs -> 224 px", "", 224, FROM_ORIGINALS),
+    "short320-224": Row("short side 320 JPEGs -> 224 px", "-sz/320", 224, FROM_CUTS),
     "short160-128": Row("short side 160 JPEGs -> 128 px", "-sz/160", 128, FROM_JPEG),
     "packed-128": Row("short side 160 packed -> 128 px", "-sz/160", 128, (BASE, "FFCV all raw", "ours: packed")),
 }
@@ -66,8 +74,9 @@ ROWS = {
 
 def main() -> None:
     options = parsed()
-    for name in options.rows:
-        open_index(options.tree.rstrip("/") + ROWS[name].suffix)  # an error here, not in a loader's process
+    for row in (ROWS[name] for name in options.rows):
+        for folder in folders_of(options, row):
+            open_index(folder)  # an error here, not in a loader's process
     print(machine(options), flush=True)
     rows, notes = {}, {}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
@@ -85,9 +94,20 @@ def main() -> None:
         print(f"note: {loader}: {note}")
 
 
+def folders_of(options: argparse.Namespace, row: Row) -> list[str]:
+    """The trees that the row's loaders read."""
+    folder, cut = folder_of(options, row), set(OURS_CUT) & set(loaders_of(options, row))
+    return [folder, f"{folder}-crops"] if cut else [folder]
+
+
+def folder_of(options: argparse.Namespace, row: Row) -> str:
+    return options.tree.rstrip("/") + row.suffix
+
+
 def work_of(options: argparse.Namespace, row: Row, scratch: str) -> Work:
-    folder = options.tree.rstrip("/") + row.suffix
-    return Work(folder, row.size, options.images, options.batch, options.workers, options.min_scale, scratch)
+    return Work(
+        folder_of(options, row), row.size, options.images, options.batch, options.workers, options.min_scale, scratch
+    )
 
 
 def loaders_of(options: argparse.Namespace, row: Row) -> dict[str, tuple[str, str, str]]:

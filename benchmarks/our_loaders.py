@@ -2,6 +2,7 @@
 uint8 batches: sample plan, requests, renderer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from itertools import count
 
@@ -13,12 +14,12 @@ from data_prep.formats.image_index import ImageIndex, open_index
 from phases import DataPhase
 from training.config.config import Config
 from training.data.image_plan import ImagePlan
-from training.data.image_tree import RENDERERS
 from training.data.renderers.base import Request
 from training.data.sample_plan import SamplePlan
 from training.distributed.env import Env
 
 LARGEST_BATCH = 512
+CROPS = "-crops"
 
 
 class Batches:
@@ -29,7 +30,7 @@ class Batches:
         self.index = ImageIndex(**{key: values[self.rows] for key, values in vars(indices["train"]).items()})
         self.plan = ImagePlan(SamplePlan(len(self.rows), seed=0, flip="random"))
         config = Config(data=work.folder, workers=work.workers, device="cpu")
-        opened = import_module(RENDERERS[name]).open_renderer
+        opened = import_module(f"training.data.renderers.{name}").open_renderer
         self.renderer = opened(config, {work.folder: indices}, Env(torch.device("cpu")), torch.float32, LARGEST_BATCH)
         self.renderer.enter([(work.folder, "train")])
         self.set_size(work.size)
@@ -67,6 +68,23 @@ def by_threads(work: Work) -> Batches:
 
 def by_dali(work: Work) -> Batches:
     return Batches(work, "dali")
+
+
+def in_crops(work: Work) -> Work:
+    """The same images in the copy of the tree that `data_prep index-crops` has made."""
+    return replace(work, folder=work.folder + CROPS)
+
+
+def cut_by_torchvision(work: Work) -> Batches:
+    return by_torchvision(in_crops(work))
+
+
+def cut_by_threads(work: Work) -> Batches:
+    return by_threads(in_crops(work))
+
+
+def cut_by_dali(work: Work) -> Batches:
+    return by_dali(in_crops(work))
 
 
 def packed(work: Work) -> Batches:
