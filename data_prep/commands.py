@@ -14,7 +14,15 @@ class Command(NamedTuple):
 
 
 def _root(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", help="folder of the dataset")
+    parser.add_argument("root", type=_folder, metavar="ROOT", help="folder of the dataset")
+
+
+def _folder(text: str) -> str:
+    if "://" in text:  # a path object would fold the slashes
+        raise argparse.ArgumentTypeError(
+            f"{text} is no folder. Copy what an object store holds to a disk first, such as: aws s3 sync {text} FOLDER"
+        )
+    return text
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +102,7 @@ def _coco_toy_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _scenes_options(parser: argparse.ArgumentParser, images: int) -> None:
-    parser.add_argument("root", metavar="ROOT", help="folder for the new set")
+    parser.add_argument("root", type=_folder, metavar="ROOT", help="folder for the new set")
     parser.add_argument("--images", type=int, default=images, help="training pictures; a quarter more for validation")
 
 
@@ -122,7 +130,9 @@ def _coco_collage(arguments: argparse.Namespace) -> int:
 
 
 def _adopt_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)")
+    parser.add_argument(
+        "root", type=_folder, metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)"
+    )
     parser.add_argument("--name", default="", help="name of the dataset; default: from the folder's")
     parser.add_argument(
         "--follow-links",
@@ -193,7 +203,9 @@ def _resize(arguments: argparse.Namespace) -> int:
 
 
 def _pack_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("roots", nargs="+", metavar="ROOT", help="folders of image trees, such as ROOT-sz/160")
+    parser.add_argument(
+        "roots", nargs="+", type=_folder, metavar="ROOT", help="folders of image trees, such as ROOT-sz/160"
+    )
     _engine_options(parser)
 
 
@@ -269,7 +281,10 @@ def _imagenette(arguments: argparse.Namespace) -> int:
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "root", metavar="ROOT", help="folder of the dataset; its copies ROOT-sz/* and ROOT-crops are looked at too"
+        "root",
+        type=_folder,
+        metavar="ROOT",
+        help="folder of the dataset; its copies ROOT-sz/* and ROOT-crops are looked at too",
     )
     parser.add_argument("--write", action="store_true", help="index ROOT anew when its files have changed")
     parser.add_argument("--skip-bad", action="store_true", help="with --write: bad files leave the index of all trees")

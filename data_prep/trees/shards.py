@@ -18,9 +18,9 @@ import numpy as np
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
-from data_prep.files import PARTIAL, disk_errors, one_writer, write_atomically
+from data_prep.files import LOCK, PARTIAL, disk_errors, one_writer, write_atomically
 from data_prep.formats.file_names import printable
-from data_prep.formats.image_index import ImageIndex, check_images, index_digest, open_index
+from data_prep.formats.image_index import ImageIndex, check_images, index_digest, index_name, open_index
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
 from data_prep.trees import journal
 from data_prep.trees.adopt import BAD_FILES, publish_index
@@ -58,7 +58,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def begin(copy: Path, source: Source, rule: Making, shard: tuple[int, int], locks: ExitStack) -> Manifest | Path:
-    """The manifest of a copy that is whole; else the folder of the shard, locked, with the rule recorded."""
+    """The manifest of a copy that is whole; else the folder of the shard, locked, with the rule recorded.
+
+    Raises: DataError for a folder that holds something else, or a copy of another kind.
+    """
+    _nothing_foreign(copy)
     with one_writer(copy, wait=True):  # other shards may begin or end now
         manifest = _finished(copy, source, rule)
         if manifest:
@@ -70,6 +74,18 @@ def begin(copy: Path, source: Source, rule: Making, shard: tuple[int, int], lock
         for left in place.glob("*.tmp"):  # of a killed process
             left.unlink()
         return place
+
+
+def _nothing_foreign(copy: Path) -> None:
+    if not copy.is_dir() or (copy / MANIFEST).exists() or (copy / PARTIAL).exists():
+        return
+    names = {entry.name for entry in os.scandir(copy)}
+    others = sorted(names - {LOCK, BAD_FILES})
+    if others and index_name("train") not in names:  # a copy whose manifest was deleted is made whole again
+        raise DataError(
+            f"{copy}: is there already and is no copy that was begun here (it holds {printable(others[0])}). Delete or "
+            "rename the folder."
+        )
 
 
 def standing(copy: Path, source: Source, hashes: np.ndarray) -> np.ndarray:

@@ -41,6 +41,13 @@ def test_an_engine_that_does_not_exist(tmp_path, capsys):
     assert "'spark'" in refused(capsys, main, ["pack", str(tmp_path), "--engine", "spark"])
 
 
+@pytest.mark.parametrize("name", ["adopt", "pack", "check", "index-crops"])
+def test_an_object_store_is_no_folder(name, capsys):
+    """The slashes were folded: `s3:/bucket/photos: there is no such folder`."""
+    line = refused(capsys, main, [name, "s3://bucket/photos"])
+    assert "s3://bucket/photos is no folder. Copy " in line and "aws s3 sync s3://bucket/photos FOLDER" in line
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -197,6 +204,33 @@ def test_a_killed_command_goes_on_and_makes_nothing_twice(tree, whole):
     run(tree, "resize", *SIZES)
     unchanged = sum(path.stat().st_mtime_ns == when for path, when in made.items())
     assert unchanged >= recorded > 0 and tree_hash(Path(f"{tree}-sz")) == whole[1]
+
+
+@pytest.mark.slow
+def test_a_file_that_changed_and_a_folder_that_is_there_are_one_line(tree):
+    path = tree / "train/bee/large1.JPEG"
+    path.write_bytes(path.read_bytes() + b"more")
+    with command(tree, "resize", *SIZES) as running:
+        _, told = running.communicate(timeout=60 * MINUTES)
+    assert running.returncode == 2 and told.splitlines()[-1].startswith(f"error: {path} has ") and "Trace" not in told
+    assert not Path(f"{tree}-sz/48/manifest.json").exists()
+    shutil.rmtree(f"{tree}-sz/48")
+    Path(f"{tree}-sz/48").write_text("")
+    with command(tree, "resize", *SIZES) as running:
+        _, told = running.communicate(timeout=60 * MINUTES)
+    assert running.returncode == 2 and "a file is in the way" in told and told.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_command_and_its_cluster(tree, whole):
+    with command(tree, "resize", *SIZES) as running:
+        until_some_are_made(tree, running)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=60 * MINUTES)
+        assert running.returncode == 130 and told.splitlines()[-1].startswith("interrupted"), told
+        assert not workers_of(running.pid)
+    run(tree, "resize", *SIZES)
+    assert tree_hash(Path(f"{tree}-sz")) == whole[1]
 
 
 @pytest.fixture

@@ -158,6 +158,15 @@ def test_bad_shards(text):
     assert parse_shard("2/4") == (2, 4)
 
 
+def test_a_folder_of_something_else_is_left_alone(tree):
+    """It was filled with copies; the stranger was told at the end, or not at all."""
+    copy_of(tree).mkdir(parents=True)
+    (copy_of(tree) / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"photos-sz/8: is there already .* \(it holds notes.txt\)\. Delete or rename"):
+        resize_tree(tree, [8])
+    assert [path.name for path in copy_of(tree).iterdir()] == ["notes.txt"]
+
+
 def test_join_elsewhere(tmp_path):
     with pytest.raises(DataError, match="no copy and no shards"):
         join(tmp_path)
