@@ -232,6 +232,23 @@ def _index_crops(arguments: argparse.Namespace) -> int:
         return _done(index_crops(root, engine), crops_root(arguments.root))
 
 
+def _plan_storage_options(parser: argparse.ArgumentParser) -> None:
+    _root(parser)
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[160, 320], metavar="N", help="of smaller copies, as for `resize`"
+    )
+    parser.add_argument(
+        "--sample", type=int, default=48, metavar="N", help="images that sizes are estimated from; default 48"
+    )
+
+
+def _plan_storage(arguments: argparse.Namespace) -> int:
+    from data_prep.trees.storage import plan_storage, print_plan
+
+    print_plan(plan_storage(arguments.root, arguments.sizes, arguments.sample))
+    return 0
+
+
 def _imagenet_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("train_tar", metavar="TRAIN_TAR", help="ILSVRC2012_img_train.tar, as it was downloaded")
     parser.add_argument("val_tar", metavar="VAL_TAR", help="ILSVRC2012_img_val.tar")
@@ -317,6 +334,11 @@ COMMANDS = {
         "ROOT -> ROOT-crops: the same JPEG files laid out so that loaders read and decode only what they show",
         _index_crops_options,
         _index_crops,
+    ),
+    "plan-storage": Command(
+        "what ROOT's copies, packed pixels and files for cutting cost on disk and bring, before they are made",
+        _plan_storage_options,
+        _plan_storage,
     ),
     "check": Command("decode every image of ROOT and its copies, compare all trees", _check_options, _check),
 }

@@ -37,7 +37,7 @@ def resize_tree(
     `shard` (2, 4): only every fourth image, from the second on; the last shard to end makes the copies whole.
     Returns the manifests of the copies that are whole, by size. DataError when an image cannot be decoded.
     """
-    _check_sizes(sizes)
+    check_sizes(sizes)
     rule, source = rule or Rule(), Source.open(root)
     copies = {size: copy_root(root, size) for size in sorted(set(sizes))}
     with disk_errors(copies[sizes[0]].parent), ExitStack() as locks:
@@ -53,7 +53,8 @@ def resize_tree(
     return {size: manifest for size, manifest in whole.items() if manifest}
 
 
-def _check_sizes(sizes: list[int]) -> None:
+def check_sizes(sizes: list[int]) -> None:
+    """Raises: DataError."""
     for size in sizes:
         if not 1 <= size <= LARGEST:
             raise DataError(f"--sizes {size}: choose 1 to {LARGEST} pixels")

@@ -67,6 +67,7 @@ CASES = {
     "data_prep resize": Case("{out}/a --sizes 16", 2),
     "data_prep pack": Case("{out}/a", 2),
     "data_prep index-crops": Case("{out}/a", 2),
+    "data_prep plan-storage": Case("{data} --sample 2 --sizes 16"),
     "data_prep check": Case("{data} --workers 1"),
     "training": Case(f"{{data}} {SMALL} --dry-run", writing=f"{{data}} {SMALL} --logdir {{out}}/a"),
     "training recipes": Case(""),
