@@ -14,6 +14,7 @@ class Figures:
 
     memory: Memory
     rates: list[float] = field(default_factory=list)  # images/s, by round
+    processor: list[float] = field(default_factory=list)  # ms an image, by round
     switches: list[tuple[int, int]] = field(default_factory=list)  # pixels, bytes
 
 
@@ -59,7 +60,9 @@ class Contest:
         say(f"  {loader}: {self.figures[loader].memory.total // MIB} MiB")
 
     def measure(self, loader: str) -> None:
-        self.figures[loader].rates.append(self.processes[loader].images_per_second(self.seconds))
+        rate, processor = self.processes[loader].measured(self.seconds)
+        self.figures[loader].rates.append(rate)
+        self.figures[loader].processor.append(processor)
 
     def switch(self, loader: str) -> None:
         self.figures[loader].switches = self.processes[loader].switched()

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from loader_work import Work
-from process_memory import Memory, memory_of, peak_of
+from process_memory import Memory, memory_of, peak_of, processor_seconds
 
 DRAIN = 8  # batches before the clock starts: more than any loader has made in advance
 SWITCHES = 10
@@ -71,13 +71,15 @@ class LoaderProcess:
             raise Unavailable(answer["missing"])
         return answer
 
-    def images_per_second(self, seconds: float) -> float:
-        return self.told(f"measure {seconds}")["images_per_second"]
+    def measured(self, seconds: float) -> tuple[float, float]:
+        """Images/s, and milliseconds of the processor that an image took."""
+        answer = self.told(f"measure {seconds}")
+        return answer["images_per_second"], answer["processor_ms"]
 
     def warmed_up(self, seconds: float) -> Memory:
         """At its largest, while it works for the first time."""
         with peak_of(self.pid) as peak:
-            self.images_per_second(seconds)
+            self.measured(seconds)
         return peak[0]
 
     def switched(self) -> list[tuple[int, int]]:
@@ -125,14 +127,16 @@ def check(images, work: Work) -> None:
 
 
 def measured(batches: Iterator, work: Work, seconds: float) -> dict:
-    """Images per second of a loader whose store of batches made in advance is used up."""
+    """The rate of a loader whose store of batches made in advance is used up."""
     for _ in range(DRAIN):
         next(batches)
+    used = processor_seconds(os.getpid())
     begin, made, elapsed = time.perf_counter(), 0, 0.0
     while elapsed < seconds:
         made += len(next(batches))
         elapsed = time.perf_counter() - begin
-    return {"images_per_second": made / elapsed}
+    used = processor_seconds(os.getpid()) - used
+    return {"images_per_second": made / elapsed, "processor_ms": 1000 * used / made}
 
 
 def switched(batches) -> dict:

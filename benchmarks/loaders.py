@@ -12,6 +12,8 @@ the 2018 way in the same round, with the lowest and the highest. TREE needs copi
     python -m data_prep index-crops TREE-sz/320
     python benchmarks/loaders.py TREE [--images 1000] [--rounds 5] [--rows originals-128 packed-128]
 
+Where other programs share the processor, its time an image is steadier than images/s; both are printed.
+
 FFCV may be in another Python environment (--ffcv-python). Memory is the peak of all processes of a loader together;
 pages that they share count once, and pages of files, which the system may drop, are told apart.
 """
@@ -88,6 +90,7 @@ def main() -> None:
             rows[name] = contest.figures
             notes |= contest.notes
     print_table("images/s relative to the 2018 way: median (lowest to highest)", rows, ratio_cell)
+    print_table("processor time of all processes, ms an image: median (lowest to highest)", rows, processor_cell)
     print_table("peak memory of all processes, MiB (of it pages of files)", rows, memory_cell)
     print_switches(rows)
     for loader, note in notes.items():
@@ -144,6 +147,11 @@ def ratio_cell(figures: dict[str, Figures], loader: str) -> str:
         return f"1 = {statistics.median(base):,.0f}/s"
     ratios = sorted(mine / other for mine, other in zip(figures[loader].rates, base, strict=True))
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
+def processor_cell(figures: dict[str, Figures], loader: str) -> str:
+    times = sorted(figures[loader].processor)
+    return f"{statistics.median(times):.2f} ({times[0]:.2f} to {times[-1]:.2f})"
 
 
 def memory_cell(figures: dict[str, Figures], loader: str) -> str:

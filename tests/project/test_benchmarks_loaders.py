@@ -1,5 +1,6 @@
 """The comparison of loaders keeps working: not how fast they are."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -31,9 +32,9 @@ def test_a_table_and_a_note_for_what_is_not_installed(tree, tmp_path):
     command += ["--seconds", "0.01", "--workers", "1", "--ffcv-python", sys.executable, "--scratch", tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    speed, memory = (line for line in done.stdout.splitlines() if line.startswith("| short side 160 packed"))
+    speed, processor, memory = (line for line in done.stdout.splitlines() if line.startswith("| short side 160 packed"))
     columns = 2 if "note: FFCV all raw: not installed" in done.stdout else 3
-    assert speed.count("|") == memory.count("|") == columns + 2
+    assert speed.count("|") == processor.count("|") == memory.count("|") == columns + 2
     assert "ours: packed: 128 px" in done.stdout
     assert not list(tmp_path.glob("*.beton"))
 
@@ -65,3 +66,11 @@ def test_loaders_that_cut_have_columns_of_their_own(tree, tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "| 2018 way | ours: threads, cut |" in done.stdout and "ours: threads, cut: 128 px" in done.stdout
+
+
+def test_processor_time_counts_a_process_and_its_children(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    seconds = import_module("process_memory").processor_seconds
+    before = seconds(os.getpid())
+    subprocess.run([sys.executable, "-S", "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
+    assert seconds(os.getpid()) - before > 0.15
