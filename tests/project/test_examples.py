@@ -37,6 +37,7 @@ def test_every_block_of_python_is_a_file():
         assert len(re.findall(PYTHON, text, re.DOTALL)) == text.count("```python")
 
 
+@pytest.mark.slow
 def test_from_python(folder, capsys):
     names = runpy.run_path("train_toy.py")
     last = names["run"].rows[-1].validation

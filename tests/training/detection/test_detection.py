@@ -76,6 +76,7 @@ def finished(coco, tmp_path_factory):
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_run_reports_the_map_and_says_what_it_trains(coco, finished, capsys):
     folder, out = finished
     assert "the backbone's 20 batch norms are trained; nothing is frozen" in out and "AP50" in out

@@ -299,6 +299,7 @@ def test_without_rows_no_image_is_named(run, tmp_path, capsys):
     assert views(stored, names, full=False)["worst.csv"].count(b"\n") == 1
 
 
+@pytest.mark.slow
 def test_a_network_without_a_map_is_inspected_without_grad_cam(toy, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\ndef flat(classes): return nn.Sequential(nn.Flatten(), nn.Linear(432, classes))\n"
