@@ -24,6 +24,7 @@ import torch
 from airbench_peer import Part, Peer
 from one_line import one_line_errors
 from pairs import ratio_interval
+from race_tables import interval
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep import load_manifest
@@ -137,13 +138,13 @@ def raced(options: argparse.Namespace, peers: dict[str, Peer]) -> Table:
             seconds[name].append(took)
             accuracies[name].append(accuracy)
             print(f"seed {seed}: {name}: {took:.1f} s, {accuracy:.2f} %", flush=True)
-    header = ("entrant", "all steps, s", *(f"/ {name}" for name in options.scripts), "top-1, %", "95 % interval")
+    header = ("entrant", "all steps, s", *(f"/ {name}" for name in options.scripts), "top-1, % (95 % interval)")
     rows = (
         (
             name,
             f"{statistics.median(seconds[name]):.1f}",
             *ratios(seconds, name, options.scripts),
-            *level(accuracies[name]),
+            interval(mean(accuracies[name]), "{:.2f}".format),
         )
         for name in names
     )
@@ -157,12 +158,6 @@ def trained(options: argparse.Namespace, recipe: str, seed: int) -> tuple[float,
         sys.exit(code)  # it has said why
     run = read_run(Path(options.runs) / recipe / f"seed-{seed}")
     return sum(run.stop.seconds[label] for label in STEPS), run.evaluations[-1].validation.percent("top1")
-
-
-def level(accuracies: list[float]) -> tuple[str, str]:
-    """Mean and its t interval."""
-    found = mean(accuracies)
-    return f"{found.value:.2f}", f"{found.low:.2f} to {found.high:.2f}" if found.low is not None else "-"
 
 
 def parsed() -> argparse.Namespace:

@@ -38,12 +38,13 @@ class Lookahead:
         if self.steps < 0:
             return
         self.steps += 1
+        is_due, is_last = self.steps % self.every == 0, moment.end >= moment.epochs - END
+        if not (is_due or is_last):
+            return
         slow, fast = self.pairs(model)
-        if self.steps % self.every == 0:
+        if is_due:
             torch._foreach_lerp_(slow, fast, 1 - self.decay * moment.progress**self.power)
-            torch._foreach_copy_(fast, slow)
-        elif moment.end >= moment.epochs - END:
-            torch._foreach_copy_(fast, slow)
+        torch._foreach_copy_(fast, slow)
 
     def pairs(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         return list(self.slow.values()), list(averaged(model).values())

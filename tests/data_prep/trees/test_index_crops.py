@@ -14,6 +14,7 @@ import pytest
 import simplejpeg
 from picture_tree import jpeg, tree_hash
 from PIL import Image
+from process_groups import no_process_left
 from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
@@ -230,16 +231,6 @@ def test_without_a_jpegtran_that_fits_the_command_to_install_it_is_told(
     assert words in error and "sudo apt install libjpeg-turbo-progs" in error and error.count("\n") == 1
     assert not crops(tree).exists()
     jpegtran_version.cache_clear()
-
-
-def no_process_left(group: int) -> bool:
-    for _ in range(6000):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def start(root: Path) -> subprocess.Popen:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from picture_tree import jpeg, make_tree, tree_hash
 from PIL import Image, ImageOps
+from process_groups import no_process_left
 from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
@@ -366,16 +367,6 @@ def start(root: Path, *arguments: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def no_process_left(group: int) -> bool:
-    for _ in range(6000):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def kill_often(tmp_path: Path, kills: int, images: int) -> list[int]:
