@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 
+gc.disable()  # while the tests are imported, whose objects all stay: `frozen_heap` turns it on
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in subprocesses: tiny nets gain nothing
 os.environ["DAWN_HOST_ID"] = "tests"  # no file in the cache folder of whoever runs them
 
@@ -34,6 +35,7 @@ def frozen_heap():
     """A run collects garbage before its clock starts: what the tests before have imported need not be looked at."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,7 @@ def environment(wheel, tmp_path_factory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_packages_their_presets_and_the_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     presets = {f"phases/presets/{path.name}" for path in (ROOT / "phases" / "presets").glob("*.json")}

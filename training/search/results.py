@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -67,6 +66,8 @@ def importances(study: Study) -> dict[str, float]:
     complete = [trial for trial in done(study) if trial.state == TrialState.COMPLETE]
     if len(complete) < FEW:
         return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn
+
     return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
 
 

@@ -196,7 +196,8 @@ def test_the_remedy_for_a_missing_copy_is_resize(root):
         load_manifest(f"{root}-sz/160")
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_the_command(tmp_path, sign):
     """Killed while its workers read headers: they end, no manifest is there, and the same command completes."""
     root, data = make_tree(tmp_path / "t"), jpeg()

@@ -154,9 +154,8 @@ def test_tensorboard_has_curves_histograms_and_pictures(board, run):
     assert board["inspect/gradients"][0][1].image.encoded_image_string == (run / "inspect/gradients.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "loader", ["packed", *(pytest.param(name, marks=pytest.mark.slow) for name in ("threads", "dali"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loader", ["packed", "threads", "dali"])
 def test_loaders_of_image_trees_are_inspected(toy, tmp_path, loader):
     if loader == "dali":
         pytest.importorskip("nvidia.dali")
