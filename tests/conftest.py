@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 
-gc.disable()  # while the tests are imported, whose objects all stay: `frozen_heap` turns it on
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in subprocesses: tiny nets gain nothing
 os.environ["DAWN_HOST_ID"] = "tests"  # no file in the cache folder of whoever runs them
 
@@ -14,6 +13,8 @@ import pytest
 from data_prep.engines.local import Local
 from data_prep.sources.toy import prepare_toy
 from data_prep.trees.pack import pack_tree
+
+gc.disable()  # while the tests are imported, whose objects all stay: `frozen_heap` turns it on
 
 FAULT_SECONDS = 600  # limit of a test, on a slow and busy machine
 

@@ -212,6 +212,7 @@ def test_other_resnets_are_backbones_too(name):
     assert [tuple(m.shape[1:]) for m in maps.values()] == [(256, s, s) for s in (16, 8, 4, 2, 1)]
 
 
+@pytest.mark.slow
 def test_weights_of_an_export_bring_their_input_along(weights, tmp_path):
     from safetensors.torch import save_file
 

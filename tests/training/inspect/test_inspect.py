@@ -327,6 +327,7 @@ class Lost(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_validation_images_whose_logits_are_not_finite_are_told_and_counted_apart(toy, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(LOST)
     folder = tmp_path / "run"

@@ -236,6 +236,7 @@ def test_large_images_are_checked_without_a_forward_pass():
 LAST_ONE = "[{'ep': 0, 'sz': 64, 'bs': 4}, {'ep': 1, 'sz': 32, 'bs': 1}, {'ep': (0, 2), 'lr': 0.1}]"
 
 
+@pytest.mark.slow
 def test_one_image_a_step_with_batch_norm_at_one_pixel(toy, tmp_path, capsys):
     """One line before a run folder is made; a dry run and the probe say the same."""
     command = flags(toy, tmp_path / "run", "--model", "resnet18", "--phases", LAST_ONE)

@@ -63,7 +63,7 @@ def test_a_schedule_that_does_not_fit_the_dataset_is_refused_by_a_planner_that_h
         total(planner, known, phases(16, batch=1000))
 
 
-@pytest.mark.parametrize("change", [{"width": 0.5}, {"holdout": 0.5}])
+@pytest.mark.parametrize("change", [pytest.param({"width": 0.5}, marks=pytest.mark.slow), {"holdout": 0.5}])
 def test_other_settings_have_measurements_of_their_own(known, change):
     planner = Planner(pytest.fail)
     total(planner, known, phases(16, 32))

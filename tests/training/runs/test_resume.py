@@ -6,7 +6,7 @@ from tiny_run import flags
 from training.__main__ import main
 
 
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_outcome_that_a_restart_cannot_change_is_not_repeated(toy, tmp_path, monkeypatch, capsys, named):
     """torchrun --max-restarts began anew: a run that ended below its target, whose folder nobody had named."""
     monkeypatch.chdir(tmp_path)
