@@ -3,6 +3,7 @@ names; with BlurPool (arXiv:1904.11486) in any of them."""
 
 import difflib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,15 +20,30 @@ from training.models.outputs import AUX_LOGITS, auxiliary_logits, logits_of
 AUXILIARY = ("googlenet", "inception_v3")  # torchvision's with auxiliary heads
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 MIN_CHANNELS = 16  # the first layer sees the image itself
+SHAPING = ("model", "width", "init_bn0", "blurpool", "drop_path", "aux_weight", "accumulate")  # flags that decide shapes
 
 
-@torch.no_grad()
 def check_model(config: Config, classes: int, sizes: set[int], phases: Sequence[DataPhase] = ()) -> None:
     """Raises: ConfigError for an unknown name, a network without a parameter to train, a size (pixels) that it cannot
     take, or a phase whose training batches it cannot take.
 
-    Only shapes are computed: a real image of 1,000 pixels and more would take seconds.
+    Only shapes are computed: a real image of 1,000 pixels and more would take seconds. A series of runs or of schedules
+    in one process asks again and again: what has passed is not tried twice.
     """
+    if is_own(config.model):
+        check_shapes(config, classes, frozenset(sizes), tuple(phases))
+    else:
+        shaping = Config(**{name: getattr(config, name) for name in SHAPING})
+        checked_once(shaping, classes, frozenset(sizes), tuple(phases))
+
+
+@lru_cache(maxsize=64)
+def checked_once(config: Config, classes: int, sizes: frozenset[int], phases: tuple[DataPhase, ...]) -> None:
+    check_shapes(config, classes, sizes, phases)
+
+
+@torch.no_grad()
+def check_shapes(config: Config, classes: int, sizes: frozenset[int], phases: tuple[DataPhase, ...]) -> None:
     model = build_model(config, classes).eval().to(trial_device(config))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"--model {config.model}: has no parameter to train. Let one have requires_grad")

@@ -76,7 +76,6 @@ def finished(coco, tmp_path_factory):
     shutil.rmtree(folder)
 
 
-@pytest.mark.slow
 def test_a_run_reports_the_map_and_says_what_it_trains(coco, finished, capsys):
     folder, out = finished
     assert "the backbone's 20 batch norms are trained; nothing is frozen" in out and "AP50" in out
@@ -212,7 +211,6 @@ def test_other_resnets_are_backbones_too(name):
     assert [tuple(m.shape[1:]) for m in maps.values()] == [(256, s, s) for s in (16, 8, 4, 2, 1)]
 
 
-@pytest.mark.slow
 def test_weights_of_an_export_bring_their_input_along(weights, tmp_path):
     from safetensors.torch import save_file
 

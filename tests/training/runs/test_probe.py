@@ -42,7 +42,6 @@ def test_advice_fits_what_limits(toy):
     assert "share the cores" in shared and "more --workers" not in shared
 
 
-@pytest.mark.slow
 def test_a_row_for_every_phase(toy, capsys):
     assert main(["probe", str(toy), *FLAGS, "--seconds", "0.02"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -86,7 +86,6 @@ def test_a_target_that_no_trial_reaches(toy, tmp_path, space, capsys):
     assert "no choice reaches 100 %: the best is trial " in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_small_search_from_its_first_trial_to_its_page(toy, tmp_path, capfd, monkeypatch):
     """The budget of a thousandth of a second is refused first: the plan is measured once."""
     for name, less in {"BUDGET": 0.1, "LOADER_SECONDS": 0.01, "LEAST": 1}.items():  # this is no timing
