@@ -4,7 +4,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Event, Timer
+from threading import Event
 
 import pytest
 import torch.distributed as dist
@@ -101,9 +101,13 @@ def test_the_line_comes_soon_and_then_now_and_then(monkeypatch, capsys):
 def test_ctrl_c_ends_the_wait():
     """torch waits for other ranks without looking at signals: Ctrl-C had no effect for ten minutes."""
     here = Event()  # never set: only the signal ends this
-    Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def meet() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        here.wait(SECONDS)
+
     with pytest.raises(KeyboardInterrupt), own_interrupts():
-        while_told(lambda: here.wait(SECONDS), lambda: "waiting")
+        while_told(meet, lambda: "waiting")
 
 
 def test_what_the_meeting_raises_is_raised():
