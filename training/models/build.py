@@ -20,7 +20,7 @@ from training.models.outputs import AUX_LOGITS, auxiliary_logits, logits_of
 AUXILIARY = ("googlenet", "inception_v3")  # torchvision's with auxiliary heads
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 MIN_CHANNELS = 16  # the first layer sees the image itself
-SHAPING = ("model", "width", "init_bn0", "blurpool", "drop_path", "aux_weight", "accumulate")  # flags that decide shapes
+SHAPING = ("model", "width", "init_bn0", "blurpool", "drop_path", "aux_weight", "accumulate")  # flags
 
 
 def check_model(config: Config, classes: int, sizes: set[int], phases: Sequence[DataPhase] = ()) -> None:
