@@ -334,7 +334,6 @@ def test_a_missing_package_is_named_with_its_extra(cifarnet_run, bad, monkeypatc
     assert "safetensors not installed" in line and "[handover]" in line
 
 
-@pytest.mark.slow
 def test_onnx_of_a_small_network_of_named_outputs_has_its_logits():
     import onnx
 

@@ -55,6 +55,15 @@ def test_runs_with_other_settings_are_refused_before_the_first(toy, tmp_path, ca
     assert err.count("\n") == 1 and not (tmp_path / "seed-3").exists()
 
 
+def test_runs_that_have_ended_are_not_repeated(toy, tmp_path, capsys):
+    assert train(toy, tmp_path / "seed-4", "--seed", "4") == 0
+    before = (tmp_path / "seed-4" / "run.jsonl").read_bytes()
+    assert main([*flags(toy, tmp_path), "--seeds", "4"]) == 0
+    out = capsys.readouterr().out
+    assert f"seed 4: finished ({tmp_path / 'seed-4'})" in out and f"dawn study {tmp_path}" in out
+    assert (tmp_path / "seed-4" / "run.jsonl").read_bytes() == before
+
+
 def test_a_set_of_seeds_has_no_seed_of_its_own(toy, tmp_path, capsys):
     assert main([*flags(toy, tmp_path), "--seeds", "0-1", "--seed", "3"]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())
