@@ -89,6 +89,11 @@ class Config:
     muon_coefficients: str = option(
         "original", "of Muon's Newton-Schulz steps", choices=("original", "quintic", "polar_express", "hiverge")
     )
+    muon_precision: str = option(
+        "bf16",
+        "of Muon's Newton-Schulz steps; auto: as the run, bf16 for fp16",
+        choices=("bf16", "fp32", "auto"),
+    )
     muon_rescale_every: int = option(1, "steps between two rescalings of Muon's filters, at the beginning")
     muon_rescale_growth: int = option(0, "steps by which that number has grown at the end of the schedule")
     beta2: float = option(0.999, "adamw, lamb: decay of the squared gradients' average")

@@ -31,9 +31,9 @@ class Moment(NamedTuple):
 ANY = Moment()  # for a step of no run
 
 
-def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optimizer]:
+def build_optimizers(config: Config, model: nn.Module, precision: str = "bf16") -> list[torch.optim.Optimizer]:
     """One for everything, or Muon for convolutions and SGD for the rest, each where the network has some; frozen
-    parameters are in no group."""
+    parameters are in no group. `precision`: of the run, for --muon-precision auto."""
     groups = parameter_groups(config, model)
     if is_own(config.optimizer):
         return [own_optimizer(config, groups)]
@@ -43,7 +43,7 @@ def build_optimizers(config: Config, model: nn.Module) -> list[torch.optim.Optim
     filters = [p for p in model.parameters() if id(p) in convs and p.requires_grad]
     rest = [group | {"params": [p for p in group["params"] if id(p) not in convs]} for group in groups]
     rest = [group for group in rest if group["params"]]
-    return [*([muon(config, filters)] if filters else []), *([sgd(config, rest)] if rest else [])]
+    return [*([muon(config, filters, precision)] if filters else []), *([sgd(config, rest)] if rest else [])]
 
 
 def own_optimizer(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
@@ -170,13 +170,15 @@ def epsilon(config: Config) -> dict[str, float]:
 OPTIMIZERS = {"sgd": sgd, "adamw": adamw, "lamb": lamb, "lars": lars}
 
 
-def muon(config: Config, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def muon(config: Config, filters: list[nn.Parameter], precision: str = "bf16") -> torch.optim.Optimizer:
     """timm's Muon on convolutions as (out, in*h*w) matrices, with the original scale of the update (K. Jordan,
     2024)."""
-    from timm.optim import Muon  # imports all of timm
+    from training.engine.muon import Muon  # imports all of timm
 
+    wanted = precision if config.muon_precision == "auto" else config.muon_precision
     return Muon(
         [{"name": "convolutions", "params": filters, "lr_factor": 1.0, "normalise": True}],
+        torch.float32 if wanted == "fp32" else torch.bfloat16,
         lr=0.0,
         momentum=config.muon_momentum,
         nesterov=True,

@@ -124,7 +124,7 @@ def new_state(
     return TrainState(
         model,
         wrapped(config, model, env),
-        build_optimizers(config, model),
+        build_optimizers(config, model, precision.name),
         precision.scaler(config.loss_scale),
         average,
         Lookahead(config, model) if config.lookahead else None,

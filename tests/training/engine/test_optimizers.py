@@ -150,12 +150,17 @@ def test_normalise_filters_gives_each_bank_the_root_of_its_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "coefficients"),
-    [("original", 3, (3.4445, -4.7750, 2.0315)), ("hiverge", 2, (3.4576, -4.7391, 2.0843))],
+    ("name", "steps", "coefficients", "precision", "error"),
+    [
+        ("original", 3, (3.4445, -4.7750, 2.0315), "bf16", 0.02),
+        ("hiverge", 2, (3.4576, -4.7391, 2.0843), "bf16", 0.02),
+        ("original", 3, (3.4445, -4.7750, 2.0315), "fp32", 1e-5),
+    ],
 )
-def test_muons_update_is_the_polynomial_of_its_name_so_many_times(name, steps, coefficients):
-    """X = aX + (bA + cA^2)X with A = XX^T, from a gradient of norm 1 (K. Jordan, 2024); timm computes it in bf16."""
+def test_muons_update_is_the_polynomial_of_its_name_so_many_times(name, steps, coefficients, precision, error):
+    """X = aX + (bA + cA^2)X with A = XX^T, from a gradient of norm 1 (K. Jordan, 2024)."""
     config = replace(CONFIG, optimizer="muon", muon_steps=steps, muon_coefficients=name, muon_momentum=0.0)
+    config = replace(config, muon_precision=precision)
     filters = nn.Parameter(torch.randn(16, 4, 3, 3, generator=torch.Generator().manual_seed(0)))
     before, gradient = filters.detach().clone(), torch.randn(16, 4, 3, 3, generator=torch.Generator().manual_seed(1))
     optimizer = muon(config, [filters])
@@ -166,7 +171,23 @@ def test_muons_update_is_the_polynomial_of_its_name_so_many_times(name, steps, c
     for _ in range(steps):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
-    assert torch.allclose((before - filters.detach()).reshape(16, 36) / 0.1, x, atol=0.02)
+    found = (before - filters.detach()).reshape(16, 36) / 0.1
+    assert torch.allclose(found, x, atol=error) and not torch.allclose(found, x, atol=error / 100)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "run", "dtype"),
+    [
+        ("bf16", "fp32", torch.bfloat16),  # a run from before the setting goes on to the same bits
+        ("auto", "fp32", torch.float32),
+        ("auto", "fp16", torch.bfloat16),
+        ("fp32", "bf16", torch.float32),
+    ],
+)
+def test_muon_computes_in_the_format_that_is_asked_for(wanted, run, dtype):
+    config = replace(CONFIG, optimizer="muon", muon_precision=wanted)
+    state = new_state(config, CifarNet(6, 0.125), CPU, Precision(run, "cpu"), Clock(), 6)
+    assert state.optimizers[0].dtype == dtype
 
 
 def test_filters_are_rescaled_ever_more_rarely():

@@ -54,6 +54,7 @@ def cifar10_94_fulcrum() -> Config:
     return Config(
         model="cifarnet-fulcrum",
         optimizer="muon",
+        muon_precision="auto",
         muon_momentum=0.655,
         muon_coefficients="hiverge",
         muon_rescale_every=2,
@@ -139,6 +140,7 @@ def airbench_muon(batch: int, **settings) -> Config:
     """airbench94_muon's settings, for a schedule with learning rates from MUON_LR and batches of `batch`."""
     return Config(
         optimizer="muon",
+        muon_precision="auto",
         muon_momentum=0.6,
         momentum=0.85,
         nesterov=True,
@@ -184,6 +186,7 @@ def imagenette(**settings) -> Config:
         model="timm/resnet18d",
         blurpool=True,
         optimizer="muon",
+        muon_precision="auto",
         nesterov=True,
         no_bn_wd=True,
         init_bn0=True,
