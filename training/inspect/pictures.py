@@ -63,9 +63,11 @@ def grad_cam(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     try:
         stage, logits = last_map(model, images)
         score = logits.gather(1, logits.argmax(1, keepdim=True)).sum()
-        (gradient,) = torch.autograd.grad(score, stage)
+        (gradient,) = torch.autograd.grad(score, stage, allow_unused=True)
     finally:
         model.train(was_training)
+    if gradient is None:
+        raise NoMap("the logits do not depend on its last map")
     heat = (gradient.mean((2, 3), keepdim=True) * stage).sum(1, keepdim=True).relu()
     heat = interpolate(heat.float(), images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     heat = heat.nan_to_num(0, 0)  # of logits that are not finite
@@ -73,11 +75,13 @@ def grad_cam(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The output of the last module that gives a map larger than 1 x 1, and the logits. Raises: NoMap."""
+    """The output of the last module that gives a map larger than 1 x 1, and the logits. A map without a gradient, as of
+    a body that the network runs under `torch.no_grad`, is none. Raises: NoMap."""
     found: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
+        is_map = isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1
+        if is_map and output.requires_grad:
             found[:] = [output]
 
     hooks = [module.register_forward_hook(keep) for module in model.modules() if module is not model]
@@ -88,7 +92,7 @@ def last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise NoMap("no module has a map larger than 1 x 1")
+        raise NoMap("no module has a map larger than 1 x 1 with a gradient")
     return found[0], logits
 
 
