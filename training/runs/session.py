@@ -81,7 +81,7 @@ def trained(config: Config, schedule: Schedule, origin_ns: int | None = None) ->
 def show_inspection(job: Job, outcome: Outcome) -> None:
     """The tables and pictures of --inspect. They are views: the run's outcome stands already."""
     try:
-        if outcome is Outcome.DIVERGED:  # in the middle of an epoch, whose gradients tell most
+        if outcome in (Outcome.DIVERGED, Outcome.PREEMPTED):  # in an epoch whose looks would be lost
             show_gradients(job.watches, job.env.group, job.book.view(job.state.epoch, job.state.images_seen))
         write_views(job.folder, job.config, job.book)
     except Exception as error:

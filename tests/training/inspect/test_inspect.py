@@ -93,6 +93,15 @@ def test_a_run_that_diverges_shows_its_gradients(toy, tmp_path, capsys):
     assert "no validation that was inspected" in refused(capsys, "suspects", str(run))
 
 
+def test_an_interrupted_run_keeps_the_gradients_of_the_steps_before(toy, tmp_path):
+    """They were lost: the checkpoint has the steps, so that the next attempt does not look at them again."""
+    run, stop = tmp_path / "run", json.dumps({"kind": "term", "epoch": 1, "step": 3})
+    assert train(toy, run, *FULL, "--inject-fault", stop) == 75
+    assert main(["--resume", str(run)]) == 0
+    with np.load(run / "inspect" / "gradients.npz", allow_pickle=False) as file:
+        assert file["images_seen"].tolist() == [0, 120, 240, 320, 400]
+
+
 def test_light_says_nothing_of_a_run_that_diverges_before_its_first_validation(toy, tmp_path, capsys):
     said = {}
     for level in ("off", "light"):
