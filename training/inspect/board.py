@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -22,6 +23,7 @@ from training.logs.metrics import View
 
 THIS_MACHINE = {"logdir", "resume"}  # settings that say nothing about the experiment
 METRICS = ("losses/test_1", "losses/test_5", "validation/loss", "validation/ece", "validation/macro_f1")
+BINS = np.linspace(0, 1, 51)  # numpy 1.26's "auto" may make millions where most are almost 1
 MOST_EPOCHS = 8  # with sheets: the pictures stand in the event file once more
 
 
@@ -106,8 +108,8 @@ def write_confidence(writer: Any, stored: Stored, seen: dict[int, int]) -> None:
         right, finite = images.predicted == images.labels, images.predicted != NOTHING
         for kind, which in (("right", right), ("wrong", ~right & finite)):
             if which.any() and epoch in seen:
-                values = images.probability[which]
-                writer.add_histogram(f"highest probability/{kind} images", values, seen[epoch], bins="auto")
+                values = images.probability[which].clip(0, 1)
+                writer.add_histogram(f"highest probability/{kind} images", values, seen[epoch], bins=BINS)
 
 
 def write_curves(writer: Any, counts: Counts, names: list[str], step: int) -> None:

@@ -14,7 +14,7 @@ from training.inspect.counts import CALIBRATION_BINS, NOTHING, THRESHOLDS, Count
 from training.inspect.predictions import COUNTS, FOLDER, Images, epoch_file, epoch_of
 from training.logs.metrics import INSPECTION
 
-AGAIN = "Evaluate the run again with --inspect, or restore the file"
+AGAIN = "Restore it, or train again with --inspect"
 
 
 class Stored(NamedTuple):
