@@ -93,6 +93,7 @@ def test_a_run_that_diverges_shows_its_gradients(toy, tmp_path, capsys):
     assert "no validation that was inspected" in refused(capsys, "suspects", str(run))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_the_gradients_of_the_steps_before(toy, tmp_path):
     """They were lost: the checkpoint has the steps, so that the next attempt does not look at them again."""
     run, stop = tmp_path / "run", json.dumps({"kind": "term", "epoch": 1, "step": 3})
