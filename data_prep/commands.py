@@ -20,9 +20,14 @@ def _root(parser: argparse.ArgumentParser) -> None:
 def _folder(text: str) -> str:
     if "://" in text:  # a path object would fold the slashes
         raise argparse.ArgumentTypeError(
-            f"{text} is no folder. Copy what an object store holds to a disk first, such as: aws s3 sync {text} FOLDER"
+            f"{text} is no folder. Only `adopt` and `resize` read from an object store. Copy it to a disk first, such "
+            f"as: aws s3 sync {text} FOLDER"
         )
     return text
+
+
+def _root_or_store(parser: argparse.ArgumentParser, words: str) -> None:
+    parser.add_argument("root", metavar="ROOT", help=f"{words}; or s3://BUCKET/FOLDER")
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +54,8 @@ def _engine(arguments: argparse.Namespace, *roots: str) -> Iterator[tuple]:
         return
     from data_prep.engines.on_ray import ray_engine
 
-    roots = [os.path.abspath(root) for root in roots]
-    with ray_engine(arguments.workers, roots) as engine:
+    roots = [root if "://" in root else os.path.abspath(root) for root in roots]
+    with ray_engine(arguments.workers, [root for root in roots if "://" not in root]) as engine:
         yield engine, roots
 
 
@@ -130,9 +135,7 @@ def _coco_collage(arguments: argparse.Namespace) -> int:
 
 
 def _adopt_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "root", type=_folder, metavar="ROOT", help="folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)"
-    )
+    _root_or_store(parser, "folder with train/CLASS/FILE and validation/CLASS/FILE (or val/)")
     parser.add_argument("--name", default="", help="name of the dataset; default: from the folder's")
     parser.add_argument(
         "--follow-links",
@@ -162,7 +165,10 @@ def _adopt(arguments: argparse.Namespace) -> int:
 
 
 def _resize_options(parser: argparse.ArgumentParser) -> None:
-    _root(parser)
+    _root_or_store(parser, "folder of the dataset")
+    parser.add_argument(
+        "--to", type=_folder, default="", metavar="FOLDER", help="make FOLDER-sz/N and not ROOT-sz/N; needed for s3://"
+    )
     parser.add_argument(
         "--sizes",
         type=int,
@@ -188,17 +194,22 @@ def _resize_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _resize(arguments: argparse.Namespace) -> int:
-    from data_prep.trees.resize import resize_tree
+    from data_prep.stores import place
+    from data_prep.trees.resize import check_target, resize_tree
     from data_prep.trees.shards import parse_shard
     from data_prep.trees.shrink import Rule
     from data_prep.trees.source_tree import copy_root
 
     rule = Rule(arguments.filter, arguments.quality)
     shard = parse_shard(arguments.shard)
-    with _engine(arguments, arguments.root) as (engine, (root,)):
-        whole = resize_tree(root, arguments.sizes, engine, rule, shard, arguments.skip_bad)
+    target = arguments.to or arguments.root
+    check_target(place(arguments.root), arguments.to)
+    parent = os.path.dirname(os.path.abspath(target))
+    with _engine(arguments, arguments.root, parent) as (engine, (root, parent)):
+        to = os.path.join(parent, os.path.basename(os.path.abspath(target))) if arguments.to else None
+        whole = resize_tree(root, arguments.sizes, engine, rule, shard, arguments.skip_bad, to)
     for size, manifest in whole.items():
-        _done(manifest, copy_root(arguments.root, size))
+        _done(manifest, copy_root(target, size))
     return 0
 
 

@@ -4,7 +4,11 @@ that cannot be used are listed in bad_files.tsv."""
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +25,7 @@ from data_prep.formats.manifest import MANIFEST, Manifest, describe_files, load_
 from data_prep.formats.packed_tree import packed_tree_names
 from data_prep.formats.pictures import picture_facts, read_rgb
 from data_prep.progress import tracked
+from data_prep.stores import BAD_FILES, HEAD, Remote, beside, place, read, read_heads
 from data_prep.trees.scan import Tree, split_folder, walk_trees
 
 SUFFIXES = (
@@ -42,58 +47,72 @@ ADOPTED, LINKS = "image files of the user", ", links followed"  # Manifest.sourc
 NEW, MISSING = "new", "missing"  # reasons of a Problem
 CHUNK = 512  # headers read by a process at a time
 DECODED = 100  # files outside the index are decoded, when they are fewer, to tell new ones from others
-BAD_FILES = "bad_files.tsv"
 
 
 def adopt(
-    root: str | Path,
+    root: str | Path | Remote,
     name: str = "",
     follow_links: bool = False,
     again: bool = False,
     skip_bad: bool = False,
     engine: Engine = LOCAL,
 ) -> Manifest:
-    """Index the tree at `root` and write its manifest, last. Nothing to do when the index fits the files.
+    """Index the tree at `root`, a folder or one in a store, and write its manifest beside it, last. Nothing
+    to do when the index fits the files.
 
     DataError when it does not fit and not `again`, or when a file is bad and not `skip_bad` (then it stays out).
     """
-    root = Path(root)
+    root = place(root)
     if name and name != dataset_name(Path(name)):
         raise DataError(f"--name {name}: use small letters, digits and dashes")
     for split in ("train", "validation"):
         split_folder(root, split)  # before anything is written
-    with disk_errors(root), one_writer(root):
-        before = _before(root, again)
+    with disk_errors(root), one_writer_of(root), beside(root) as folder:
+        before = _before(folder, again)
         follow_links = follow_links or (bool(before) and links_followed(before))
         trees = walk_trees(root, follow_links)
         for note in (note for tree in trees.values() for note in tree.notes):
             print(f"note: {note}", file=sys.stderr)
         if before and not again:
-            return _unchanged(root, before, trees, name)
+            return _unchanged(root, folder, before, trees, name)
         name = name or (before.name if before else dataset_name(root))
-        indices = index_trees(root, trees, skip_bad, engine)
+        indices = index_trees(root, trees, skip_bad, engine, folder)
         source = (before.source if before else ADOPTED).removesuffix(LINKS) + (LINKS if follow_links else "")
-        return publish_index(root, name, source, trees["train"].classes, indices)
+        return publish_index(folder, name, source, trees["train"].classes, indices)
 
 
-def dataset_name(root: Path) -> str:
+def one_writer_of(root: Path | Remote, wait: bool = False) -> AbstractContextManager:
+    """files.one_writer; nothing for a store, which has no locks."""
+    return nullcontext() if isinstance(root, Remote) else one_writer(root, wait)
+
+
+def dataset_name(root: Path | Remote) -> str:
     """A manifest's name from the folder's: small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", root.resolve().name.lower()).strip("-") or "images"
+    return (
+        re.sub(r"[^a-z0-9]+", "-", (root if isinstance(root, Remote) else root.resolve()).name.lower()).strip("-")
+        or "images"
+    )
 
 
 def index_trees(
-    root: Path, trees: dict[str, Tree], skip_bad: bool = False, engine: Engine = LOCAL
+    root: Path | Remote,
+    trees: dict[str, Tree],
+    skip_bad: bool = False,
+    engine: Engine = LOCAL,
+    folder: Path | None = None,
 ) -> dict[str, ImageIndex]:
-    """Read the header of every file. Bad ones are listed in ROOT/bad_files.tsv; DataError unless `skip_bad`."""
+    """Read the header of every file. Bad ones are listed in bad_files.tsv in `folder` (ROOT); DataError unless
+    `skip_bad`."""
+    folder = folder or Path(root)
     problems, indices = [], {}
     for split, tree in trees.items():
         indices[split], bad = _index_tree(root, tree, engine)
         problems += bad
-    write_problems(root, problems)
+    write_problems(folder, problems)
     if problems and not skip_bad:
-        raise refuse(root, problems)
+        raise refuse(folder, problems)
     if problems:
-        print(f"LEFT OUT: {len(problems):,} bad files, listed in {root / BAD_FILES}", file=sys.stderr)
+        print(f"LEFT OUT: {len(problems):,} bad files, listed in {root}/{BAD_FILES}", file=sys.stderr)
     for split, tree in trees.items():
         counts = np.bincount(indices[split].labels, minlength=len(tree.classes))
         if not counts.all():
@@ -134,12 +153,11 @@ class Problem(NamedTuple):
         return f"{printable(self.path)}: {self.reason}"
 
 
-def _index_tree(root: Path, tree: Tree, engine: Engine) -> tuple[ImageIndex, list[Problem]]:
-    places = [os.path.join(os.fsencode(root), path) for path in tree.paths]
-    sizes = np.zeros((len(places), 2), np.int32)
+def _index_tree(root: Path | Remote, tree: Tree, engine: Engine) -> tuple[ImageIndex, list[Problem]]:
+    sizes = np.zeros((len(tree.paths), 2), np.int32)
     problems, foreign = [], 0
-    results = engine.map(_header, places, CHUNK)
-    for row, facts in enumerate(tracked(results, f"reading the headers of {tree.folder}", len(places))):
+    results = _headers(root, tree, engine)
+    for row, facts in enumerate(tracked(results, f"reading the headers of {tree.folder}", len(tree.paths))):
         if not isinstance(facts, str):
             sizes[row] = facts
         elif tree.paths[row].lower().endswith(SUFFIXES):
@@ -153,10 +171,31 @@ def _index_tree(root: Path, tree: Tree, engine: Engine) -> tuple[ImageIndex, lis
     return ImageIndex(paths, tree.labels[kept], sizes[kept, 0], sizes[kept, 1], tree.bytes[kept]), problems
 
 
-def _header(path: bytes) -> tuple[int, int] | str:
-    """Width and height, or why the file has none."""
+def _headers(root: Path | Remote, tree: Tree, engine: Engine) -> Iterator[tuple[int, int] | str]:
+    """Of every file of the tree, in order, as _header."""
+    if isinstance(root, Path):
+        yield from engine.map(_header, [os.path.join(root, os.fsdecode(path)) for path in tree.paths], CHUNK)
+        return
+    files = list(zip(tree.paths, tree.bytes.tolist(), strict=True))
+    parts = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    yield from chain.from_iterable(engine.map(partial(_remote_headers, root), parts, 1))
+
+
+def _remote_headers(root: Remote, files: list[tuple[bytes, int]]) -> list[tuple[int, int] | str]:
+    """Of the objects (path, bytes), as _header. From the beginning of each; where that is not enough, from all."""
+    found = []
+    for (path, size), data in zip(files, read_heads(root, files), strict=True):
+        facts = _header(data)
+        if isinstance(facts, str) and size > HEAD:
+            facts = _header(root.read(path))
+        found.append(facts)
+    return found
+
+
+def _header(source: str | bytes) -> tuple[int, int] | str:
+    """Width and height of a file (a path, or its content as bytes), or why it has none."""
     try:
-        facts = picture_facts(os.fsdecode(path))
+        facts = picture_facts(source)
     except DataError as error:
         return str(error).partition(": ")[2]
     return facts.width, facts.height
@@ -195,15 +234,15 @@ def links_followed(manifest: Manifest) -> bool:
     return manifest.source.endswith(LINKS)
 
 
-def _unchanged(root: Path, manifest: Manifest, trees: dict[str, Tree], name: str) -> Manifest:
-    """The manifest as it is. DataError that says what differs between it and the files on disk."""
+def _unchanged(root: Path | Remote, folder: Path, manifest: Manifest, trees: dict[str, Tree], name: str) -> Manifest:
+    """The manifest as it is. DataError that says what differs between it, which lies in `folder`, and the files."""
     if name and name != manifest.name:
         raise DataError(f"{root}: is indexed as '{manifest.name}', not '{name}'. Add --again to index it anew.")
-    indices = open_index(root)
+    indices = open_index(folder)
     changes = [change for split, tree in trees.items() for change in tree_changes(tree, indices[split])]
     outside = [change for change in changes if change.reason == NEW]
     if len(outside) < DECODED:  # some are no pictures, or bad ones that were left out
-        left_out = [change for change in outside if not _decodes(os.path.join(root, os.fsdecode(change.path)))]
+        left_out = [change for change in outside if not _decodes(root, change.path)]
         changes = [change for change in changes if change not in left_out]
     if trees["train"].classes != manifest.classes:
         changes.insert(0, Problem(b"train", "other class folders"))
@@ -232,10 +271,10 @@ def tree_changes(tree: Tree, index: ImageIndex) -> list[Problem]:
     return changes + [Problem(path, NEW) for path in on_disk]
 
 
-def _decodes(path: str) -> bool:
+def _decodes(root: Path | Remote, path: bytes) -> bool:
     try:
-        return bool(read_rgb(path))
-    except DataError:
+        return bool(read_rgb(read(root, path)))
+    except (DataError, OSError):
         return False
 
 

@@ -14,6 +14,7 @@ from data_prep.engines.base import Engine, Rows
 from data_prep.errors import DataError
 from data_prep.formats.file_names import printable
 from data_prep.progress import tracked
+from data_prep.stores import Remote, read
 from data_prep.trees import journal
 from data_prep.trees.adopt import Problem
 from data_prep.trees.shards import standing
@@ -28,7 +29,7 @@ Made = tuple[int, int, int, int]  # width, height, bytes and kind of a copy
 class Job:
     """What every process is told."""
 
-    root: Path
+    root: Path | Remote
     copies: tuple[Path, ...]  # ROOT-sz/160, ...
     places: tuple[Path, ...]  # their folders for temporary files
 
@@ -71,13 +72,12 @@ def _recorded(job: Job, hashes: np.ndarray, lengths: np.ndarray, results: Iterat
 
 def content(job: Job, path: bytes, length: int) -> bytes:
     """An image of the source. Raises: DataError when it has not the `length` of the index."""
-    file = os.path.join(os.fsencode(job.root), path)
-    with open(file, "rb") as handle:
-        data = handle.read()
+    data = read(job.root, path)
     if len(data) != length:
+        command = "adopt" if isinstance(job.root, Remote) else "check"
         raise DataError(
-            f"{printable(file)} has {len(data)} bytes, the index says {length}. See what else differs: "
-            f"python -m data_prep check {quoted(job.root)}"
+            f"{job.root}/{printable(path)} has {len(data)} bytes, the index says {length}. See what else differs: "
+            f"python -m data_prep {command} {quoted(job.root)}"
         )
     return data
 

@@ -15,31 +15,37 @@ from data_prep.errors import DataError
 from data_prep.files import disk_errors
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest
+from data_prep.stores import Remote, beside, place
 from data_prep.trees.adopt import BAD_FILES, Problem, write_problems
 from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete
 from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root
+from dawn.commandline import quoted
 
 LARGEST = 4096  # px, of --sizes
 
 
 def resize_tree(
-    root: str | Path,
+    root: str | Path | Remote,
     sizes: list[int],
     engine: Engine = LOCAL,
     rule: Rule | None = None,
     shard: tuple[int, int] = (1, 1),
     skip_bad: bool = False,
+    to: str | Path | None = None,
 ) -> dict[int, Manifest]:
     """Make the copies of `root` for all `sizes`; done at once when they are there. May be killed and called again.
 
+    `to`: the copies are TO-sz/160 and so on; default: `root`, which then cannot lie in a store.
     `shard` (2, 4): only every fourth image, from the second on; the last shard to end makes the copies whole.
     Returns the manifests of the copies that are whole, by size. DataError when an image cannot be decoded.
     """
     check_sizes(sizes)
+    root = place(root)
+    check_target(root, to)
     rule, source = rule or Rule(), Source.open(root)
-    copies = {size: copy_root(root, size) for size in sorted(set(sizes))}
+    copies = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
     with disk_errors(copies[sizes[0]].parent), ExitStack() as locks:
         whole = {size: begin(copy, source, rule, shard, locks) for size, copy in copies.items()}
         places = {size: place for size, place in whole.items() if isinstance(place, Path)}
@@ -60,6 +66,15 @@ def check_sizes(sizes: list[int]) -> None:
             raise DataError(f"--sizes {size}: choose 1 to {LARGEST} pixels")
 
 
+def check_target(root: Path | Remote, to: str | Path | None) -> None:
+    """Raises: DataError where the copies of a tree in a store would go to the store."""
+    if isinstance(root, Remote) and not to:
+        name = root.name if root.name.isprintable() else "FOLDER"
+        raise DataError(
+            f"{root}: copies are written to a disk. Say where: --to {quoted(f'/data/{name}')} makes /data/{name}-sz/N"
+        )
+
+
 def _make(job: Job, rule: Rule, sizes: tuple[int, ...], image: tuple[bytes, int]) -> list[Made] | str:
     """In a worker: put the copies of an image (path, bytes) in place, or say why there are none."""
     path, length = image
@@ -77,14 +92,16 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
 
     They leave the index of the source too: a tree and its copies must hold the same images.
     """
-    for folder in (source.root,) if skip_bad else job.copies:
-        write_problems(folder, bad)
     if skip_bad:
+        with beside(source.root) as folder:
+            write_problems(folder, bad)
         print(
-            f"LEFT OUT of {source.root} and its copies: {len(bad):,} bad images, listed in {source.root / BAD_FILES}",
+            f"LEFT OUT of {source.root} and its copies: {len(bad):,} bad images, listed in {source.root}/{BAD_FILES}",
             file=sys.stderr,
         )
         return source.without({problem.path for problem in bad})
+    for copy in job.copies:
+        write_problems(copy, bad)
     raise DataError(
         f"{source.root}: {len(bad):,} of {len(source.paths):,} images cannot be decoded, all listed in "
         f"{job.copies[0] / BAD_FILES}; the first is {bad[0]}. Replace them and index the folder again, or "

@@ -6,6 +6,7 @@ Hidden names are passed over and told. Nothing is decoded here and nothing is ev
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.formats.file_names import name_fault, printable
+from data_prep.stores import Entry, Remote, place
 from data_prep.trees.names import BadNames, class_notes, file_collisions, form_hint, some
 
 FOLDERS = {"train": ("train",), "validation": ("validation", "val")}  # the first one that exists is the split
@@ -34,9 +36,10 @@ class Tree:
     notes: tuple[str, ...]  # what a user should be told: hidden names, names that differ in case only
 
 
-def walk_trees(root: str | Path, follow_links: bool = False) -> dict[str, Tree]:
-    """Both splits at `root`. DataError when one is missing, their classes differ or a name or link is refused."""
-    root = Path(root)
+def walk_trees(root: str | Path | Remote, follow_links: bool = False) -> dict[str, Tree]:
+    """Both splits at `root`, a folder or one in a store. DataError when one is missing, their classes differ or a name
+    or link is refused."""
+    root = place(root)
     trees, faults = {}, []
     for split in FOLDERS:
         try:
@@ -49,7 +52,7 @@ def walk_trees(root: str | Path, follow_links: bool = False) -> dict[str, Tree]:
     return trees
 
 
-def same_classes(root: Path, classes: dict[str, tuple[str, ...]]) -> None:
+def same_classes(root: Path | Remote, classes: dict[str, tuple[str, ...]]) -> None:
     """DataError with the differences unless all folders (name -> sorted classes) have the same class list."""
     (first, expected), *others = classes.items()
     for name, found in others:
@@ -66,7 +69,7 @@ def same_classes(root: Path, classes: dict[str, tuple[str, ...]]) -> None:
             )
 
 
-def split_folder(root: Path, split: str) -> str:
+def split_folder(root: Path | Remote, split: str) -> str:
     """Name of the folder that holds `split`. DataError when there is none."""
     for name in FOLDERS[split]:
         if (root / name).is_dir():
@@ -75,7 +78,7 @@ def split_folder(root: Path, split: str) -> str:
     raise DataError(f"{root}: {lacking}. An image tree has train/CLASS/FILE and validation/CLASS/FILE (or val/).")
 
 
-def walk_tree(root: Path, split: str, follow_links: bool = False) -> Tree:
+def walk_tree(root: Path | Remote, split: str, follow_links: bool = False) -> Tree:
     """The tree of one split, from the names and sizes alone.
 
     Links are followed to files inside `root`; anywhere else, and to folders, only with `follow_links`.
@@ -90,7 +93,7 @@ def walk_tree(root: Path, split: str, follow_links: bool = False) -> Tree:
     for label, name in enumerate(classes):
         files = list(_files(root / folder / name, links, passed))
         if not files:
-            empty.append(printable(root / folder / name))
+            empty.append(printable(str(root / folder / name)))
         paths += [b"/".join((os.fsencode(folder), os.fsencode(name), file)) for file, _ in files]
         sizes += [size for _, size in files]
         labels += [label] * len(files)
@@ -106,67 +109,69 @@ def walk_tree(root: Path, split: str, follow_links: bool = False) -> Tree:
     return Tree(folder, tuple(classes), paths, np.array(labels, np.int64), np.array(sizes, np.int64), tuple(notes))
 
 
-def _class_folders(place: Path, links: "_Links", passed: dict[str, list[str]]) -> list[str]:
+def _class_folders(folder: Path | Remote, links: "_Links", passed: dict[str, list[str]]) -> list[str]:
     classes, faults = [], []
-    for entry in _sorted_entries(place, passed, faults):
-        path = place / entry.name
+    for entry in _sorted_entries(folder, passed, faults):
+        path = folder / entry.name
         if entry.is_symlink():
             links.check_folder(path)
-        if not path.is_dir():
+        if not entry.is_dir():
             passed[BESIDE].append(printable(entry.name))
             continue
         if not entry.name.isprintable():  # the class list is text: also no bytes that are none
-            faults.append(f"{printable(path)}: the name of a class must be printable text. Rename it")
+            faults.append(f"{printable(str(path))}: the name of a class must be printable text. Rename it")
             continue
         classes.append(entry.name)
     if faults:
         raise BadNames(faults)
     if not classes:
-        raise DataError(f"{place}: no class folders. An image tree has {place.name}/CLASS/FILE.")
+        raise DataError(f"{folder}: no class folders. An image tree has {folder.name}/CLASS/FILE.")
     return classes
 
 
-def _files(place: Path, links: "_Links", passed: dict[str, list[str]]) -> Iterator[tuple[bytes, int]]:
+def _files(folder: Path | Remote, links: "_Links", passed: dict[str, list[str]]) -> Iterator[tuple[bytes, int]]:
     """Name and size of every file of a class folder, sorted by name."""
     faults: list[str] = []
-    entries = _sorted_entries(place, passed, faults)
+    entries = _sorted_entries(folder, passed, faults)
     if faults:
         raise BadNames(faults)
     for entry in entries:
         if entry.is_symlink():
-            links.check_file(place / entry.name)
+            links.check_file(folder / entry.name)
         if entry.is_dir():
             raise DataError(
-                f"{printable(place / entry.name)}: a folder inside a class folder. Images lie "
+                f"{printable(str(folder / entry.name))}: a folder inside a class folder. Images lie "
                 "directly in their class folder: move it away."
             )
         if not entry.is_file():
-            raise DataError(f"{printable(place / entry.name)}: neither a file nor a link to one. Remove it.")
+            raise DataError(f"{printable(str(folder / entry.name))}: neither a file nor a link to one. Remove it.")
         yield os.fsencode(entry.name), entry.stat().st_size
 
 
-def _sorted_entries(place: Path, passed: dict[str, list[str]], faults: list[str]) -> list[os.DirEntry]:
+def _sorted_entries(
+    folder: Path | Remote, passed: dict[str, list[str]], faults: list[str]
+) -> list[os.DirEntry | Entry]:
     """What lies in a folder, sorted by the bytes of the names, without hidden names. Names that are refused are left
     out and added to `faults`."""
     try:
-        with os.scandir(place) as found:
+        with nullcontext(folder.entries()) if isinstance(folder, Remote) else os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise DataError(
-            f"{printable(place)}: cannot be listed ({error.strerror}). Check that you may read it."
+            f"{printable(str(folder))}: cannot be listed ({error.strerror}). Check that you may read it."
         ) from error
-    passed[HIDDEN] += [printable(f"{place.name}/{entry.name}") for entry in entries if entry.name.startswith(".")]
+    passed[HIDDEN] += [printable(f"{folder.name}/{entry.name}") for entry in entries if entry.name.startswith(".")]
     entries = [entry for entry in entries if not entry.name.startswith(".")]
     reasons = {entry.name: name_fault(os.fsencode(entry.name)) for entry in entries}
-    faults += [f"{printable(place / name)}: {reason}" for name, reason in reasons.items() if reason]
+    faults += [f"{printable(str(folder / name))}: {reason}" for name, reason in reasons.items() if reason]
     return [entry for entry in entries if not reasons[entry.name]]
 
 
 class _Links:
     """What a symbolic link of the tree may lead to. A folder is entered once, so no loop is ever followed."""
 
-    def __init__(self, root: Path, follow: bool):
-        self.root, self.follow = os.path.realpath(root), follow
+    def __init__(self, root: Path | Remote, follow: bool):
+        self.root, self.follow = os.path.realpath(str(root)), follow  # a store has no links
         self.entered = {}  # real path of a folder -> the link that led there
 
     def check_folder(self, link: Path) -> None:

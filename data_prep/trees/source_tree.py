@@ -7,29 +7,31 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.files import one_writer
 from data_prep.formats.image_index import ImageIndex, open_index
 from data_prep.formats.manifest import COPIES, CROPS, Manifest, load_manifest
-from data_prep.trees.adopt import foreign_files, publish_index
+from data_prep.stores import Remote, beside, place
+from data_prep.trees.adopt import foreign_files, one_writer_of, publish_index
 
 
 @dataclass(frozen=True)
 class Source:
     """The tree that copies are made of, opened once."""
 
-    root: Path
+    root: Path | Remote
     manifest: Manifest
     indices: dict[str, ImageIndex]
 
     @classmethod
-    def open(cls, root: str | Path) -> "Source":
-        return cls(Path(root), load_manifest(root), open_index(root))
+    def open(cls, root: str | Path | Remote) -> "Source":
+        root = place(root)
+        with beside(root) as folder:
+            return cls(root, load_manifest(folder), open_index(folder))
 
     def without(self, bad: set[bytes]) -> "Source":
         """The source when these images have left its index (their files stay)."""
         if foreign_files(self.manifest):
             raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
-        with one_writer(self.root, wait=True):  # another shard may do the same now
+        with one_writer_of(self.root, wait=True), beside(self.root) as folder:  # another shard may do the same now
             now = Source.open(self.root)  # another shard may have left out others
             keep = {split: ~np.isin(index.paths, list(bad)) for split, index in now.indices.items()}
             indices = {
@@ -40,7 +42,7 @@ class Source:
             for split, index in indices.items():
                 if len(np.unique(index.labels)) < len(facts.classes):
                     raise DataError(f"{self.root}: without its bad images a class of '{split}' would be empty.")
-            publish_index(self.root, facts.name, facts.source, facts.classes, indices)
+            publish_index(folder, facts.name, facts.source, facts.classes, indices)
         return Source.open(self.root)
 
     @cached_property

@@ -20,7 +20,7 @@ DEPENDENCIES |= {
     "plotly",
     "mlperf_logging",
 }  # google.protobuf comes with tensorboard
-DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools", "optuna", "ray"}
+DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools", "optuna", "ray", "fsspec"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 REGISTRY = ("__init__", "registry")  # beside the recipes
 MAX_FUNCTION, MAX_FILE, MAX_ROOM = 60, 500, 15  # lines, lines, Python files
@@ -29,7 +29,7 @@ FLOORS = {  # an import between the rooms of a package goes only to the right; r
     "data distributed models config errors",
     "dawn": "__main__ commands report prepare_dawn_tsv,prepare_dawn_bs,prepare_dawn_is,prepare_dawn_lr page "
     "importers,reports,leaderboard,stats dawnbench files runlog,tables filekind commandline",
-    "data_prep": "__main__ commands sources trees crops formats engines files,workers errors,progress,interrupt",
+    "data_prep": "__main__ commands sources trees stores,crops formats engines files,workers errors,progress,interrupt",
     "phases": "__main__ chart,table parts schedule source,ramps language values,catalog,arithmetic,quotes phase",
 }
 

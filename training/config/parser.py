@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dawn.commandline import quoted
 from phases.quotes import split_schedule
 from training.config.config import Config, with_values
 from training.config.own_code import FLAGS, absolute, call, is_own, kind, own_function
@@ -85,7 +86,7 @@ def config_of(given: dict[str, Any], defaults: Config | None = None) -> Config:
     """The fields that were given on top of the run to be resumed, of the recipe, or of `defaults`. Raises:
     ConfigError."""
     base = saved_config(given) if given.get("resume") else base_of(given, defaults)
-    if given.get("data"):  # its copies are called by its name
+    if given.get("data") and "://" not in given["data"]:  # its copies are called by its name
         path = Path(given["data"])
         given["data"] = str(path.resolve() if path.name in ("", "..") else path)
     return runnable(with_values(base, given))
@@ -120,6 +121,11 @@ def runnable(config: Config) -> Config:
         raise ConfigError(
             "no dataset folder given. Usage: python -m training DATA --recipe NAME; "
             "make one: python -m data_prep cifar10 DATA"
+        )
+    if "://" in config.data:
+        raise ConfigError(
+            f"{config.data}: training reads from a disk only. Make copies there: python -m data_prep resize "
+            f"{quoted(config.data)} --sizes N --to FOLDER; or copy all: aws s3 sync {quoted(config.data)} FOLDER"
         )
     if not config.phases:
         raise ConfigError("no schedule: give --recipe NAME (see `python -m training recipes`) or --phases PHASES")

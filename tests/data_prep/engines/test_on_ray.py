@@ -41,11 +41,11 @@ def test_an_engine_that_does_not_exist(tmp_path, capsys):
     assert "'spark'" in refused(capsys, main, ["pack", str(tmp_path), "--engine", "spark"])
 
 
-@pytest.mark.parametrize("name", ["adopt", "pack", "check", "index-crops"])
+@pytest.mark.parametrize("name", ["pack", "check", "index-crops"])
 def test_an_object_store_is_no_folder(name, capsys):
     """The slashes were folded: `s3:/bucket/photos: there is no such folder`."""
     line = refused(capsys, main, [name, "s3://bucket/photos"])
-    assert "s3://bucket/photos is no folder. Copy " in line and "aws s3 sync s3://bucket/photos FOLDER" in line
+    assert "s3://bucket/photos is no folder. Only" in line and "aws s3 sync s3://bucket/photos FOLDER" in line
 
 
 @pytest.mark.parametrize(

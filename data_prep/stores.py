@@ -1,0 +1,216 @@
+"""Image trees in an object store: s3://BUCKET/FOLDER, listed, read and indexed through fsspec and s3fs.
+
+The endpoint and the credentials come from where botocore looks: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE,
+~/.aws, the role of the machine. An object appears whole or not at all; a manifest is put last. A store has no locks.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from data_prep.errors import DataError
+from data_prep.files import MANIFEST, file_digest
+from data_prep.formats.file_names import printable
+from data_prep.formats.image_index import index_name
+
+INSTALL = "pip install '.[s3]' in dawn-harness's folder, or pip install s3fs"
+SCHEMES = ("s3", "memory")  # memory: fsspec's own, in this process only; the tests use it
+BAD_FILES = "bad_files.tsv"
+SMALL_FILES = (index_name("train"), index_name("validation"), BAD_FILES, MANIFEST)  # in the order of putting them
+THREADS = 32  # that wait for objects at the same time, in a process
+HEAD = 2**14  # bytes that hold the header of most pictures
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder in a store: as much of pathlib's interface as image trees need. Every method raises DataError, in one
+    line, when the store refuses."""
+
+    url: str  # without a slash at its end
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "Remote":
+        return Remote(f"{self.url}/{name}")
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def is_dir(self) -> bool:
+        """Whether anything lies there: a store has no empty folders."""
+        with _refusals(self.url):
+            try:
+                return bool(_listed(self.url))
+            except FileNotFoundError:
+                return False
+
+    def entries(self) -> list["Entry"]:
+        """What lies in the folder."""
+        with _refusals(self.url):
+            found = [(str(facts["name"]).rstrip("/").rpartition("/")[2], facts) for facts in _listed(self.url)]
+        return [Entry(name, None if facts["type"] == "directory" else facts["size"]) for name, facts in found]
+
+    def read(self, path: bytes, length: int | None = None) -> bytes:
+        """An object below, or its first `length` bytes."""
+        url = f"{self.url}/{os.fsdecode(path)}"
+        with _refusals(url):
+            return _file_system(url).cat_file(url, start=None if length is None else 0, end=length)
+
+    def put(self, name: str, data: bytes) -> None:
+        """The object `name` below, replaced as a whole."""
+        url = f"{self.url}/{name}"
+        with _refusals(url):
+            _file_system(url).pipe_file(url, data)
+
+    def remove(self, name: str) -> None:
+        url = f"{self.url}/{name}"
+        with _refusals(url):
+            _file_system(url).rm_file(url)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Of a listing; as much of os.DirEntry's interface as scan.py needs."""
+
+    name: str
+    st_size: int | None  # bytes; None: a folder
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def is_dir(self) -> bool:
+        return self.st_size is None
+
+    def is_file(self) -> bool:
+        return self.st_size is not None
+
+    def stat(self) -> "Entry":
+        return self
+
+
+def is_url(text: object) -> bool:
+    return "://" in str(text)
+
+
+def place(root: str | os.PathLike | Remote) -> Path | Remote:
+    """The folder that a command's argument names. Raises: DataError for a store that cannot be read."""
+    if isinstance(root, Remote) or not is_url(root):
+        return root if isinstance(root, Remote) else Path(root)
+    url = str(root).rstrip("/")
+    scheme, _, rest = url.partition("://")
+    if scheme not in SCHEMES or not rest:
+        raise DataError(f"{printable(url)}: give s3://BUCKET/FOLDER, or copy the images to a disk and give that folder")
+    _file_system(url)
+    return Remote(url)
+
+
+def read(root: Path | Remote, path: bytes) -> bytes:
+    """An image of the tree at `root`."""
+    if isinstance(root, Remote):
+        return root.read(path)
+    with open(os.path.join(os.fsencode(root), path), "rb") as handle:
+        return handle.read()
+
+
+def read_heads(root: Remote, files: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+    """The first bytes of the objects (path, bytes), in order; of a small one all. Many are waited for at the same
+    time."""
+    with ThreadPoolExecutor(min(THREADS, len(files))) as pool:
+        # A store refuses to read a part of an empty object.
+        yield from pool.map(lambda file: root.read(file[0], HEAD if file[1] > HEAD else None), files)
+
+
+@contextmanager
+def beside(root: Path | Remote) -> Iterator[Path]:
+    """A folder with what lies beside the images at `root` (index, manifest, list of bad files): `root` itself, or for
+    a store a temporary one. What is changed there is put into the store at the end, the manifest last; after an error
+    only the list of bad files."""
+    if isinstance(root, Path):
+        yield root
+        return
+    with TemporaryDirectory(prefix="data_prep-") as name:
+        folder = Path(name)
+        before = _fetch(root, folder)
+        try:
+            yield folder
+        except DataError as error:
+            _put_changed(root, folder, before, (BAD_FILES,))
+            raise DataError(str(error).replace(name, root.url)) from error
+        _put_changed(root, folder, before, SMALL_FILES)
+
+
+def _fetch(root: Remote, folder: Path) -> dict[str, str]:
+    """The small files into `folder`; their hashes by name."""
+    there = {entry.name for entry in root.entries()} if root.is_dir() else set()
+    for name in there.intersection(SMALL_FILES):
+        (folder / name).write_bytes(root.read(name.encode()))
+    return _hashes(folder)
+
+
+def _put_changed(root: Remote, folder: Path, before: dict[str, str], names: Sequence[str]) -> None:
+    now = _hashes(folder)
+    changed = [name for name in names if now.get(name) != before.get(name)]
+    if MANIFEST in changed and MANIFEST in before:  # none is there while the index changes
+        root.remove(MANIFEST)
+    for name in changed:
+        if name in now:
+            root.put(name, (folder / name).read_bytes())
+        elif name != MANIFEST:
+            root.remove(name)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {name: file_digest(folder / name) for name in SMALL_FILES if (folder / name).exists()}
+
+
+def _listed(url: str) -> list[dict]:
+    """The entries of a folder, without the empty object that stands for the folder itself in some stores."""
+    own = url.partition("://")[2].strip("/")
+    found = _file_system(url).ls(url, detail=True)
+    return [facts for facts in found if facts["name"].strip("/") != own]
+
+
+def _file_system(url: str) -> Any:
+    """fsspec's, one of each kind in a process."""
+    return _opened(url.partition("://")[0])
+
+
+@cache
+def _opened(scheme: str) -> Any:
+    try:
+        import fsspec
+
+        return fsspec.filesystem(scheme, use_listings_cache=False)
+    except ImportError:
+        raise DataError(f"{scheme}://: the package s3fs is not installed. Install the extra: {INSTALL}") from None
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    """Turn what a store answers into a DataError. (botocore's errors have no common base with others.)"""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise DataError(f"{printable(url)}: {reason}. {_remedy(error)}") from error
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "Check the name of the bucket and of the folder; if an image has gone, index the folder again"
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and what they may do with the bucket"
+    return "Check AWS_ENDPOINT_URL, the name of the bucket and the network, and run the same command again"

@@ -1,0 +1,255 @@
+"""Image trees in an object store: indexed there, resized to a disk with the bytes of a folder; stores that refuse."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from importlib.util import find_spec
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from unittest.mock import ANY
+
+import fsspec
+import pytest
+from picture_tree import jpeg, make_tree, tree_hash
+from PIL import Image
+from refusals import refused, training_refused
+
+from data_prep import DataError
+from data_prep.__main__ import main
+from data_prep.files import MANIFEST
+from data_prep.trees.adopt import BAD_FILES, adopt
+from data_prep.trees.resize import resize_tree
+
+NUMBERS = count()
+REPOSITORY = Path(__file__).parents[2]
+SIZES = ["--sizes", "8", "16"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return make_tree(tmp_path / "photos")
+
+
+@pytest.fixture
+def store(tree):
+    """The tree in fsspec's memory, and its address."""
+    url = f"memory://bucket{next(NUMBERS)}/photos"
+    put(fsspec.filesystem("memory"), tree, url)
+    return url
+
+
+def put(files, tree: Path, url: str) -> None:
+    for path in tree.rglob("*"):
+        if path.is_file():
+            files.pipe_file(f"{url}/{path.relative_to(tree)}", path.read_bytes())
+
+
+def content(url: str, name: str) -> bytes:
+    return fsspec.filesystem(url.partition("://")[0]).cat_file(f"{url}/{name}")
+
+
+def test_a_tree_in_a_store_has_the_index_and_the_copies_of_a_folder(tree, store, tmp_path, capsys):
+    files = fsspec.filesystem("memory")
+    files.pipe_file(f"{store}/train/ant/.hidden", b"")
+    late = BytesIO()
+    Image.new("RGB", (90, 90)).save(late, "JPEG", comment=bytes(2**15))  # its size comes after that
+    files.pipe_file(f"{store}/train/ant/late.JPEG", late.getvalue())
+    (tree / "train" / "ant" / "late.JPEG").write_bytes(late.getvalue())
+    assert main(["adopt", store]) == 0
+    assert f"photos is in place at {store}: 10 train + 6 validation images" in capsys.readouterr().out
+    adopt(tree)
+    for name in (MANIFEST, "train.index.npz", "validation.index.npz"):
+        assert content(store, name) == (tree / name).read_bytes()
+    assert main(["adopt", store]) == 0  # nothing to do
+
+    assert main(["resize", store, *SIZES, "--to", str(tmp_path / "out" / "photos")]) == 0
+    resize_tree(tree, [8, 16])
+    assert tree_hash(tmp_path / "out" / "photos-sz") == tree_hash(Path(f"{tree}-sz"))
+
+
+def test_what_is_made_is_not_read_again(store, tmp_path, monkeypatch):
+    adopt(store)
+    manifests = resize_tree(store, [8], to=tmp_path / "photos")
+    lost = tmp_path / "photos-sz" / "8" / "train" / "bee" / "1.JPEG"
+    data = lost.read_bytes()
+    lost.unlink()
+    for name in ("train/ant/0.JPEG", "validation/cow/0.JPEG"):
+        fsspec.filesystem("memory").rm_file(f"{store}/{name}")  # would be missed
+    assert resize_tree(store, [8], to=tmp_path / "photos") == manifests
+    assert lost.read_bytes() == data
+
+
+def test_an_object_that_changed_is_named_and_bad_ones_leave_the_index_of_the_store(store, tmp_path, capsys):
+    files = fsspec.filesystem("memory")
+    files.pipe_file(f"{store}/train/bee/broken.JPEG", b"no picture")
+    assert main(["adopt", store]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {store}: 1 bad files, all listed in {store}/bad_files.tsv" in line
+    assert b"broken.JPEG" in content(store, BAD_FILES) and not files.exists(f"{store}/{MANIFEST}")
+    files.pipe_file(f"{store}/train/bee/broken.JPEG", jpeg(64, 48)[:-200])  # only decoding it tells
+    adopt(store)
+    to = ["--to", str(tmp_path / "photos")]
+    assert main(["resize", store, *SIZES, *to]) == 2
+    assert main(["resize", store, *SIZES, *to, "--skip-bad"]) == 0
+    assert b"broken.JPEG" in content(store, BAD_FILES)
+
+    files.pipe_file(f"{store}/train/ant/0.JPEG", jpeg(77, 55))
+    with pytest.raises(DataError, match=f"{store}/train/ant/0.JPEG has .* python -m data_prep adopt {store}"):
+        resize_tree(store, [12], to=tmp_path / "photos")
+    with pytest.raises(DataError, match=f"^{store}: changed since it was indexed: 1 another size"):
+        adopt(store)
+    assert adopt(store, again=True).splits["train"].images == 10
+
+
+def test_addresses_that_are_refused(tree, store, tmp_path, capsys):
+    line = refused(capsys, main, ["resize", store, *SIZES])
+    assert "copies are written to a disk" in line and "--to /data/photos makes /data/photos-sz/N" in line
+    line = refused(capsys, main, ["resize", str(tree), *SIZES, "--to", "s3://bucket/out"])
+    assert "s3://bucket/out is no folder" in line
+    assert f"no dataset at {store}: manifest.json is missing" in refused(
+        capsys, main, ["resize", store, *SIZES, "--to", str(tmp_path / "new")]
+    )
+    nowhere = "memory://nowhere/photos"
+    assert f"{nowhere}: there is no such folder" in refused(capsys, main, ["adopt", nowhere])
+    assert "give s3://BUCKET/FOLDER" in refused(capsys, main, ["adopt", "ftp://bucket/photos"])
+    assert not (tmp_path / "new-sz").exists()
+    training_refused(capsys, ["s3://bucket/photos", "--recipe", "toy"], "s3://bucket/photos", "data_prep resize")
+
+
+def test_without_s3fs_the_line_says_how_to_install_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    for command in (["adopt", "s3://bucket/photos"], ["resize", "s3://bucket/photos", *SIZES, "--to", str(tmp_path)]):
+        line = refused(capsys, main, command)
+        assert "s3fs is not installed" in line and "pip install" in line
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+WITHOUT_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+needs_s3 = pytest.mark.skipif(
+    not (find_spec("moto") and find_spec("s3fs")), reason="needs moto and s3fs: pip install 'moto[server]' s3fs"
+)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3_server() as environment:
+        yield environment
+
+
+@contextmanager
+def s3_server(**settings: str):
+    """The environment for commands that find a local S3 server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    running = subprocess.Popen(
+        line, env=clean_environment() | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(port)), timeout=10).close()
+                break
+            except OSError:
+                assert running.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+        yield clean_environment() | KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    finally:
+        running.kill()
+        running.wait()
+
+
+def clean_environment() -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return others | WITHOUT_KEYS | {"RAY_ADDRESS": "local"}
+
+
+@pytest.fixture
+def bucket(server, tree):
+    """The tree in a new bucket of the server, and its address."""
+    import s3fs
+
+    files = s3fs.S3FileSystem(
+        endpoint_url=server["AWS_ENDPOINT_URL"], key="testing", secret="testing", use_listings_cache=False
+    )
+    name = f"bucket{next(NUMBERS)}"
+    files.mkdir(name)
+    for number in range(60):
+        (tree / "train" / "ant" / f"more{number}.JPEG").write_bytes(jpeg(300 + number, 200, seed=number))
+    large = jpeg(1500, 1100) + bytes(2**18)  # the header alone is read of it
+    (tree / "train" / "ant" / "a name with blanks and \u00e4.JPEG").write_bytes(large)
+    put(files, tree, f"s3://{name}/photos")
+    return files, f"s3://{name}/photos"
+
+
+def command(environment: dict[str, str], *arguments: object) -> tuple[int, str]:
+    """Exit code and standard error."""
+    line = [sys.executable, "-m", "data_prep", *map(str, arguments)]
+    done = subprocess.run(line, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stderr
+
+
+@needs_s3
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_bucket_gives_the_bytes_of_a_folder(engine, server, bucket, tree, tmp_path):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    files, url = bucket
+    (tree / "train" / "ant" / "empty.JPEG").write_bytes(b"")
+    files.pipe_file(f"{url}/train/ant/empty.JPEG", b"")
+    assert command(server, "adopt", url, "--workers", 2, "--skip-bad") == (0, ANY)
+    adopt(tree, skip_bad=True)
+    assert files.cat_file(f"{url}/{BAD_FILES}") == (tree / BAD_FILES).read_bytes()
+    for name in (MANIFEST, "train.index.npz", "validation.index.npz"):
+        assert files.cat_file(f"{url}/{name}") == (tree / name).read_bytes()
+    to = tmp_path / "out"
+    assert command(server, "resize", url, *SIZES, "--to", to, "--engine", engine, "--workers", 2) == (0, ANY)
+    resize_tree(tree, [8, 16])
+    assert tree_hash(Path(f"{to}-sz")) == tree_hash(Path(f"{tree}-sz"))
+
+
+@needs_s3
+@pytest.mark.slow
+def test_a_killed_resize_goes_on(server, bucket, tree, tmp_path):
+    _, url = bucket
+    assert command(server, "adopt", url) == (0, ANY)
+    line = [sys.executable, "-m", "data_prep", "resize", url, *SIZES, "--to", str(tmp_path / "out"), "--workers", "2"]
+    running = subprocess.Popen(line, cwd=REPOSITORY, env=server, stderr=subprocess.DEVNULL)
+    made, deadline = tmp_path / "out-sz" / "8" / "train", time.monotonic() + 120
+    while len(list(made.glob("*/*.JPEG"))) < 5:
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    running.kill()
+    running.wait()
+    assert not list(tmp_path.glob(f"out-sz/*/{MANIFEST}"))
+    assert command(server, *line[3:]) == (0, ANY)
+    adopt(tree)
+    resize_tree(tree, [8, 16])
+    assert tree_hash(tmp_path / "out-sz") == tree_hash(Path(f"{tree}-sz"))
+
+
+@needs_s3
+@pytest.mark.slow
+def test_a_store_that_refuses_ends_in_one_line(server, bucket, tmp_path):
+    _, url = bucket
+    without_keys = clean_environment() | {"AWS_ENDPOINT_URL": server["AWS_ENDPOINT_URL"]}
+    nobody = server | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    with s3_server(INITIAL_NO_AUTH_ACTION_COUNT="0") as strict:  # who is nobody may do nothing
+        for environment, address, words in (
+            (without_keys, url, "AWS_ACCESS_KEY_ID"),
+            (strict, url, "AWS_ACCESS_KEY_ID"),
+            (nobody, url, "AWS_ENDPOINT_URL"),
+            (server, "s3://there-is-none/photos", "there is no such folder"),
+        ):
+            code, told = command(environment, "adopt", address)
+            assert code == 2 and told.startswith(f"error: {address}") and told.count("\n") == 1 and words in told, told
+            code, told = command(environment, "resize", address, *SIZES, "--to", tmp_path / "out")
+            assert code == 2 and "error: " in told and address in told and told.count("\n") == 1, told
+    assert not list(tmp_path.glob("out*"))
