@@ -124,11 +124,14 @@ def read_gradients(path: Path) -> dict[str, np.ndarray]:
 
 def strange_layers(names: list[str], facts: np.ndarray, epoch: int) -> list[str]:
     """A line for layers whose gradients vanish all epoch long, and one for those that explode. `facts` (S, L, F).
-    A layer that is frozen, or that the loss does not reach, has no gradient: a norm of 0 without any zeros."""
+    A layer that is frozen, or that the loss does not reach, has no gradient: a norm of 0 without any zeros. In the very
+    first step a block whose last norm starts at zero hides its other layers, so that look does not count."""
     norms = facts[:, :, NORM]
     trained = ((norms != 0) | (facts[:, :, ZEROS] > 0)).any(0)
     finite = np.where(np.isfinite(norms), norms, 0)
-    vanished = (finite <= VANISHED * finite.max(1, keepdims=True)).all(0) & (finite.max() > 0) & trained
+    looks = finite[1:] if epoch == 0 else finite
+    small = looks <= VANISHED * looks.max(1, keepdims=True)
+    vanished = small.all(0) & (looks.max(initial=0) > 0) & trained
     median = np.median(finite, 0)
     exploded = (facts[:, :, NOT_FINITE] > 0).any(0) | ((finite > EXPLODED * median) & (median > 0)).any(0)
     words = (("vanish: below 1e-7 of the largest", vanished), ("explode", exploded))

@@ -9,6 +9,7 @@ from data_prep import DataError, load_manifest
 from data_prep.files import write_atomically
 from data_prep.formats.image_index import index_name
 from dawn import read_run
+from phases import Schedule
 from training.config.config import Config
 from training.data.dataset import index_of
 from training.inspect.stored import Stored, damaged
@@ -35,10 +36,11 @@ def names_of(run: Path, config: Config, stored: Stored) -> Names:
     last = stored.images[max(stored.images)]
     files = [f"validation image {row}" for row in range(int(last.rows.max(initial=0)) + 1)]
     try:
-        manifest = load_manifest(config.data)
+        root = config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir  # as the run's log names it
+        manifest = load_manifest(root)
         if manifest.sha256 == read_run(run).start.dataset.get("sha256"):
             if index_name("validation") in manifest.splits["validation"].files:
-                paths = index_of(config, config.data)["validation"].paths
+                paths = index_of(config, root)["validation"].paths
                 files = [os.fsdecode(path).encode("utf-8", "backslashreplace").decode() for path in paths]
             return Names(list(manifest.classes), files)
     except DataError:

@@ -48,9 +48,11 @@ def changed_copy(data, capsys, change) -> None:
 
 
 def test_a_run_goes_through_copies_and_the_full_tree(data):
-    """Also the strength and the resize of a phase are in its line."""
+    """Also the strength and the resize of a phase are in its line. Inspection names classes and files: it had numbers
+    where the first phase reads a copy."""
     phases = [{**PHASES[0], "aug": 0.5}, {**PHASES[1], "val_resize": 1.25}, PHASES[2]]
-    assert main(arguments(data, "--phases", repr(phases), "--policy", "autoaugment", "--random-erasing", "0.2")) == 0
+    more = ("--policy", "autoaugment", "--random-erasing", "0.2", "--inspect", "light")
+    assert main(arguments(data, "--phases", repr(phases), *more)) == 0
     folder = data.parent / "run"
     assert [(e["size"], e["trndir"], e["rect_val"]) for e in events(folder, "phase")] == [
         (24, "-sz/32", False),
@@ -61,6 +63,7 @@ def test_a_run_goes_through_copies_and_the_full_tree(data):
     assert [e["dropped_images"] for e in events(folder, "phase")] == [0, 40]  # 240 images in batches of 50
     assert "leaves out 40 training images" in (folder / "verbose.log").read_text()
     assert events(folder, "start")[0]["loader"] == "torchvision"
+    assert "\nvalidation/disc/" in (folder / "inspect" / "worst.csv").read_text()
     assert [(e["aug"], e["val_resize"]) for e in events(folder, "phase")] == [(0.5, None), (1.0, 1.25)]
 
 

@@ -92,6 +92,14 @@ def test_layers_that_vanish_and_explode_are_named():
     ]
 
 
+def test_the_first_step_of_blocks_whose_last_norm_is_zero_is_no_vanishing():
+    """All convolutions of imagenette-5's blocks were named in an epoch of one look."""
+    facts = np.ones((2, 2, len(FACTS)), np.float32)
+    facts[:, :, NOT_FINITE] = facts[0, 0, NORM] = 0
+    assert strange_layers(["hidden", "b"], facts[:1], 0) == strange_layers(["hidden", "b"], facts, 0) == []
+    assert strange_layers(["hidden", "b"], facts[:1], 3)[0].endswith("of the largest in hidden")
+
+
 def test_a_frozen_layer_does_not_vanish_and_a_dead_one_does():
     facts = np.ones((4, 3, len(FACTS)), np.float32)
     facts[:, :, NOT_FINITE] = 0
