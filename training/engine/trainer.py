@@ -2,9 +2,11 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -119,18 +121,37 @@ def parts_left(job: Job, epoch: int) -> list[Part]:
 
 @contextlib.contextmanager
 def anomalies_found(job: Job) -> Iterator[None]:
-    """--detect-anomaly: torch names the operation whose gradient was not finite. Raises: Diverged."""
+    """--detect-anomaly: torch names the operation whose gradient was NaN. Its warning, which has the forward call, is
+    shown and, on rank 0, written to debug.log. Raises: Diverged."""
     if not job.config.detect_anomaly:
         yield
         return
     try:
-        with torch.autograd.detect_anomaly():
+        with anomaly_warnings_told(job.book.crash), torch.autograd.detect_anomaly():
             yield
     except RuntimeError as error:
         if "returned nan values" not in str(error):
             raise
         place = f"epoch {job.state.epoch + 1}, step {job.state.step + 1}"
-        raise Diverged(f"{' '.join(str(error).split())}, at {place}. verbose.log has the forward call") from error
+        what = " ".join(str(error).split()).rstrip(".")
+        where = "debug.log" if job.env.rank == 0 else "the warning above"
+        raise Diverged(f"{what}, at {place}. {where} has the forward call") from error
+
+
+@contextlib.contextmanager
+def anomaly_warnings_told(told: Callable[[str], None]) -> Iterator[None]:
+    """Torch's warning of an anomaly, with the traceback of its forward call, is also handed to `told`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message="Error detected in")  # another seed may have said the same before
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, *place: Any, **rest: Any) -> None:
+            if str(message).startswith("Error detected in"):
+                told(str(message))
+            show(message, *place, **rest)
+
+        warnings.showwarning = keep
+        yield
 
 
 def finish_epoch(state: TrainState, epoch: int, hit: bool) -> None:

@@ -67,8 +67,10 @@ def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str,
             return {name: file[name] for name in names}
     except FileNotFoundError:
         raise ConfigError(f"{path}: is missing. {remedy}") from None
-    except NPZ_ERRORS as error:
-        raise damaged(path, wrong_kind(path, "zip") or " ".join(str(error).split())[:80], remedy) from None
+    except (*NPZ_ERRORS, TypeError) as error:  # TypeError: an .npy file, which has no names
+        alien = isinstance(error, TypeError) or "pickled" in str(error)
+        reason = "it is no .npz file" if alien else " ".join(str(error).split())[:80]
+        raise damaged(path, wrong_kind(path, "zip") or reason, remedy) from None
 
 
 def check_shapes(path: Path, counts: Counts) -> None:

@@ -21,6 +21,7 @@ from training.diagnosis.dissection import LOSS, Operation, Stats, Trace, culprit
 from training.diagnosis.log import good_checkpoint, read_ended
 from training.diagnosis.replay import replayed
 from training.distributed.env import open_env
+from training.engine.trainer import anomaly_warnings_told
 
 PLANTED = Path(planted_faults.__file__)
 FP16 = ("--precision", "fp16")
@@ -171,10 +172,20 @@ def test_damaged_and_missing_checkpoints_are_passed_over(toy, tmp_path, capsys):
     assert diagnosis(folder, capsys)[0].startswith("epoch 2, step 4:")
 
 
+def test_torchs_warning_of_an_anomaly_is_kept():
+    kept: list[str] = []
+    root = torch.tensor([-1.0], requires_grad=True)
+    anomaly = pytest.raises(RuntimeError, match="nan")
+    with pytest.warns(UserWarning), anomaly_warnings_told(kept.append), anomaly, torch.autograd.detect_anomaly():
+        root.sqrt().sum().backward()
+    assert len(kept) == 1 and "Traceback of forward call" in kept[0] and "test_diagnosis.py" in kept[0]
+
+
 @pytest.mark.slow
 def test_a_run_that_torchs_anomaly_mode_ended_is_diagnosed(toy, tmp_path, capsys):
     diverge(toy, tmp_path / "run", *planted("root_at_zero"), "--detect-anomaly")
     assert "Function 'NativeBatchNormBackward0' returned nan" in capsys.readouterr().out  # behind the infinite gradient
+    assert "Traceback of forward call" in (tmp_path / "run" / "debug.log").read_text()  # as the message says
     assert "backward pass (SqrtBackward0)" in diagnosis(tmp_path / "run", capsys)[0]
 
 
