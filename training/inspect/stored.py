@@ -68,8 +68,7 @@ def arrays(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str,
     except FileNotFoundError:
         raise ConfigError(f"{path}: is missing. {remedy}") from None
     except (*NPZ_ERRORS, TypeError) as error:  # TypeError: an .npy file, which has no names
-        alien = isinstance(error, TypeError) or "pickled" in str(error)
-        reason = "it is no .npz file" if alien else " ".join(str(error).split())[:80]
+        reason = "it is no .npz file" if "pickled" in str(error) else " ".join(str(error).split())[:80]
         raise damaged(path, wrong_kind(path, "zip") or reason, remedy) from None
 
 

@@ -298,14 +298,17 @@ def test_stored_images_that_no_validation_has_are_damaged(run, tmp_path, capsys,
     assert f"{path}: is damaged ({words})" in refused(capsys, "suspects", str(copy))
 
 
-@pytest.mark.parametrize("write", [lambda path: path.write_text("no arrays"), lambda path: np.save(path.open("wb"), 1)])
-def test_a_file_that_is_no_npz_is_named_in_words_of_ours(run, tmp_path, capsys, write):
+@pytest.mark.parametrize(("write", "words"), [
+    (lambda path: path.write_text("no arrays"), "it is no .npz file"),
+    (lambda path: np.save(path.open("wb"), 1), "this is a NumPy array. Name the file that is meant"),
+])  # fmt: skip
+def test_a_file_that_is_no_npz_is_named_in_words_of_ours(run, tmp_path, capsys, write, words):
     """NumPy's words would be to load it as a pickle."""
     copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
     path = copy / "inspect" / "epochs" / "0002.npz"
     write(path)
     line = refused(capsys, "suspects", str(copy))
-    assert f"{path}: is damaged (it is no .npz file). Restore it, or train again with --inspect" in line
+    assert f"{path}: is damaged ({words}). Restore it, or train again with --inspect" in line
 
 
 def test_without_rows_no_image_is_named(run, tmp_path, capsys):
