@@ -9,8 +9,15 @@
     const images = [...row.cells].slice(1).reduce((sum, other) => sum + Number(words(other)), 0), count = Number(words(cell));
     const share = images ? ` (${(100 * count / images).toFixed(1)} %)` : "";
     const files = named ? worstOf(heat, label, said) : [];
-    heat.closest(".inside").querySelector("output").textContent =
+    const output = heat.closest(".inside").querySelector("output"), strip = named && cell.dataset.images;
+    output.textContent =
       `${label} called ${said}: ${count} of ${images} images${share}.` + (files.length ? ` Of the worst images: ${files.join(", ")}` : "");
+    if (strip) {
+      const picture = document.createElement("img");
+      picture.src = `data:image/png;base64,${strip}`;
+      picture.alt = `images of ${label} called ${said}`;
+      output.append(picture);
+    }
   }
 
   function worstOf(heat, label, said) {

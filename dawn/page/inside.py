@@ -2,10 +2,12 @@
 
 training/inspect writes the files after a run."""
 
+import base64
 import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,8 +58,10 @@ def inside(folder: Path, picture_bytes: int) -> str:
     if not any((folder / name).exists() for name in TABLES):
         words = "No tables of the inspection are here: they are written when a run ends that has a validation."
         return note(words) + f"<div class=inside>{gallery(folder, picture_bytes)}</div>\n"
-    parts: tuple[Callable[[Path], str], ...] = (confusion, classes, calibration)
+    strips_bytes = picture_bytes // 4
+    parts: tuple[Callable[[Path], str], ...] = (partial(confusion, most_bytes=strips_bytes), classes, calibration)
     body = "".join(told(part, folder) for part in parts)
+    picture_bytes -= strips_bytes
     return (
         f"<div class=inside>{body}{gallery(folder, picture_bytes)}{told(suspects, folder)}{told(worst, folder)}</div>\n"
     )
@@ -83,19 +87,40 @@ class Confusion(NamedTuple):
         return self.counts[label][predicted] / max(1, sum(self.counts[label]))
 
 
-def confusion(folder: Path) -> str:
+def confusion(folder: Path, most_bytes: int) -> str:
     head, *rows = read_csv(folder / "confusion.csv")
     names = head[1:]
     if [row[0] for row in rows] != names or any(len(row) != len(head) for row in rows):
         raise Broken("confusion.csv is damaged: its rows and columns are not the same classes.")
     found = Confusion(names, [[whole(cell, "confusion.csv") for cell in row[1:]] for row in rows])
+    strips = strips_of(folder, most_bytes)
     images = sum(map(sum, found.counts))
     right = sum(row[i] for i, row in enumerate(found.counts))
     words = f"Labels and predictions of {images:,} validation images, {images - right:,} of them wrong."
     if len(names) > MOST_CLASSES:
-        return "<h3>Most confused pairs</h3>\n" + note(words) + pairs_table(found)
+        return "<h3>Most confused pairs</h3>\n" + note(words) + pairs_table(found) + pairs_gallery(found, strips)
     hint = " A row is a label, a column a prediction. Point at a cell or tap it for the pair and its worst images."
-    return "<h3>Confusion</h3>\n" + note(words + hint) + heat_map(found)
+    return "<h3>Confusion</h3>\n" + note(words + hint) + heat_map(found, strips)
+
+
+def strips_of(folder: Path, most_bytes: int) -> dict[tuple[int, int], bytes]:
+    """Pictures of the images of a confused pair, by its numbers: (label, prediction). Raises: Broken."""
+    found, left = {}, most_bytes
+    for path in sorted((folder / "pairs").glob("*.png")):
+        label, _, predicted = path.stem.partition("-")
+        content = read_png(path)
+        if len(content) <= left and label.isdecimal() and predicted.isdecimal():
+            found[int(label), int(predicted)] = content
+            left -= len(content)
+    return found
+
+
+def pairs_gallery(found: Confusion, strips: dict[tuple[int, int], bytes]) -> str:
+    """A strip for each, the largest pair first."""
+    known = [pair for pair in strips if max(pair) < len(found.names)]
+    pairs = sorted(known, key=lambda pair: -found.counts[pair[0]][pair[1]])
+    shown = (thumbnail(strips[i, j], f"{found.names[i]} called {found.names[j]}") for i, j in pairs)
+    return f"<div class=gallery>{''.join(shown)}</div>\n" if pairs else ""
 
 
 def pairs_table(found: Confusion) -> str:
@@ -107,12 +132,12 @@ def pairs_table(found: Confusion) -> str:
     return table(("label", "prediction", "images", "% of the label"), [("", rows)], "Most confused pairs")
 
 
-def heat_map(found: Confusion) -> str:
+def heat_map(found: Confusion, strips: dict[tuple[int, int], bytes]) -> str:
     """The script tells of a cell what its row, its column and its number say."""
     head = "".join(f"<th scope=col><span>{text(name)}</span>" for name in found.names)
     lines = "".join(
         f"\n<tr><th scope=row><span>{text(name)}</span>"
-        + "".join(heat_cell(found, label, predicted) for predicted in range(len(found.names)))
+        + "".join(heat_cell(found, label, predicted, strips) for predicted in range(len(found.names)))
         for label, name in enumerate(found.names)
     )
     return (
@@ -121,12 +146,14 @@ def heat_map(found: Confusion) -> str:
     )
 
 
-def heat_cell(found: Confusion, label: int, predicted: int) -> str:
+def heat_cell(found: Confusion, label: int, predicted: int, strips: dict[tuple[int, int], bytes]) -> str:
     if not (count := found.counts[label][predicted]):
         return "<td>"
     share = found.share(label, predicted)
     kind = " class=strong" if share > 0.5 else ""
-    return f'<td{kind} style="--share:{max(4, round(100 * share))}%">{count}'
+    strip = strips.get((label, predicted))
+    images = f' data-images="{base64.b64encode(strip).decode()}"' if strip else ""
+    return f'<td{kind} style="--share:{max(4, round(100 * share))}%"{images}>{count}'
 
 
 # classes and calibration

@@ -15,7 +15,7 @@ from training.inspect.gradients import Gradients, read_gradients
 from training.inspect.predictions import FOLDER as EPOCHS
 from training.inspect.predictions import Predictions
 from training.inspect.sheets import FOLDER as SHEETS
-from training.inspect.sheets import Looks, TrainingBatches, ValidationBatches
+from training.inspect.sheets import Confused, Looks, TrainingBatches, ValidationBatches
 from training.logs.metrics import INSPECTION, Meter, View, Watch
 
 
@@ -27,7 +27,7 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
     device = next(state.model.parameters()).device
     meters: list[Meter] = [Predictions(len(names), device)]
     if config.inspect == "full" and hasattr(loader, "pictures"):
-        meters += [ValidationBatches(loader, names), Looks(loader, state.evaluated_model, names)]
+        meters += [ValidationBatches(loader, names), Confused(loader), Looks(loader, state.evaluated_model, names)]
     return tuple(meters)
 
 

@@ -13,6 +13,7 @@ from training.inspect.names import short
 from training.models.outputs import logits_of
 
 SIDE, LINES, LINE, COLUMNS = 120, 3, 11, 6  # pixels of a picture, lines below it, pixels of one, pictures in a row
+SMALL_SIDE = 56  # pixels of a picture in a strip
 HEAT = {"black": (20, 10, 60), "mid": (213, 94, 0), "white": (255, 240, 130)}  # dark in grey pictures, too
 
 
@@ -45,10 +46,20 @@ def sheet(pictures: list[np.ndarray], captions: list[str]) -> bytes:
     return stream.getvalue()
 
 
-def fitted(picture: np.ndarray) -> Image.Image:
+def strip(pictures: np.ndarray) -> bytes:
+    """PNG of a few small pictures in a row."""
+    whole = Image.new("RGB", (len(pictures) * (SMALL_SIDE + 2), SMALL_SIDE), "white")
+    for place, picture in enumerate(pictures):
+        whole.paste(fitted(picture, SMALL_SIDE), (place * (SMALL_SIDE + 2), 0))
+    stream = io.BytesIO()
+    whole.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def fitted(picture: np.ndarray, side: int = SIDE) -> Image.Image:
     image = Image.fromarray(picture)
-    scale = SIDE / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    scale = side / max(image.size)
+    size = tuple(max(1, round(length * scale)) for length in image.size)
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
 
 

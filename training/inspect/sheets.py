@@ -13,12 +13,14 @@ from data_prep.files import write_atomically
 from training.data.loader import Batch, Loader
 from training.distributed.group import Group
 from training.inspect.counts import NOTHING, called
-from training.inspect.pictures import NoMap, caption, looks, sheet, to_levels
+from training.inspect.pictures import NoMap, caption, looks, sheet, strip, to_levels
 from training.inspect.predictions import numbered
 from training.logs.metrics import View
 
 FOLDER = "sheets"
 MOST = 12  # pictures on a sheet
+PAIRS = "pairs"
+MOST_PAIRS, IN_STRIP = 30, 6
 
 
 class TrainingBatches:
@@ -87,6 +89,42 @@ class ValidationBatches:
                     f"validation-{kind}-loss",
                     *chosen([list(captioned(pictures, targets, facts, self.names))], kind),
                 )
+
+
+class Confused:
+    """See training.logs.metrics.Meter: of the pairs of classes that the last validation confused most, a strip of the
+    images with the largest loss. Rank 0 alone renders."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+        self.seen: list[tuple[Tensor, ...]] = []  # row, label, prediction and loss of each image
+
+    def update(self, batch: Batch, logits: Tensor) -> None:
+        if batch.rows is not None:
+            loss, predicted, _ = facts_of(logits, batch.targets)
+            self.seen.append((batch.rows, batch.targets, predicted, loss))
+
+    def finish(self, group: Group, view: View | None) -> None:
+        columns = [
+            torch.cat(parts).tolist() for parts in zip(*(map(Tensor.cpu, one) for one in self.seen), strict=True)
+        ]
+        self.seen = []
+        wrong = [one for one in zip(*columns, strict=True) if one[1] != one[2] != NOTHING]
+        pairs: dict[tuple[int, int], list[tuple[float, int]]] = {}
+        for row, label, predicted, loss in (one for rank in group.gather(wrong) for one in rank):
+            pairs.setdefault((label, predicted), []).append((-loss, row))
+        if view:
+            most = sorted(pairs, key=lambda pair: (-len(pairs[pair]), pair))[:MOST_PAIRS]
+            self.save(view.folder / PAIRS, {pair: [row for _, row in sorted(pairs[pair])[:IN_STRIP]] for pair in most})
+
+    def save(self, folder: Path, rows: dict[tuple[int, int], list[int]]) -> None:
+        """In the place of those of the validation before."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {folder / f"{label}-{predicted}.png": chosen for (label, predicted), chosen in rows.items()}
+        for path in set(folder.glob("*.png")) - files.keys():
+            path.unlink()
+        for path, some in files.items():
+            write_atomically(path, strip(still_levels(self.loader, torch.tensor(some))))
 
 
 class Looks:

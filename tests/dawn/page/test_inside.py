@@ -54,6 +54,16 @@ def test_cells_of_the_map_have_the_count_and_the_share_of_the_label(tmp_path):
     assert "20 validation images, 3 of them wrong" in shown and "<i>" not in shown and "&lt;i&gt;dog" in shown
 
 
+def test_a_confused_pair_has_its_images(tmp_path):
+    folder = inspected(tmp_path)
+    (folder / "inspect" / "pairs").mkdir()
+    (folder / "inspect" / "pairs" / "0-1.png").write_bytes(DOT)
+    strip = base64.b64encode(DOT).decode()
+    assert f'<td style="--share:20%" data-images="{strip}">2' in panel(folder)
+    (folder / "inspect" / "pairs" / "0-1.png").write_bytes(DOT[:40])
+    assert "0-1.png is damaged" in panel(folder)
+
+
 def test_classes_calibration_and_worst_images_are_told(tmp_path):
     shown = panel(inspected(tmp_path, suspects=SUSPECTS))
     assert "80.00<td>84.21" in shown and "fox<td><td><td><td><td><td>0<td>0" in shown.replace(" class=l", "")
@@ -143,12 +153,15 @@ def test_a_damaged_picture_is_one_line(tmp_path):
 @pytest.mark.slow
 def test_cells_answer_tables_sort_and_pictures_open(tmp_path):
     folder = inspected(tmp_path / "run", ["gradients.png"])
+    (folder / "inspect" / "pairs").mkdir()
+    (folder / "inspect" / "pairs" / "0-1.png").write_bytes(DOT)
     path = tmp_path / "report.html"
     path.write_bytes(page_of([folder]))
     with browser(tmp_path / "profile") as tab:
         tab.look(390)
         tab.open(path)
         tab.value("document.querySelectorAll('.heat tbody td')[1].click()")
+        assert tab.value("document.querySelector('output.cell img').naturalWidth") == 1
         said = "cat called <i>dog: 2 of 10 images (20.0 %). Of the worst images: val/a.jpg"
         assert tab.value("document.querySelector('output.cell').textContent") == said
         column = "[...document.querySelectorAll('.sorts tbody tr')].map(row => row.cells[1].textContent)"

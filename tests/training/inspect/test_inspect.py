@@ -4,21 +4,26 @@ import csv
 import json
 import os
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_run import events, train
 
 from data_prep import load_manifest
 from dawn.importers.tfevents_file import read_file
+from dawn.page.inside import inside
 from training.__main__ import main
 from training.config.saved import read_config
 from training.engine.checkpoint import load
 from training.engine.state import fingerprint
 from training.inspect.history import suspects, worst_images
 from training.inspect.names import names_of
+from training.inspect.pictures import SMALL_SIDE
 from training.inspect.predictions import Images
+from training.inspect.sheets import IN_STRIP
 from training.inspect.stored import read_stored
 from training.inspect.views import views
 
@@ -110,6 +115,15 @@ def test_light_says_nothing_of_a_run_that_diverges_before_its_first_validation(t
         assert train(toy, tmp_path / level, "--inspect", level, "--phases", phases) == 4
         said[level] = capsys.readouterr().out.replace(str(tmp_path / level), "RUN").partition("diverged: ")[2]
     assert said["light"] == said["off"] and "diagnose RUN" in said["off"]
+
+
+def test_the_confused_pairs_of_the_last_validation_have_their_images(run):
+    images = read_stored(run).images[1]
+    wrong = Counter(zip(images.labels.tolist(), images.predicted.tolist(), strict=True))
+    pairs = {f"{label}-{predicted}.png": n for (label, predicted), n in wrong.items() if label != predicted}
+    found = {path.name: Image.open(path).size for path in (run / "inspect" / "pairs").iterdir()}
+    assert found == {name: (min(n, IN_STRIP) * (SMALL_SIDE + 2), SMALL_SIDE) for name, n in pairs.items()}
+    assert inside(run / "inspect", 10**7).count("data-images=") == len(pairs) > 0
 
 
 def test_sheets_of_every_epoch_are_there(run):
