@@ -44,7 +44,8 @@ class Batches:
         for epoch in count():
             firsts = range(0, len(self.rows) - phase.bs + 1, phase.bs)
             places = (slice(first, first + phase.bs) for first in firsts)
-            for request in self.plan.train(self.work.folder, self.index, phase, epoch, places):
+            drawn = self.plan.epoch(self.index, phase, epoch)
+            for request in self.plan.train(self.work.folder, self.index, phase, drawn, places):
                 yield request._replace(rows=self.rows[request.rows])
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ The same for every loader, rank and number of workers; random numbers belong to 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,17 @@ from training.data.transforms import random_boxes
 WINDOW, POLICY = 4, 5  # random streams beside those of training.data.sample_plan
 
 
+class ImageEpoch(NamedTuple):
+    """What is drawn for an epoch of N places: 25 bytes a place without policy and boxes."""
+
+    index: np.ndarray  # (N,) int32 by place: rows of the index
+    slot: np.ndarray  # (N,) int32 by place: which of the draws below belong here
+    flip: np.ndarray  # (N,) bool by place
+    windows: np.ndarray  # (N, 4) int32 by slot
+    policy: np.ndarray | None  # (N, K, 2) float32 by slot
+    boxes: np.ndarray | None  # (N, 4) int32 by slot
+
+
 @dataclass(frozen=True)
 class ImagePlan:
     """`val_resize`: short side before the centre crop, in sizes, where the phase names none; `rect_rule` bucketed |
@@ -42,30 +54,35 @@ class ImagePlan:
     cubic: bool = False
     val_cubic: bool = False
 
-    def train(
-        self, folder: str, index: ImageIndex, phase: DataPhase, epoch: int, places: Iterator[slice]
-    ) -> Iterator[Request]:
-        """The batches at `places` of the epoch's order."""
+    def epoch(self, index: ImageIndex, phase: DataPhase, epoch: int) -> ImageEpoch:
+        """Depends on the phase's `sz`, `min_scale` and `aug`."""
         order = self.samples.epoch(epoch)
         by_slot = np.empty_like(order.index)
         by_slot[order.slot] = order.index
-        windows, size = self.windows(index, phase.min_scale, epoch, by_slot), (phase.sz, phase.sz)
+        windows = self.windows(index, phase.min_scale, epoch, by_slot)
         policy, boxes = self.policies(len(by_slot), phase, epoch), self.boxes(len(by_slot), phase, epoch)
+        return ImageEpoch(order.index.astype(np.int32), order.slot.astype(np.int32), order.flip, windows, policy, boxes)
+
+    def train(
+        self, folder: str, index: ImageIndex, phase: DataPhase, drawn: ImageEpoch, places: Iterator[slice]
+    ) -> Iterator[Request]:
+        """The batches at `places` of the epoch's order."""
+        size = (phase.sz, phase.sz)
         for place in places:
-            rows, slots = order.index[place], order.slot[place]
+            rows, slots = drawn.index[place].astype(np.int64), drawn.slot[place]
             resized = np.full((len(rows), 2), phase.sz, np.int32)
             yield Request(
                 folder,
                 "train",
                 rows,
                 index.labels[rows],
-                windows[slots],
+                drawn.windows[slots],
                 resized,
                 np.zeros_like(resized),
                 size,
-                order.flip[place],
-                policy[slots] if policy is not None else None,
-                boxes[slots] if boxes is not None else None,
+                drawn.flip[place],
+                drawn.policy[slots] if drawn.policy is not None else None,
+                drawn.boxes[slots] if drawn.boxes is not None else None,
                 self.cubic,
             )
 

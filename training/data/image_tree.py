@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from data_prep.formats.image_index import ImageIndex
 from phases import DataPhase, Schedule
+from training.data.ahead import Ahead
 from training.data.auto_augment import policy_of
 from training.data.dataset import folders_of, index_of, loader_name
-from training.data.image_plan import ImagePlan
+from training.data.image_plan import ImageEpoch, ImagePlan
 from training.data.loader import Batch
 from training.data.renderers.base import Renderer, Request
 from training.data.sample_plan import SamplePlan
@@ -23,9 +25,17 @@ class TreeLoader:
     """See training.data.loader.Loader."""
 
     def __init__(
-        self, root: str, indices: dict[str, dict[str, ImageIndex]], plan: ImagePlan, renderer: Renderer, env, dtype
+        self,
+        root: str,
+        indices: dict[str, dict[str, ImageIndex]],
+        plan: ImagePlan,
+        renderer: Renderer,
+        env,
+        dtype,
+        schedule: Schedule,
     ) -> None:
         """`indices`: by folder and split, for every folder that the phases name."""
+        self.schedule, self.drawn = schedule, Ahead(self.draw)
         self.root, self.indices, self.plan, self.renderer = root.rstrip("/"), indices, plan, renderer
         self.env, self.dtype = env, dtype
         self.mean, self.std = (torch.tensor(values, device=env.device) for values in (MEAN, STD))
@@ -40,7 +50,33 @@ class TreeLoader:
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         folder = self.root + self.phase.trndir
         places = (self.places(step) for step in range(start, self.steps))
-        yield from self.batches(self.plan.train(folder, self.indices[folder]["train"], self.phase, epoch, places))
+        drawn = self.drawn.take(*self.drawn_from(self.phase, epoch))
+        requests = self.plan.train(folder, self.indices[folder]["train"], self.phase, drawn, places)
+        del drawn  # else two epochs' would be held until the pass ends
+        begun = False
+        for batch in self.batches(requests):
+            if not begun:  # after the first batch: a renderer's processes are not forked beside the thread
+                self.begin_next(epoch)
+                begun = True
+            yield batch
+
+    def drawn_from(self, phase: DataPhase, epoch: int) -> tuple:
+        """All that an epoch's draws depend on."""
+        return self.root + phase.trndir, phase.sz, phase.min_scale, phase.aug, epoch
+
+    def draw(self, folder: str, size: int, min_scale: float, aug: float, epoch: int) -> ImageEpoch:
+        phase = replace(self.schedule.data[0], sz=size, min_scale=min_scale, aug=aug)
+        return self.plan.epoch(self.indices[folder]["train"], phase, epoch)
+
+    def begin_next(self, epoch: int) -> None:
+        """Draws what is trained after the current phase's part of `epoch`: the next phase of the epoch or the next
+        epoch."""
+        now = max(epoch, self.phase.epoch)
+        later = next((phase for phase in self.schedule.data if now < phase.epoch < epoch + 1), None)
+        if later:
+            self.drawn.begin(*self.drawn_from(later, epoch))
+        elif epoch + 1 < self.schedule.epochs:
+            self.drawn.begin(*self.drawn_from(self.schedule.data_at(epoch + 1), epoch + 1))
 
     def places(self, step: int) -> slice:
         number, ranks = step - self.first_step, self.env.world_size
@@ -98,6 +134,7 @@ class TreeLoader:
         return torch.cat([self.to_input(images, torch.float32) for images in self.renderer.batches(requests)])
 
     def close(self) -> None:
+        self.drawn.close()
         self.renderer.close()
 
 
@@ -117,5 +154,5 @@ def open_loader(config, schedule: Schedule, dataset, env, dtype: torch.dtype) ->
     largest = max(max(phase.bs, phase.val_bs) for phase in schedule.data)
     module = import_module(f"training.data.renderers.{name}")
     return TreeLoader(
-        config.data, indices, plan, module.open_renderer(config, indices, env, dtype, largest), env, dtype
+        config.data, indices, plan, module.open_renderer(config, indices, env, dtype, largest), env, dtype, schedule
     )

@@ -147,7 +147,8 @@ def test_over_all_ranks_each_chosen_picture_comes_so_often_each_time_cut_otherwi
         loader = tree_loader(tree, "packed", replace(PHASE, bs=24), world_size, rank, repeated_augmentation=4)
         folder = str(tree)
         places = (loader.places(step) for step in range(loader.steps))
-        requests = loader.plan.train(folder, loader.indices[folder]["train"], loader.phase, 0, places)
+        drawn = loader.plan.epoch(loader.indices[folder]["train"], loader.phase, 0)
+        requests = loader.plan.train(folder, loader.indices[folder]["train"], loader.phase, drawn, places)
         seen += [tuple(cut) for each in requests for cut in np.column_stack([each.rows, each.windows]).tolist()]
         loader.close()
     rows, counts = np.unique([each[0] for each in seen], return_counts=True)

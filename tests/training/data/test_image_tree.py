@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import shutil
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -214,7 +215,9 @@ class Copies(TorchDispatchMode):
 
 def test_windows_of_resident_pixels_are_gathered_without_a_wait(tree):
     loader = tree_loader(tree, "packed", packed_in="device")
-    request = next(loader.plan.train(str(tree), loader.indices[str(tree)]["train"], PHASE, 0, iter([slice(0, 8)])))
+    index = loader.indices[str(tree)]["train"]
+    drawn = loader.plan.epoch(index, PHASE, 0)
+    request = next(loader.plan.train(str(tree), index, PHASE, drawn, iter([slice(0, 8)])))
     pixels = loader.renderer.pixels[request.folder, "train"]
     pixels = pixels.to("meta")
     with Copies() as copies:
@@ -297,3 +300,27 @@ def test_images_are_channels_last_in_every_loader(tree, name):
     for settings in ({}, {"policy": "randaugment"}, *([{"packed_in": "device"}] if name == "packed" else [])):
         images = once(tree, name, **settings)[0].images
         assert images.is_contiguous(memory_format=torch.channels_last) and images.dtype == torch.float32, settings
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_epoch_drawn_ahead_is_the_one_drawn_at_once(tree, name):
+    """Draws of the next epoch: once, in another thread, before they are asked for; none after the last epoch."""
+    loader, calls = tree_loader(tree, name), []
+    draw, phase = loader.drawn.make, loader.schedule.data[0]
+    loader.set_phase(phase)
+
+    def counted(*key):
+        calls.append((key[-1], threading.current_thread() is threading.main_thread()))
+        return draw(*key)
+
+    loader.drawn.make = counted
+    last = loader.schedule.epochs - 1
+    first = list(loader.train(last - 1))
+    loader.drawn.slot[1].result(timeout=60)
+    assert calls == [(last - 1, True), (last, False)]
+    ahead = list(loader.train(last))
+    assert calls == [(last - 1, True), (last, False)]
+    assert loader.drawn.slot is None
+    loader.close()
+    assert same(first, epoch_of(tree, name, last - 1, phase=phase))
+    assert same(ahead, epoch_of(tree, name, last, phase=phase))
