@@ -16,7 +16,7 @@ from training.logs.metrics import View
 FILE = "gradients.npz"
 REMEDY = "Restore it, or move it away: the run then goes on without the gradients of its earlier steps"
 FACTS = ("min", "mean", "max", "norm", "zeros", "not_finite", "weight_norm", "update_ratio")
-NORM, ZEROS, NOT_FINITE = (FACTS.index(fact) for fact in ("norm", "zeros", "not_finite"))
+NORM, ZEROS, NOT_FINITE, UPDATE = (FACTS.index(fact) for fact in ("norm", "zeros", "not_finite", "update_ratio"))
 VANISHED = 1e-7  # of the largest norm
 EXPLODED = 1e3  # times a layer's median norm in the epoch
 
@@ -133,7 +133,10 @@ def strange_layers(names: list[str], facts: np.ndarray, epoch: int) -> list[str]
     small = looks <= VANISHED * looks.max(1, keepdims=True)
     vanished = small.all(0) & (looks.max(initial=0) > 0) & trained
     median = np.median(finite, 0)
-    exploded = (facts[:, :, NOT_FINITE] > 0).any(0) | ((finite > EXPLODED * median) & (median > 0)).any(0)
+    taken = (facts[:, :, UPDATE] != 0).any(1)  # fp16 leaves steps out until its loss scale fits
+    exploded = (facts[taken if taken.any() else ~taken, :, NOT_FINITE] > 0).any(0) | (
+        (finite > EXPLODED * median) & (median > 0)
+    ).any(0)
     words = (("vanish: below 1e-7 of the largest", vanished), ("explode", exploded))
     return [
         f"epoch {epoch + 1}: gradients {what} in {', '.join(np.array(names)[which][:5])}"

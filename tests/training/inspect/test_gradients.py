@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.config.config import Config
-from training.inspect.gradients import FACTS, NORM, NOT_FINITE, ZEROS, Gradients, facts_of, strange_layers
+from training.inspect.gradients import FACTS, NORM, NOT_FINITE, UPDATE, ZEROS, Gradients, facts_of, strange_layers
 from training.models.build import build_model
 
 
@@ -98,6 +98,14 @@ def test_the_first_step_of_blocks_whose_last_norm_is_zero_is_no_vanishing():
     facts[:, :, NOT_FINITE] = facts[0, 0, NORM] = 0
     assert strange_layers(["hidden", "b"], facts[:1], 0) == strange_layers(["hidden", "b"], facts, 0) == []
     assert strange_layers(["hidden", "b"], facts[:1], 3)[0].endswith("of the largest in hidden")
+
+
+def test_a_step_that_fp16_left_out_is_no_explosion():
+    facts = np.ones((3, 2, len(FACTS)), np.float32)
+    facts[:, :, NOT_FINITE] = 0
+    facts[0, :, NOT_FINITE], facts[0, :, UPDATE] = 5, 0
+    assert strange_layers(["a", "b"], facts, 0) == []
+    assert strange_layers(["a", "b"], facts[:1], 0)[0].startswith("epoch 1: gradients explode in a, b")
 
 
 def test_a_frozen_layer_does_not_vanish_and_a_dead_one_does():
