@@ -9,7 +9,7 @@ import numpy as np
 
 from training.inspect.counts import Counts, calibration_error, curve, drawn_classes
 from training.inspect.gradients import NORM
-from training.inspect.names import short
+from training.inspect.pictures import short
 from training.inspect.tables import confused_pairs
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6670"  # Okabe and Ito: told apart with every common colour blindness

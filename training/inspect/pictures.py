@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from training.inspect.names import short
 from training.models.outputs import logits_of
 
 SIDE, LINES, LINE, COLUMNS = 120, 3, 11, 6  # pixels of a picture, lines below it, pixels of one, pictures in a row
@@ -25,6 +24,11 @@ def to_levels(images: Tensor, mean: Tensor, std: Tensor) -> np.ndarray:
     """(N, 3, H, W) normalised -> (N, H, W, 3) uint8."""
     pixels = images.float() * std[:, None, None] + mean[:, None, None]
     return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def short(name: str) -> str:
+    """For a caption."""
+    return name if len(name) <= 18 else f"{name[:17]}…"
 
 
 def caption(label: str, predicted: str, probability: float, loss: float) -> str:

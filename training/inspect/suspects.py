@@ -10,8 +10,7 @@ from training.config.parser import Parser
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.history import Suspect, suspects
-from training.inspect.names import Names, keep_names, names_of
-from training.inspect.stored import read_stored
+from training.inspect.stored import Names, keep_names, names_of, read_stored
 from training.inspect.tables import suspects_csv
 
 MOST_IN_GALLERY = 200

@@ -15,8 +15,7 @@ from training.inspect.figures import (
 from training.inspect.gradients import FILE as GRADIENTS
 from training.inspect.gradients import read_gradients
 from training.inspect.history import worst_images
-from training.inspect.names import Names, keep_names, names_of
-from training.inspect.stored import Stored, has_validation, read_stored
+from training.inspect.stored import Names, Stored, has_validation, keep_names, names_of, read_stored
 from training.inspect.tables import calibration_csv, classes_csv, confusion_csv, worst_csv
 from training.logs.logbook import Logbook
 from training.logs.metrics import INSPECTION

@@ -20,11 +20,10 @@ from training.config.saved import read_config
 from training.engine.checkpoint import load
 from training.engine.state import fingerprint
 from training.inspect.history import suspects, worst_images
-from training.inspect.names import names_of
 from training.inspect.pictures import SMALL_SIDE
 from training.inspect.predictions import Images
 from training.inspect.sheets import IN_STRIP
-from training.inspect.stored import read_stored
+from training.inspect.stored import names_of, read_stored
 from training.inspect.views import views
 
 FULL = ("--inspect", "full", "--inspect-every", "2")
