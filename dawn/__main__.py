@@ -5,27 +5,11 @@ import sys
 from typing import NoReturn
 
 from dawn.commandline import ended
-from dawn.commands import board, check, cost, entry, files, import_logs, mlperf, report, study
-from dawn.commands.command import Command
+from dawn.commands import COMMANDS
 from dawn.runlog.writer import RunError
 from dawn.tables import plain
 
 MOST_TEXT = 2000  # characters of an error
-
-COMMANDS: dict[str, Command] = {
-    "tsv": files.TSV,
-    "entry": entry.ENTRY,
-    "summary": files.SUMMARY,
-    "chart": files.CHART,
-    "report": report.REPORT,
-    "board": board.BOARD,
-    "study": study.STUDY,
-    "compare": study.COMPARE,
-    "import": import_logs.IMPORT,
-    "check": check.CHECK,
-    "cost": cost.COST,
-    "mlperf": mlperf.MLPERF,
-}
 
 
 class Parser(argparse.ArgumentParser):

@@ -49,6 +49,14 @@ def toy(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def handler():
+    """SIGINT as Python has it, also where the tests run in the background, and afterwards as it was."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(autouse=True)
 def time_limit(request):
     """A fault test that hangs fails, and leaves no process behind."""

@@ -38,14 +38,6 @@ def test_ctrl_c_while_a_library_executes_text_is_130_not_a_signal(tmp_path, libr
     assert (done.returncode, done.stderr.strip()) == (130, words)
 
 
-@pytest.fixture
-def handler():
-    """SIGINT as Python has it, and afterwards as it was."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_the_handler_of_python_is_put_back(handler):
     with pytest.raises(Interrupted), own_interrupts():
         signal.raise_signal(signal.SIGINT)

@@ -15,12 +15,13 @@ from training.distributed.group import Group
 from training.inspect.counts import NOTHING, called
 from training.inspect.pictures import NoMap, caption, looks, sheet, strip, to_levels
 from training.inspect.predictions import numbered
+from training.inspect.tables import MOST_PAIRS
 from training.logs.metrics import View
 
 FOLDER = "sheets"
 MOST = 12  # pictures on a sheet
 PAIRS = "pairs"
-MOST_PAIRS, IN_STRIP = 30, 6
+IN_STRIP = 6  # pictures of a pair
 
 
 class TrainingBatches:

@@ -98,15 +98,7 @@ def test_the_line_comes_soon_and_then_now_and_then(monkeypatch, capsys):
     assert while_told(lambda: here.wait(SECONDS), line) and capsys.readouterr().err == "first\nsecond\n"
 
 
-@pytest.fixture
-def ctrl_c():
-    """Python's own handler, also where the tests were started in the background, with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_ends_the_wait(ctrl_c):
+def test_ctrl_c_ends_the_wait(handler):
     """torch waits for other ranks without looking at signals: Ctrl-C had no effect for ten minutes."""
     here = Event()  # never set: only the signal ends this
 
