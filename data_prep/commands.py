@@ -167,7 +167,7 @@ def _adopt(arguments: argparse.Namespace) -> int:
 def _resize_options(parser: argparse.ArgumentParser) -> None:
     _root_or_store(parser, "folder of the dataset")
     parser.add_argument(
-        "--to", type=_folder, default="", metavar="FOLDER", help="make FOLDER-sz/N and not ROOT-sz/N; needed for s3://"
+        "--to", default="", metavar="FOLDER", help="make FOLDER-sz/N and not ROOT-sz/N; also s3://BUCKET/FOLDER"
     )
     parser.add_argument(
         "--sizes",
@@ -194,8 +194,7 @@ def _resize_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _resize(arguments: argparse.Namespace) -> int:
-    from data_prep.stores import place
-    from data_prep.trees.resize import check_target, resize_tree
+    from data_prep.trees.resize import resize_tree
     from data_prep.trees.shards import parse_shard
     from data_prep.trees.shrink import Rule
     from data_prep.trees.source_tree import copy_root
@@ -203,11 +202,12 @@ def _resize(arguments: argparse.Namespace) -> int:
     rule = Rule(arguments.filter, arguments.quality)
     shard = parse_shard(arguments.shard)
     target = arguments.to or arguments.root
-    check_target(place(arguments.root), arguments.to)
-    parent = os.path.dirname(os.path.abspath(target))
+    parent = target if "://" in target else os.path.dirname(os.path.abspath(target))
     with _engine(arguments, arguments.root, parent) as (engine, (root, parent)):
-        to = os.path.join(parent, os.path.basename(os.path.abspath(target))) if arguments.to else None
-        whole = resize_tree(root, arguments.sizes, engine, rule, shard, arguments.skip_bad, to)
+        to = parent if "://" in target else os.path.join(parent, os.path.basename(os.path.abspath(target)))
+        whole = resize_tree(
+            root, arguments.sizes, engine, rule, shard, arguments.skip_bad, to if arguments.to else None
+        )
     for size, manifest in whole.items():
         _done(manifest, copy_root(target, size))
     return 0

@@ -1,21 +1,22 @@
-"""Image trees in an object store: s3://BUCKET/FOLDER, listed, read and indexed through fsspec and s3fs.
+"""Image trees in an object store: s3://BUCKET/FOLDER, listed, read, indexed and written through fsspec and s3fs.
 
 The endpoint and the credentials come from where botocore looks: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE,
 ~/.aws, the role of the machine. An object appears whole or not at all; a manifest is put last. A store has no locks.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.errors import DataError
-from data_prep.files import MANIFEST, file_digest
+from data_prep.files import MANIFEST, PARTIAL, file_digest
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import index_name
 
@@ -25,6 +26,7 @@ BAD_FILES = "bad_files.tsv"
 SMALL_FILES = (index_name("train"), index_name("validation"), BAD_FILES, MANIFEST)  # in the order of putting them
 THREADS = 32  # that wait for objects at the same time, in a process
 HEAD = 2**14  # bytes that hold the header of most pictures
+MARK = f"{PARTIAL}/rule.json"  # how the copies are made that are not whole yet; see trees/shards.py
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,35 @@ def read(root: Path | Remote, path: bytes) -> bytes:
         return handle.read()
 
 
+def write(root: Path | Remote, path: bytes, data: bytes, temporary: Path) -> None:
+    """A picture into its place, as a whole. `temporary`: a file on the disk of `root` that nobody else writes."""
+    if isinstance(root, Remote):
+        root.put(os.fsdecode(path), data)
+        return
+    temporary.write_bytes(data)
+    os.replace(temporary, os.path.join(os.fsencode(root), path))
+
+
+def listed(root: Path | Remote, folders: set[bytes]) -> dict[bytes, int]:
+    """Bytes of everything that lies in these folders below `root`, by path; nothing of a folder that is not there."""
+    with ThreadPoolExecutor(THREADS if isinstance(root, Remote) else 1) as pool:
+        parts = pool.map(partial(_listed_folder, root), sorted(folders))
+        return {path: size for part in parts for path, size in part}
+
+
+def _listed_folder(root: Path | Remote, folder: bytes) -> list[tuple[bytes, int]]:
+    if isinstance(root, Remote):
+        place = root / os.fsdecode(folder)
+        found = [(os.fsencode(entry.name), entry.st_size or 0) for entry in place.entries()] if place.is_dir() else []
+    else:
+        try:
+            with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
+                found = [(entry.name, entry.stat().st_size if entry.is_file() else -1) for entry in entries]
+        except FileNotFoundError:
+            return []
+    return [(os.path.join(folder, name), size) for name, size in found]
+
+
 def read_heads(root: Remote, files: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
     """The first bytes of the objects (path, bytes), in order; of a small one all. Many are waited for at the same
     time."""
@@ -139,23 +170,68 @@ def beside(root: Path | Remote) -> Iterator[Path]:
     if isinstance(root, Path):
         yield root
         return
-    with TemporaryDirectory(prefix="data_prep-") as name:
-        folder = Path(name)
-        before = _fetch(root, folder)
-        try:
-            yield folder
-        except DataError as error:
-            _put_changed(root, folder, before, (BAD_FILES,))
-            raise DataError(str(error).replace(name, root.url)) from error
-        _put_changed(root, folder, before, SMALL_FILES)
+    with TemporaryDirectory(prefix="data_prep-") as name, _mirrored(root, Path(name)):
+        yield Path(name)
+
+
+@contextmanager
+def kept_beside(root: Path | Remote) -> Iterator[Path]:
+    """As `beside`, for copies that are being made. For a store the folder stays in the cache of this machine, with the
+    records of what is made, so that the same command goes on there. Raises: DataError for a folder of the store that
+    holds something else."""
+    if isinstance(root, Path):
+        yield root
+        return
+    folder = kept_folder(root)
+    (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
+    there = _names(root)
+    if there and not there & {MANIFEST, PARTIAL, BAD_FILES, index_name("train")}:
+        raise DataError(f"{root}: is there already and is no copy that was begun here. Choose another folder with --to")
+    if PARTIAL in there:  # of another machine, or of this one
+        (folder / MARK).write_bytes(root.read(MARK.encode()))
+    with _mirrored(root, folder):
+        yield folder
+    if (folder / MANIFEST).exists() and PARTIAL in _names(root):
+        root.remove(MARK)
+
+
+def kept_folder(root: Remote) -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    digest = hashlib.blake2b(root.url.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return Path(cache) / "dawn-harness" / "copies" / digest / root.name
+
+
+def mark(root: Path | Remote, folder: Path) -> None:
+    """Tell in the store, before the first picture, how the copies are made."""
+    if isinstance(root, Remote):
+        root.put(MARK, (folder / MARK).read_bytes())
+
+
+@contextmanager
+def _mirrored(root: Remote, folder: Path) -> Iterator[None]:
+    before = _fetch(root, folder)
+    try:
+        yield
+    except DataError as error:
+        _put_changed(root, folder, before, (BAD_FILES,))
+        raise DataError(str(error).replace(str(folder), root.url)) from error
+    _put_changed(root, folder, before, SMALL_FILES)
 
 
 def _fetch(root: Remote, folder: Path) -> dict[str, str]:
-    """The small files into `folder`; their hashes by name."""
-    there = {entry.name for entry in root.entries()} if root.is_dir() else set()
-    for name in there.intersection(SMALL_FILES):
-        (folder / name).write_bytes(root.read(name.encode()))
-    return _hashes(folder)
+    """The small files into `folder`; the hashes of those in the store, by name. Copies that are whole, but whose
+    manifest did not come into the store, stay as they are here."""
+    found = {name: root.read(name.encode()) for name in _names(root).intersection(SMALL_FILES)}
+    if MANIFEST in found or not (folder / MANIFEST).exists():
+        for name in SMALL_FILES:
+            (folder / name).unlink(missing_ok=True)
+        for name, data in found.items():
+            (folder / name).write_bytes(data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+
+
+def _names(root: Remote) -> set[str]:
+    return {entry.name for entry in root.entries()} if root.is_dir() else set()
 
 
 def _put_changed(root: Remote, folder: Path, before: dict[str, str], names: Sequence[str]) -> None:

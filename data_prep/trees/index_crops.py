@@ -89,7 +89,7 @@ def index_crops(root: str | Path, engine: Engine = LOCAL) -> Manifest:
         begun = begin(copy, source, rule, (1, 1), locks)
         if isinstance(begun, Manifest):
             return begun
-        job = Job(source.root, (copy,), (begun,))
+        job = Job(source.root, (copy,), (begun,), (copy,))
         make_missing(job, source, partial(_make, job, rule), "laying out for cuts", engine)
         manifest, missing = complete(copy, source, rule, engine)
     assert manifest, f"{missing} images are missing"

@@ -14,10 +14,10 @@ from data_prep.engines.base import Engine, Rows
 from data_prep.errors import DataError
 from data_prep.formats.file_names import printable
 from data_prep.progress import tracked
-from data_prep.stores import Remote, read
+from data_prep.stores import Remote, read, write
 from data_prep.trees import journal
 from data_prep.trees.adopt import Problem
-from data_prep.trees.shards import standing
+from data_prep.trees.shards import folders_of, standing
 from data_prep.trees.source_tree import Source
 from dawn.commandline import quoted
 
@@ -30,8 +30,9 @@ class Job:
     """What every process is told."""
 
     root: Path | Remote
-    copies: tuple[Path, ...]  # ROOT-sz/160, ...
+    copies: tuple[Path, ...]  # ROOT-sz/160, ...; of a store the folders beside them
     places: tuple[Path, ...]  # their folders for temporary files
+    pictures: tuple[Path | Remote, ...]  # where the images lie
 
 
 def make_missing(
@@ -45,12 +46,13 @@ def make_missing(
     """Make and record every copy of this shard that is missing. `make` puts the copies of an image (path, bytes) in
     place, in a worker; or it says why there are none: these images are returned."""
     hashes = journal.path_hashes(source.paths)
-    missing = np.any([standing(copy, source, hashes)["bytes"] < 0 for copy in job.copies], axis=0)
+    copies = zip(job.copies, job.pictures, strict=True)
+    missing = np.any([standing(copy, source, hashes, at)["bytes"] < 0 for copy, at in copies], axis=0)
     mine = np.arange(len(missing)) % shard[1] == shard[0] - 1
     rows, total = np.flatnonzero(missing & mine), int(mine.sum())
-    for copy in job.copies:
-        for folder in {os.path.dirname(path) for path in source.paths.tolist()}:
-            os.makedirs(os.path.join(os.fsencode(copy), folder), exist_ok=True)
+    for at in job.pictures:
+        for folder in folders_of(source.paths) if isinstance(at, Path) else ():
+            os.makedirs(os.path.join(os.fsencode(at), folder), exist_ok=True)
     made = engine.map(make, Rows(source.paths[rows], source.bytes[rows]), CHUNK)
     made = _recorded(job, hashes[rows], source.bytes[rows], made)
     results = tracked(made, title, total, total - len(rows), rate="images")
@@ -85,7 +87,5 @@ def content(job: Job, path: bytes, length: int) -> bytes:
 def put(job: Job, path: bytes, copies: Sequence[bytes]) -> None:
     """The files of an image into their places. A worker that is taken for lost may still be at the same image, on
     another machine: each has a temporary file of its own, and the last to end puts the same bytes there."""
-    for copy, place, data in zip(job.copies, job.places, copies, strict=True):
-        temporary = place / f"{uuid4().hex}.tmp"
-        temporary.write_bytes(data)
-        os.replace(temporary, os.path.join(os.fsencode(copy), path))
+    for at, place, data in zip(job.pictures, job.places, copies, strict=True):
+        write(at, path, data, place / f"{uuid4().hex}.tmp")

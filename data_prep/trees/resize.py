@@ -15,13 +15,12 @@ from data_prep.errors import DataError
 from data_prep.files import disk_errors
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest
-from data_prep.stores import Remote, beside, place
+from data_prep.stores import Remote, beside, kept_beside, mark
 from data_prep.trees.adopt import BAD_FILES, Problem, write_problems
 from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete
 from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root
-from dawn.commandline import quoted
 
 LARGEST = 4096  # px, of --sizes
 
@@ -37,25 +36,28 @@ def resize_tree(
 ) -> dict[int, Manifest]:
     """Make the copies of `root` for all `sizes`; done at once when they are there. May be killed and called again.
 
-    `to`: the copies are TO-sz/160 and so on; default: `root`, which then cannot lie in a store.
+    `to`: the copies are TO-sz/160 and so on; default: `root`. Both may lie in a store.
     `shard` (2, 4): only every fourth image, from the second on; the last shard to end makes the copies whole.
     Returns the manifests of the copies that are whole, by size. DataError when an image cannot be decoded.
     """
     check_sizes(sizes)
-    root = place(root)
-    check_target(root, to)
     rule, source = rule or Rule(), Source.open(root)
-    copies = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
-    with disk_errors(copies[sizes[0]].parent), ExitStack() as locks:
-        whole = {size: begin(copy, source, rule, shard, locks) for size, copy in copies.items()}
+    pictures = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
+    check_shard(pictures[sizes[0]], shard)
+    with disk_errors(Path(str(to or source.root)).parent), ExitStack() as held:
+        copies = {size: held.enter_context(kept_beside(at)) for size, at in pictures.items()}
+        whole = {size: begin(copy, source, rule, shard, held, pictures[size]) for size, copy in copies.items()}
         places = {size: place for size, place in whole.items() if isinstance(place, Path)}
         if places:
-            job = Job(source.root, tuple(copies[size] for size in places), tuple(places.values()))
+            for size in places:
+                mark(pictures[size], copies[size])
+            columns = (tuple(column[size] for size in places) for column in (copies, places, pictures))
+            job = Job(source.root, *columns)
             title = f"resizing to {' and '.join(map(str, places))} px"
             bad = make_missing(job, source, partial(_make, job, rule, tuple(places)), title, engine, shard)
             if bad:
                 source = _without(bad, job, source, skip_bad)
-            whole |= {size: _end(copies[size], source, rule) for size in places}
+            whole |= {size: _end(copies[size], source, rule, pictures[size]) for size in places}
     return {size: manifest for size, manifest in whole.items() if manifest}
 
 
@@ -66,12 +68,11 @@ def check_sizes(sizes: list[int]) -> None:
             raise DataError(f"--sizes {size}: choose 1 to {LARGEST} pixels")
 
 
-def check_target(root: Path | Remote, to: str | Path | None) -> None:
-    """Raises: DataError where the copies of a tree in a store would go to the store."""
-    if isinstance(root, Remote) and not to:
-        name = root.name if root.name.isprintable() else "FOLDER"
+def check_shard(pictures: Path | Remote, shard: tuple[int, int]) -> None:
+    """Raises: DataError for shards that would share a store: their records are on a disk of each machine."""
+    if isinstance(pictures, Remote) and shard != (1, 1):
         raise DataError(
-            f"{root}: copies are written to a disk. Say where: --to {quoted(f'/data/{name}')} makes /data/{name}-sz/N"
+            f"--shard {shard[0]}/{shard[1]}: shards share a disk, not a store. Use --engine ray for {pictures}"
         )
 
 
@@ -109,9 +110,10 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
     )
 
 
-def _end(copy: Path, source: Source, rule: Rule) -> Manifest | None:
+def _end(copy: Path, source: Source, rule: Rule, pictures: Path | Remote) -> Manifest | None:
     """The manifest of a copy that is now whole; None while other shards have work to do."""
-    manifest, missing = complete(copy, Source.open(source.root), rule)  # another shard may have left out images
+    source = Source.open(source.root)  # another shard may have left out images
+    manifest, missing = complete(copy, source, rule, pictures=pictures)
     if manifest is None:
         print(f"{copy}: this shard is done, {missing:,} images are left to the others")
     return manifest

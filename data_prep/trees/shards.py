@@ -22,6 +22,7 @@ from data_prep.files import LOCK, PARTIAL, disk_errors, one_writer, write_atomic
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex, check_images, index_digest, index_name, open_index
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
+from data_prep.stores import Remote, listed
 from data_prep.trees import journal
 from data_prep.trees.adopt import BAD_FILES, publish_index
 from data_prep.trees.shrink import Rule
@@ -57,14 +58,23 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def begin(copy: Path, source: Source, rule: Making, shard: tuple[int, int], locks: ExitStack) -> Manifest | Path:
+def begin(
+    copy: Path,
+    source: Source,
+    rule: Making,
+    shard: tuple[int, int],
+    locks: ExitStack,
+    pictures: Path | Remote | None = None,
+) -> Manifest | Path:
     """The manifest of a copy that is whole; else the folder of the shard, locked, with the rule recorded.
+
+    `pictures`, here and below: where they lie, if not in `copy`.
 
     Raises: DataError for a folder that holds something else, or a copy of another kind.
     """
     _nothing_foreign(copy)
     with one_writer(copy, wait=True):  # other shards may begin or end now
-        manifest = _finished(copy, source, rule)
+        manifest = _finished(copy, source, rule, pictures or copy)
         if manifest:
             return manifest
         place = copy / PARTIAL / f"{shard[0]}-of-{shard[1]}"
@@ -88,17 +98,22 @@ def _nothing_foreign(copy: Path) -> None:
         )
 
 
-def standing(copy: Path, source: Source, hashes: np.ndarray) -> np.ndarray:
+def standing(copy: Path, source: Source, hashes: np.ndarray, pictures: Path | Remote | None = None) -> np.ndarray:
     """The record of every image of the source; those not finished have "bytes" -1.  (N,) journal.RECORD"""
     records = journal.read(copy / PARTIAL)
     found = journal.lookup(records, hashes, source.bytes)
     state = np.zeros(len(found), journal.RECORD)
     state["bytes"] = -1
     state[found >= 0] = records[found[found >= 0]]
+    there = listed(pictures or copy, folders_of(source.paths)) if len(records) else {}
     for row in np.flatnonzero(found >= 0):
-        if _size(copy, source.paths[row]) != state["bytes"][row]:
+        if there.get(source.paths[row]) != state["bytes"][row]:
             state["bytes"][row] = -1
     return state
+
+
+def folders_of(paths: np.ndarray) -> set[bytes]:
+    return {os.path.dirname(path) for path in paths.tolist()}
 
 
 def join(root: str | Path) -> Manifest:
@@ -121,7 +136,9 @@ def join(root: str | Path) -> Manifest:
     return manifest
 
 
-def complete(copy: Path, source: Source, rule: Making, engine: Engine = LOCAL) -> tuple[Manifest | None, int]:
+def complete(
+    copy: Path, source: Source, rule: Making, engine: Engine = LOCAL, pictures: Path | Remote | None = None
+) -> tuple[Manifest | None, int]:
     """The manifest of a copy, written now when every image is recorded, else None; and how many are missing.
 
     Shards that end at the same time wait for each other here.
@@ -129,24 +146,25 @@ def complete(copy: Path, source: Source, rule: Making, engine: Engine = LOCAL) -
     with disk_errors(copy), one_writer(copy, wait=True):
         if (copy / MANIFEST).exists():
             return load_manifest(copy), 0
-        state = standing(copy, source, journal.path_hashes(source.paths))
+        state = standing(copy, source, journal.path_hashes(source.paths), pictures)
         missing = int((state["bytes"] < 0).sum())
-        return (None, missing) if missing else (_commit(copy, source, rule, state, engine), 0)
+        return (None, missing) if missing else (_commit(copy, source, rule, state, engine, pictures or copy), 0)
 
 
-def _commit(copy: Path, source: Source, rule: Making, state: np.ndarray, engine: Engine) -> Manifest:
-    """Verify names, sizes and counts of all files, write the index and, last, the manifest."""
+def _commit(
+    copy: Path, source: Source, rule: Making, state: np.ndarray, engine: Engine, pictures: Path | Remote
+) -> Manifest:
+    """Verify that there is nothing else, write the index and, last, the manifest."""
+    _nothing_else(pictures, source.paths)
     first, indices = 0, {}
     for split, index in source.indices.items():
         part = state[first : first + len(index.paths)]
         first += len(part)
         indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
-        check_images(copy, indices[split])
-    _nothing_else(copy, source.paths)
     os.sync()  # the files were not flushed one by one
     if rule.kinds:
         counts = zip(rule.kinds, np.bincount(state["kind"], minlength=len(rule.kinds)), strict=True)
-        print(f"{copy}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
+        print(f"{pictures}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
     beside = rule.write_beside(copy, indices, engine)
     (copy / BAD_FILES).unlink(missing_ok=True)
     facts = source.manifest
@@ -156,7 +174,7 @@ def _commit(copy: Path, source: Source, rule: Making, state: np.ndarray, engine:
     return manifest
 
 
-def _finished(copy: Path, source: Source, rule: Making) -> Manifest | None:
+def _finished(copy: Path, source: Source, rule: Making, pictures: Path | Remote) -> Manifest | None:
     """The manifest of a copy that is whole and made of this very source by this rule, None when there is work to do.
 
     A copy that lost files gets its records back, so only the lost ones are made again. DataError for another copy.
@@ -174,7 +192,7 @@ def _finished(copy: Path, source: Source, rule: Making) -> Manifest | None:
         check_files(copy, manifest, hashes=False)
         indices = open_index(copy)
         for index in indices.values():
-            check_images(copy, index)
+            check_images(copy, index) if isinstance(pictures, Path) else _check_listed(pictures, index)
         rule.check_beside(copy, manifest)
     except DataError as error:
         print(f"making the missing copies again: {error}", flush=True)
@@ -224,26 +242,23 @@ def _reopen(copy: Path, source: Source, rule: Making) -> None:
     (copy / MANIFEST).unlink()
 
 
-def _nothing_else(copy: Path, paths: np.ndarray) -> None:
+def _check_listed(pictures: Remote, index: ImageIndex) -> None:
+    """Raises: DataError for an object that is missing or has another size."""
+    there = listed(pictures, folders_of(index.paths))
+    for path, size in zip(index.paths.tolist(), index.bytes.tolist(), strict=True):
+        if there.get(path) != size:
+            raise DataError(f"{pictures}/{printable(path)} is missing or has not {size} bytes")
+
+
+def _nothing_else(pictures: Path | Remote, paths: np.ndarray) -> None:
     """DataError for a file between the copies that is none of them: counts of trees must agree."""
-    expected = set(paths.tolist())
-    for folder in sorted({os.path.dirname(path) for path in expected}):
-        with os.scandir(os.path.join(os.fsencode(copy), folder)) as entries:
-            for entry in entries:
-                if os.path.join(folder, entry.name) not in expected:
-                    raise DataError(
-                        f"{printable(entry.path)}: does not belong to these copies. Delete it and run the "
-                        "same command again."
-                    )
+    if strangers := listed(pictures, folders_of(paths)).keys() - set(paths.tolist()):
+        raise DataError(
+            f"{pictures}/{printable(min(strangers))}: does not belong to these copies. Delete it and run the "
+            "same command again."
+        )
 
 
 def _shards(copy: Path) -> str:
     names = sorted(path.name.replace("-of-", "/") for path in (copy / PARTIAL).glob("*-of-*"))
     return f"shards begun: {', '.join(names) or 'none'}"
-
-
-def _size(copy: Path, path: bytes) -> int | None:
-    try:
-        return os.stat(os.path.join(os.fsencode(copy), path)).st_size
-    except OSError:
-        return None

@@ -54,9 +54,14 @@ class Source:
         return np.concatenate([index.bytes for index in self.indices.values()])
 
 
-def copy_root(root: str | Path, size: int) -> Path:
+def copy_root(root: str | Path | Remote, size: int) -> Path | Remote:
     """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
-    return _beside(root, COPIES) / str(size)
+    root = place(root)
+    if not isinstance(root, Remote):
+        return _beside(root, COPIES) / str(size)
+    if "/" not in root.url.partition("://")[2]:
+        raise DataError(f"{root}: copies would lie in another bucket. Say where: --to {root}/FOLDER makes FOLDER-sz/N")
+    return Remote(root.url + COPIES) / str(size)
 
 
 def crops_root(root: str | Path) -> Path:

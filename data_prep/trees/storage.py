@@ -141,7 +141,7 @@ def _scaled(heights: np.ndarray, widths: np.ndarray, size: int | None) -> tuple[
 
 def _sampled(source: Source, sizes: list[int], count: int, with_crops: bool) -> Sample:
     rows = np.linspace(0, len(source.paths) - 1, count).astype(np.int64)
-    job = Job(source.root, (), ())
+    job = Job(source.root, (), (), ())
     made = (_made(job, source.paths[row], int(source.bytes[row]), tuple(sizes), with_crops) for row in rows)
     original, crops, pixels, copies = zip(*tracked(made, "making a sample", len(rows)), strict=True)
     return Sample(sum(original), sum(crops), np.sum(pixels, axis=0), np.sum(copies, axis=0))

@@ -18,11 +18,12 @@ from picture_tree import jpeg, make_tree, tree_hash
 from PIL import Image
 from refusals import refused, training_refused
 
-from data_prep import DataError
+from data_prep import DataError, stores
 from data_prep.__main__ import main
-from data_prep.files import MANIFEST
+from data_prep.files import LOCK, MANIFEST, PARTIAL
 from data_prep.trees.adopt import BAD_FILES, adopt
 from data_prep.trees.resize import resize_tree
+from data_prep.trees.shrink import Rule
 
 NUMBERS = count()
 REPOSITORY = Path(__file__).parents[2]
@@ -32,6 +33,12 @@ SIZES = ["--sizes", "8", "16"]
 @pytest.fixture
 def tree(tmp_path):
     return make_tree(tmp_path / "photos")
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """A cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -83,6 +90,114 @@ def test_what_is_made_is_not_read_again(store, tmp_path, monkeypatch):
     assert lost.read_bytes() == data
 
 
+def objects(url: str) -> dict[str, bytes]:
+    """What lies below, by the rest of the address."""
+    files = fsspec.filesystem(url.partition("://")[0])
+    below = url.partition("://")[2].strip("/")
+    return {name.strip("/").removeprefix(f"{below}/"): files.cat_file(name) for name in files.find(url)}
+
+
+def on_disk(root: Path) -> dict[str, bytes]:
+    found = (path for path in root.rglob("*") if path.is_file() and path.name != LOCK)
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def test_copies_in_a_store_have_the_bytes_of_a_folder(tree, store, capsys):
+    """Beside the originals, and from a disk."""
+    adopt(store)
+    adopt(tree)
+    resize_tree(tree, [8, 16])
+    assert main(["resize", store, *SIZES]) == 0
+    assert f"photos is in place at {store}-sz/16: 9 train" in capsys.readouterr().out
+    assert objects(f"{store}-sz") == on_disk(Path(f"{tree}-sz"))
+    assert main(["resize", str(tree), *SIZES, "--to", f"{store}2/"]) == 0
+    assert objects(f"{store}2-sz") == on_disk(Path(f"{tree}-sz"))
+    fsspec.filesystem("memory").rm_file(f"{store}/train/ant/0.JPEG")  # would be missed
+    assert main(["resize", store, *SIZES]) == 0
+    lost = f"{store}-sz/8/validation/bee/0.JPEG"
+    fsspec.filesystem("memory").rm_file(lost)
+    assert main(["resize", store, *SIZES]) == 0
+    assert objects(f"{store}-sz") == on_disk(Path(f"{tree}-sz"))
+
+
+class Interrupted:
+    """An engine that breaks off."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.items = after, 0
+
+    def map(self, function, items, chunk):
+        for item in items:
+            if self.items == self.after:
+                raise KeyboardInterrupt
+            self.items += 1
+            yield function(item)
+
+
+def test_copies_in_a_store_go_on_where_they_were_interrupted(tree, store, tmp_path, monkeypatch):
+    """On another machine they are made again, by the same rule alone."""
+    adopt(store)
+    with pytest.raises(KeyboardInterrupt):
+        resize_tree(store, [8], Interrupted(5))
+    assert f"{PARTIAL}/rule.json" in objects(f"{store}-sz/8") and MANIFEST not in objects(f"{store}-sz/8")
+    rest = Interrupted(99)
+    resize_tree(store, [8], rest)
+    assert rest.items == 10
+    adopt(tree)
+    resize_tree(tree, [8])
+    assert objects(f"{store}-sz") == on_disk(Path(f"{tree}-sz"))
+
+    with pytest.raises(KeyboardInterrupt):
+        resize_tree(store, [16], Interrupted(5))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(DataError, match=f"^{store}-sz/16: was begun with"):
+        resize_tree(store, [16], rule=Rule(quality=80))
+    assert resize_tree(store, [8]) and resize_tree(store, [16])
+    resize_tree(tree, [16])
+    assert objects(f"{store}-sz") == on_disk(Path(f"{tree}-sz"))
+
+
+def test_a_manifest_that_did_not_come_into_the_store_is_put_there(store, monkeypatch):
+    """Killed between the last picture and the manifest."""
+    adopt(store)
+    put_changed = stores._put_changed
+
+    def interrupted(root, *rest):
+        if root.name == "8":
+            raise KeyboardInterrupt
+        put_changed(root, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stores, "_put_changed", interrupted)
+        resize_tree(store, [8])
+    assert MANIFEST not in objects(f"{store}-sz/8")
+    again = Interrupted(0)
+    assert resize_tree(store, [8], again) and again.items == 0
+    found = objects(f"{store}-sz/8")
+    assert MANIFEST in found and f"{PARTIAL}/rule.json" not in found
+
+
+def test_copies_that_a_store_cannot_take_are_refused(store, capsys):
+    files = fsspec.filesystem("memory")
+    files.pipe_file(f"{store}/train/bee/broken.JPEG", jpeg(64, 48)[:-200])
+    adopt(store)
+    capsys.readouterr()
+    line = refused(capsys, main, ["resize", store, *SIZES, "--shard", "1/2"])
+    assert "shards share a disk" in line and "--engine ray" in line
+    assert main(["resize", store, "--sizes", "8"]) == 2
+    assert f"all listed in {store}-sz/8/bad_files.tsv" in capsys.readouterr().err
+    assert b"broken.JPEG" in content(f"{store}-sz/8", BAD_FILES)
+    files.pipe_file(f"{store}-sz/12/notes.txt", b"mine")
+    line = refused(capsys, main, ["resize", store, "--sizes", "12"])
+    assert f"{store}-sz/12: is there already and is no copy" in line
+    assert main(["resize", store, "--sizes", "8", "--skip-bad"]) == 0
+    assert BAD_FILES not in objects(f"{store}-sz/8")
+    files.pipe_file(f"{store}-sz/8/train/bee/mine.JPEG", b"mine")
+    files.rm_file(f"{store}-sz/8/train/bee/1.JPEG")
+    assert main(["resize", store, "--sizes", "8"]) == 2
+    assert f"{store}-sz/8/train/bee/mine.JPEG: does not belong" in capsys.readouterr().err
+
+
 def test_an_object_that_changed_is_named_and_bad_ones_leave_the_index_of_the_store(store, tmp_path, capsys):
     files = fsspec.filesystem("memory")
     files.pipe_file(f"{store}/train/bee/broken.JPEG", b"no picture")
@@ -106,10 +221,11 @@ def test_an_object_that_changed_is_named_and_bad_ones_leave_the_index_of_the_sto
 
 
 def test_addresses_that_are_refused(tree, store, tmp_path, capsys):
-    line = refused(capsys, main, ["resize", store, *SIZES])
-    assert "copies are written to a disk" in line and "--to /data/photos makes /data/photos-sz/N" in line
-    line = refused(capsys, main, ["resize", str(tree), *SIZES, "--to", "s3://bucket/out"])
-    assert "s3://bucket/out is no folder" in line
+    adopt(tree)
+    capsys.readouterr()
+    line = refused(capsys, main, ["resize", str(tree), *SIZES, "--to", "memory://bucket"])
+    assert "memory://bucket: copies would lie in another bucket" in line
+    assert "s3://bucket/out is no folder" in refused(capsys, main, ["pack", "s3://bucket/out"])
     assert f"no dataset at {store}: manifest.json is missing" in refused(
         capsys, main, ["resize", store, *SIZES, "--to", str(tmp_path / "new")]
     )
