@@ -4,8 +4,8 @@
 
 The level `anomaly` is --detect-anomaly in the place of --inspect.
 
-Ratios are over pairs of one run of this script. Also the time and memory of the validation's counts for 1,000 classes
-and 50,000 images (`--counts`).
+Each round makes one run without inspection and one of each level; ratios are over the rounds. Also the time and memory
+of the validation's counts for 1,000 classes and 50,000 images (`--counts`).
 """
 
 import argparse
@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from one_line import one_line_errors
-from pairs import interleaved, ratio_line
+from pairs import ratio_line
 
 from dawn import read_run
 from training.__main__ import main as train
@@ -32,29 +33,48 @@ def main() -> int:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {' '.join(flags)}", flush=True)
     if options.counts:
         print(counts_line())
-    for level in options.levels:
-        shares: list[float] = []
-        values = interleaved(
-            lambda level=level, shares=shares: total_seconds(options.data, flags, level, shares),
-            lambda: total_seconds(options.data, flags, "off", []),
-            options.pairs,
+    rounds = []
+    for number in range(options.pairs):
+        rounds.append(one_round(options.data, flags, ["off", *options.levels], reverse=number % 2 == 1))
+        print(
+            f"round {number + 1}: " + ", ".join(f"{level} {run.total:.1f} s" for level, run in rounds[-1].items()),
+            flush=True,
         )
-        share = statistics.median(shares)
-        inside = "" if level == ANOMALY else f"; label inspect: {share:.2%} of T_total"
-        print(f"{ratio_line(' '.join(flags_of(level)), values)}{inside}", flush=True)
+    for level in options.levels:
+        print(level_line(level, rounds))
     return 0
 
 
-def total_seconds(data: str, flags: list[str], level: str, shares: list[float]) -> float:
-    """T_total of a run; its share on the label `inspect` is appended to `shares`."""
+class Run(NamedTuple):
+    total: float
+    """`T_total` in seconds"""
+    inspect: float
+    """seconds of it on the label `inspect`"""
+
+
+def one_round(data: str, flags: list[str], levels: list[str], *, reverse: bool) -> dict[str, Run]:
+    """A run of each level, in the order of `levels` or its reverse, so that a drift of the machine hits all alike."""
+    runs = {level: timed_run(data, flags, level) for level in (reversed(levels) if reverse else levels)}
+    return {level: runs[level] for level in levels}
+
+
+def timed_run(data: str, flags: list[str], level: str) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
         code = train([data, *flags, *flags_of(level), "--no-chart", "--logdir", str(place)])
         if code not in (0, 3):
             raise SystemExit(f"the run ended with exit code {code}")
         stop = read_run(place).stop
-        shares.append(stop.seconds["inspect"] / stop.clock["total"])
-        return stop.clock["total"]
+        return Run(stop.clock["total"], stop.seconds["inspect"])
+
+
+def level_line(level: str, rounds: list[dict[str, Run]]) -> str:
+    ratio = ratio_line(" ".join(flags_of(level)), [(runs[level].total, runs["off"].total) for runs in rounds])
+    if level == ANOMALY:
+        return ratio
+    seconds = statistics.median(runs[level].inspect for runs in rounds)
+    share = statistics.median(runs[level].inspect / runs[level].total for runs in rounds)
+    return f"{ratio}; label inspect: {seconds:.2f} s, {share:.2%} of T_total"
 
 
 def flags_of(level: str) -> list[str]:

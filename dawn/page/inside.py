@@ -324,6 +324,8 @@ def read_csv(path: Path) -> list[list[str]]:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True))
     except FileNotFoundError:
         raise Broken(f"{path.name} is missing. Train with --inspect to the end, or restore the file.") from None
+    except UnicodeDecodeError:
+        raise Broken(f"{path.name} is damaged: it is no UTF-8 text.") from None
     except (OSError, ValueError, csv.Error) as error:
         raise Broken(f"{path.name} cannot be read: {str(error)[:80]}.") from None
     if not rows or not all(rows):

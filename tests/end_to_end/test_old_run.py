@@ -15,6 +15,8 @@ OLD = Path(__file__).parents[1] / "fixtures" / "run_before_rooms"  # killed befo
 # of the model in its checkpoint, as commit ccf8b04 computed it
 SHA256 = "f33a645cf15a7999b1ee4381a024109228c0e40b09e1660c54086a4d27af7e06"
 
+MACHINE = ("warning: device was ", "warning: cpu_capability was ")  # where the processor is not that of the fixture
+
 
 def test_a_run_from_before_the_rooms_resumes(tmp_path, capsys):
     """Bit for bit was tried by hand: the two ends of one run, by the code before and after, had equal hashes. Other
@@ -25,7 +27,7 @@ def test_a_run_from_before_the_rooms_resumes(tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(settings))
     assert fingerprint(load(folder, warn=refuse)["state"]["model"]) == SHA256
     ended = run("--resume", folder)
-    assert ended.code == 3 and not ended.err, ended.err
+    assert ended.code == 3 and not [line for line in ended.err.splitlines() if not line.startswith(MACHINE)], ended.err
     resumed = events(folder, "start")[-1]
     assert resumed["attempt"] == 1 and len(events(folder, "epoch")) == 3
     assert dawn(["check", str(folder / "run.jsonl")]) == 0

@@ -81,6 +81,10 @@ def bad_image(facts: Facts) -> Cause | None:
     return None
 
 
+def listed(names: list[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
 def places(rows: list[int]) -> str:
     shown = ", ".join(str(row + 1) for row in rows[:8]) + (", ..." if len(rows) > 8 else "")
     return f"image {shown}"
@@ -109,7 +113,8 @@ def batch_of_one(facts: Facts) -> Cause | None:
 def learning_rate(facts: Facts) -> Cause | None:
     large = [str(growth) for growth in facts.growths if growth.is_large]
     if facts.culprit.kind == "weights" and not any(s.odd for s in facts.initial.values()):
-        large.append(f"the step before left weights or statistics of `{facts.culprit.name}` not finite")
+        left = listed(facts.culprit.call.bad_weights)
+        large.append(f"the step before left {left} of `{facts.culprit.name}` not finite")
     if not large:
         return None
     remedy = "Lower the learning rate, warm up longer, or use --clip-grad."

@@ -68,8 +68,9 @@ class Call:
     gradients: dict[str, Stats] = field(default_factory=dict)  # of output, input and own parameters
 
     @property
-    def has_bad_weights(self) -> bool:
-        return any(stats.odd for stats in self.own.values())
+    def bad_weights(self) -> list[str]:
+        """Names of parameters and buffers that were not finite."""
+        return [name for name, stats in self.own.items() if stats.odd]
 
 
 class Trace(TorchDispatchMode):
@@ -233,7 +234,7 @@ def culprit_of(trace: Trace) -> Culprit:
     root = next(iter(trace.calls), None)
     if root and root.inputs and root.inputs.odd:
         return Culprit("input", None, None)
-    broken = next((call for call in trace.calls if call.has_bad_weights), None)
+    broken = next((call for call in trace.calls if call.bad_weights), None)
     first = trace.first
     met = first and not first.node and first.call and broken and first.call.number < broken.number
     if broken and not met:

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.config.own_code import short_name
 from training.data.dataset import index_of
-from training.diagnosis.causes import place_of
+from training.diagnosis.causes import listed, place_of
 from training.diagnosis.dissection import Call, Stats
 from training.diagnosis.findings import Findings
 from training.diagnosis.replay import BadStep
@@ -62,7 +62,8 @@ def what_happened(found: Findings) -> str:
     if culprit.kind == "input":
         return "the images of the batch were not finite"
     if culprit.kind == "weights":
-        return f"the weights of {place_of(culprit)}{kind} were not finite before the step began"
+        names = listed(culprit.call.bad_weights)
+        return f"{names} of {place_of(culprit)}{kind} had values that were not finite before the step began"
     if culprit.kind == "none":
         return "the step was not finite in the run's own order, but is when it is computed alone"
     what = f"`{operation.name}` in {place_of(culprit)}{kind}" if operation else f"{place_of(culprit)}{kind}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dawn import Clock
 from training.config.schedule import resolved_schedule
@@ -47,9 +47,17 @@ class Past(NamedTuple):
     logit: float  # the largest
 
 
+class Beginning(NamedTuple):
+    """What a step changes and its forward and backward pass depend on, as it was before the step."""
+
+    tensors: list[Tensor]  # parameters and buffers of the network
+    scale: dict[str, Any]  # the fp16 loss scale
+    rng: dict[str, Any]
+
+
 @dataclass
 class BadStep:
-    """A job whose state stands before the update of its bad step, and what leads back to the step's beginning."""
+    """A job whose state stands at the beginning of its bad step, and what leads back there."""
 
     job: Job
     epoch: int
@@ -62,12 +70,10 @@ class BadStep:
     weights: Tensor  # (P,) float32: as in Past, at this step
     replayed: int  # steps before this one
     first: bool  # no update was made before it
-    buffers: list[Tensor]
-    rng: dict[str, Any]
+    beginning: Beginning  # of the forward pass: the random numbers are those that follow mixup's
 
     def rewind(self) -> None:
-        """To the moment before the forward pass; the random numbers are those that follow mixup's."""
-        restore(self.job, self.buffers, self.rng)
+        restore(self.job, self.beginning)
 
 
 class NotedLoader:
@@ -92,8 +98,7 @@ class FiniteWatch:
 
     job: Job
     until: tuple[int, int]  # epoch, step
-    buffers: list[Tensor] = field(default_factory=list)
-    rng: dict[str, Any] = field(default_factory=dict)
+    beginning: Beginning | None = None  # of the step
     number: int = 0
     steps: int = 0
     weights: Tensor | None = None
@@ -108,8 +113,7 @@ class FiniteWatch:
                 "Another device, thread count or version may be why; train again with --detect-anomaly"
             )
         self.number = number
-        self.buffers = [buffer.detach().clone() for buffer in self.job.state.model.buffers()]
-        self.rng = rng_state(self.job.env.device)
+        self.beginning = beginning(self.job)
         self.weights = largest([p.detach() for p in self.job.state.model.parameters()])
         return True
 
@@ -189,7 +193,7 @@ def stopped(job: Job, watch: FiniteWatch, first: bool) -> BadStep:
     """The batch is mixed again from the same random numbers."""
     position = job.part.position(watch.number)
     lr, momentum = job.schedule.lr_at(position), job.schedule.momentum_at(position)
-    restore(job, watch.buffers, watch.rng)
+    restore(job, watch.beginning)
     batch = mixed(job.config, job.state.mixers, job.loader.last, job.state.epoch, job.loader.phase.aug)
     factor = job.faults.before_step(job.state.epoch, watch.number)
     return BadStep(
@@ -204,14 +208,24 @@ def stopped(job: Job, watch: FiniteWatch, first: bool) -> BadStep:
         watch.weights,
         watch.steps,
         first,
-        watch.buffers,
-        rng_state(job.env.device),
+        watch.beginning._replace(rng=rng_state(job.env.device)),
     )
 
 
-def restore(job: Job, buffers: list[Tensor], rng: dict[str, Any]) -> None:
-    for buffer, before in zip(job.state.model.buffers(), buffers, strict=True):
-        buffer.copy_(before)
-    set_rng_state(rng, job.env.device)
+def beginning(job: Job) -> Beginning:
+    tensors = [tensor.clone() for tensor in tensors_of(job.state.model)]
+    return Beginning(tensors, job.state.scaler.state_dict(), rng_state(job.env.device))
+
+
+def restore(job: Job, before: Beginning) -> None:
+    """An update may have been made meanwhile: an infinite loss and the end of an fp16 loss scale are seen after it."""
+    for tensor, value in zip(tensors_of(job.state.model), before.tensors, strict=True):
+        tensor.copy_(value)
+    job.state.scaler.load_state_dict(before.scale)
+    set_rng_state(before.rng, job.env.device)
     for optimizer in job.state.optimizers:
         optimizer.zero_grad(set_to_none=True)
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]

@@ -121,13 +121,13 @@ def parts_left(job: Job, epoch: int) -> list[Part]:
 
 @contextlib.contextmanager
 def anomalies_found(job: Job) -> Iterator[None]:
-    """--detect-anomaly: torch names the operation whose gradient was NaN. Its warning, which has the forward call, is
-    shown and, on rank 0, written to debug.log. Raises: Diverged."""
+    """--detect-anomaly: torch names the operation whose gradient was NaN. Its warning, which has the traceback of the
+    forward call, goes to debug.log; the other ranks show theirs. Raises: Diverged."""
     if not job.config.detect_anomaly:
         yield
         return
     try:
-        with anomaly_warnings_told(job.book.crash), torch.autograd.detect_anomaly():
+        with anomaly_warnings_told(job.book.crash if job.env.rank == 0 else None), torch.autograd.detect_anomaly():
             yield
     except RuntimeError as error:
         if "returned nan values" not in str(error):
@@ -139,16 +139,17 @@ def anomalies_found(job: Job) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def anomaly_warnings_told(told: Callable[[str], None]) -> Iterator[None]:
-    """Torch's warning of an anomaly, with the traceback of its forward call, is also handed to `told`."""
+def anomaly_warnings_told(told: Callable[[str], None] | None) -> Iterator[None]:
+    """Torch's warning of an anomaly, with the traceback of its forward call, is handed to `told`; None: it is shown."""
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message="Error detected in")  # another seed may have said the same before
         show = warnings.showwarning
 
         def keep(message: Warning | str, *place: Any, **rest: Any) -> None:
-            if str(message).startswith("Error detected in"):
+            if told and str(message).startswith("Error detected in"):
                 told(str(message))
-            show(message, *place, **rest)
+            else:
+                show(message, *place, **rest)
 
         warnings.showwarning = keep
         yield

@@ -31,10 +31,11 @@ def meters_of(config: Config, dataset: Manifest, loader: Loader, state: TrainSta
     return tuple(meters)
 
 
-def check_folder(run: Path) -> None:
+def check_folder(run: Path, level: str) -> None:
     """Before the first step: an epoch later it would be lost. Raises: ConfigError for a folder that cannot be written
     and for a damaged file, which a resumed run would append to."""
-    for folder in (run / INSPECTION, run / INSPECTION / EPOCHS, run / INSPECTION / SHEETS):
+    for name in (".", EPOCHS, *([SHEETS] if level == "full" else [])):
+        folder = run / INSPECTION / name
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:

@@ -1,6 +1,7 @@
 """Pictures as the network saw them, in sheets with a caption each, and where it looked (Grad-CAM)."""
 
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -83,10 +84,22 @@ def grad_cam(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         model.train(was_training)
     if gradient is None:
         raise NoMap("the logits do not depend on its last map")
+    if is_channels_last(stage, images):
+        stage, gradient = stage.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
     heat = (gradient.mean((2, 3), keepdim=True) * stage).sum(1, keepdim=True).relu()
     heat = interpolate(heat.float(), images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     heat = heat.nan_to_num(0, 0)  # of logits that are not finite
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).detach(), logits.detach().float()
+
+
+def is_channels_last(stage: Tensor, images: Tensor) -> bool:
+    """Whether a map is (N, H, W, C), as a Swin transformer of timm has it: the layout tells which of the two has the
+    proportions of the images."""
+
+    def stretch(height: int, width: int) -> float:
+        return abs(math.log(height / width * images.shape[3] / images.shape[2]))
+
+    return stretch(*stage.shape[1:3]) < stretch(*stage.shape[2:])
 
 
 def last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,9 +108,9 @@ def last_map(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     found: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple, output: object) -> None:
-        is_map = isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1
-        if is_map and output.requires_grad:
-            found[:] = [output]
+        if isinstance(output, Tensor) and output.dim() == 4 and output.requires_grad:
+            sides = output.shape[1:3] if is_channels_last(output, images) else output.shape[2:]
+            found[:] = [output] if min(sides) > 1 else found
 
     hooks = [module.register_forward_hook(keep) for module in model.modules() if module is not model]
     try:

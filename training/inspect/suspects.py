@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 from data_prep.files import write_atomically
+from dawn import read_run
 from training.config.parser import Parser
 from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.history import Suspect, suspects
-from training.inspect.stored import Names, keep_names, names_of, read_stored
+from training.inspect.predictions import FOLDER
+from training.inspect.stored import Names, Stored, keep_names, names_of, read_stored
 from training.inspect.tables import suspects_csv
 
 MOST_IN_GALLERY = 200
@@ -42,6 +44,11 @@ def show_suspects(arguments: list[str]) -> int:
     print(
         f"{len(found)} of {images} validation images disagree with their label; all: {stored.folder / 'suspects.csv'}"
     )
+    if lost := lost_validations(run, stored):
+        print(
+            f"note: the validations after epochs {lost} have no file in {stored.folder / FOLDER}: not looked at",
+            file=sys.stderr,
+        )
     if not names.known:
         print(f"note: {config.data}: not the run's dataset, so names are numbers. Move it back there", file=sys.stderr)
     if options.html:
@@ -51,6 +58,12 @@ def show_suspects(arguments: list[str]) -> int:
         if found and not any((Path(config.data) / names.files[s.row]).is_file() for s in found[:MOST_IN_GALLERY]):
             print(f"note: {page} shows no picture: {config.data} has no image files", file=sys.stderr)
     return 0
+
+
+def lost_validations(run: Path, stored: Stored) -> str:
+    """Epochs, counted from 1: a file is gone, or the run was not inspected then."""
+    validated = {row.epoch for row in read_run(run).rows if row.validation}
+    return ", ".join(str(epoch + 1) for epoch in sorted(validated - stored.images.keys()))
 
 
 def lines(found: list[Suspect], names: Names) -> list[str]:

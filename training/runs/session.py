@@ -102,7 +102,7 @@ def opened_job(config: Config, schedule: Schedule, origin_ns: int | None = None)
             warn_of_large_images(config, schedule)
         with env.group.held_by_main(lambda: open_folder(config)) as folder, disk_errors(folder), StopSignal() as stop:
             if config.inspect != "off":
-                env.group.from_main(lambda: check_folder(folder))
+                env.group.from_main(lambda: check_folder(folder, config.inspect))
             state, resumed = build_state(config, schedule, dataset, env, clock, folder)
             with clock.during("warm"):
                 prepare_device(config, schedule, state, env, len(dataset.classes))

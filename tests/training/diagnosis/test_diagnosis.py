@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import planted_faults
@@ -19,7 +20,7 @@ from training.__main__ import main
 from training.diagnosis.causes import Facts, Growth, causes, outside
 from training.diagnosis.dissection import LOSS, Operation, Stats, Trace, culprit_of
 from training.diagnosis.log import good_checkpoint, read_ended
-from training.diagnosis.replay import replayed
+from training.diagnosis.replay import largest, replayed
 from training.distributed.env import open_env
 from training.engine.trainer import anomaly_warnings_told
 
@@ -68,7 +69,7 @@ FAULTS = {  # name: more flags, where it is found, the cause
     "likelihood": ((), "`log` in `1` (LogLikelihood)", "log of zero: the smallest input of log is 0, in `1`"),
     "uninitialised": (
         (),
-        "the weights of `fault` (Conv2d)",
+        "`weight` of `fault` (Conv2d) had values that were not finite",
         "an uninitialised layer: 4.69 % of the values of `weight` were not finite",
     ),
     "large": (
@@ -158,6 +159,16 @@ def test_an_average_and_muon_are_replayed_from_the_newest_checkpoint(toy, tmp_pa
     assert f"| replayed | {steps} steps before it" in (tmp_path / "run" / "diagnosis.md").read_text()
 
 
+def test_an_infinite_loss_with_finite_gradients_is_replayed_to_before_its_update(toy, tmp_path, capsys):
+    """The loss is read after the update."""
+    diverge(toy, tmp_path / "run", *planted("no_first_class"))
+    ended = read_ended(tmp_path / "run", 1)
+    with open_env(ended.config) as env, replayed(ended, None, env) as bad:
+        assert (bad.epoch, bad.step, bad.first) == (0, 0, True)
+        assert torch.equal(largest(list(bad.job.state.model.parameters())), bad.weights)
+    assert diagnosis(tmp_path / "run", capsys)[0].startswith("epoch 1, step 1:")
+
+
 @pytest.mark.slow
 def test_damaged_and_missing_checkpoints_are_passed_over(toy, tmp_path, capsys):
     folder = tmp_path / "run"
@@ -176,8 +187,10 @@ def test_torchs_warning_of_an_anomaly_is_kept():
     kept: list[str] = []
     root = torch.tensor([-1.0], requires_grad=True)
     anomaly = pytest.raises(RuntimeError, match="nan")
-    with pytest.warns(UserWarning), anomaly_warnings_told(kept.append), anomaly, torch.autograd.detect_anomaly():
+    told = anomaly_warnings_told(kept.append)
+    with warnings.catch_warnings(record=True) as shown, told, anomaly, torch.autograd.detect_anomaly():
         root.sqrt().sum().backward()
+    assert not any("Error detected" in str(warning.message) for warning in shown)
     assert len(kept) == 1 and "Traceback of forward call" in kept[0] and "test_diagnosis.py" in kept[0]
 
 

@@ -220,6 +220,14 @@ def test_suspects_are_told_with_their_files(run, capsys):
     assert page.count("<figure>") == len(rows_of(run / "inspect" / "suspects.csv")) and "file://" in page
 
 
+def test_a_validation_whose_file_is_gone_is_told(run, tmp_path, capsys):
+    """The scores rest on the others alone."""
+    copy = without_dataset(run, tmp_path)
+    (copy / "inspect" / "epochs" / "0001.npz").unlink()
+    assert main(["suspects", str(copy)]) == 0
+    assert "note: the validations after epochs 1 have no file" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_planted_wrong_labels_are_found(tmp_path):
     """1 % of the validation labels: at least 80 % of them are among the first 2 % of the images."""
