@@ -46,10 +46,8 @@ def main() -> int:
 
 
 class Run(NamedTuple):
-    total: float
-    """`T_total` in seconds"""
-    inspect: float
-    """seconds of it on the label `inspect`"""
+    total: float  # `T_total` in seconds
+    inspect: float  # seconds of it on the label `inspect`
 
 
 def one_round(data: str, flags: list[str], levels: list[str], *, reverse: bool) -> dict[str, Run]:

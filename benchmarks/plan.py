@@ -3,7 +3,7 @@
 Each line is a schedule of its own (recipe, sizes, batch, loader), repeated until it is planned to take --least seconds.
 Every run has its plan made just before it, from steps measured then. Use a machine on which nothing else runs.
 
-    python benchmarks/plan.py data/cifar10 data/imagenette [--runs runs/plan] [--least 60] [--short]
+    python benchmarks/plan.py data/cifar10 data/imagenette [--runs runs/plan] [--least 60] [--lines N ...] [--short]
 
 CIFAR10 needs the arrays of `python -m data_prep cifar10`, TREE the files of `data_prep resize` and those of `pack`.
 --short: two lines, at least a second each, to try the script; its numbers mean nothing.
@@ -69,10 +69,13 @@ class Result(NamedTuple):
 
 def main() -> None:
     options = parsed()
-    lines = SHORT if options.short else LINES
+    lines = dict(enumerate(SHORT if options.short else LINES, start=1))
     least = 1.0 if options.short else options.least
+    if unknown := set(options.lines or ()) - lines.keys():
+        raise ConfigError(f"--lines {min(unknown)}: choose from 1 to {len(lines)}")
     found = []
-    for number, line in enumerate(lines):
+    for number in options.lines or lines:
+        line = lines[number]
         data = options.cifar10 if line.loader == "memory" else options.tree
         found.append(result(line, data, options.runs / f"{number:02}", least))
         print(row(found[-1]), flush=True)
@@ -85,6 +88,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("tree", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/plan"))
     parser.add_argument("--least", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--lines", type=int, nargs="+", metavar="N", help="these alone, counted from 1")
     parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
     if not options.least > 0:
@@ -103,14 +107,13 @@ def result(line: Line, data: Path, folder: Path, least: float) -> Result:
     told = plan(chosen, folder / "plan.json")
     call("-m", "training", *chosen, "--logdir", str(folder / "run"))
     rows = read_run(folder / "run").rows
-    peaks = [phase["peak_memory_bytes"] for phase in told["phases"] if phase["peak_memory_bytes"]]
     real_peaks = [row.peak_memory_bytes for row in rows if row.peak_memory_bytes]
     return Result(
         line,
         told["T_total"],
         tuple(told["intervals"]["T_total"]),
         rows[-1].clock["total"],
-        max(peaks, default=None),
+        told["peak_memory_bytes"],
         max(real_peaks, default=None),
     )
 

@@ -194,7 +194,7 @@ def _resize_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _resize(arguments: argparse.Namespace) -> int:
-    from data_prep.trees.resize import resize_tree
+    from data_prep.trees.resize import check_shard, resize_tree
     from data_prep.trees.shards import parse_shard
     from data_prep.trees.shrink import Rule
     from data_prep.trees.source_tree import copy_root
@@ -202,6 +202,7 @@ def _resize(arguments: argparse.Namespace) -> int:
     rule = Rule(arguments.filter, arguments.quality)
     shard = parse_shard(arguments.shard)
     target = arguments.to or arguments.root
+    check_shard(copy_root(target, arguments.sizes[0]), shard)  # before a cluster is asked or started
     parent = target if "://" in target else os.path.dirname(os.path.abspath(target))
     with _engine(arguments, arguments.root, parent) as (engine, (root, parent)):
         to = parent if "://" in target else os.path.join(parent, os.path.basename(os.path.abspath(target)))

@@ -6,9 +6,11 @@ The endpoint and the credentials come from where botocore looks: AWS_ENDPOINT_UR
 
 import hashlib
 import os
+import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from data_prep.errors import DataError
-from data_prep.files import MANIFEST, PARTIAL, file_digest
+from data_prep.files import MANIFEST, PARTIAL, file_digest, one_writer
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import index_name
 
@@ -26,7 +28,8 @@ BAD_FILES = "bad_files.tsv"
 SMALL_FILES = (index_name("train"), index_name("validation"), BAD_FILES, MANIFEST)  # in the order of putting them
 THREADS = 32  # that wait for objects at the same time, in a process
 HEAD = 2**14  # bytes that hold the header of most pictures
-MARK = f"{PARTIAL}/rule.json"  # how the copies are made that are not whole yet; see trees/shards.py
+RULE = "rule.json"  # how the copies are made that are not whole yet; see trees/shards.py
+MARK = f"{PARTIAL}/{RULE}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,11 @@ class Remote:
     def entries(self) -> list["Entry"]:
         """What lies in the folder."""
         with _refusals(self.url):
-            found = [(str(facts["name"]).rstrip("/").rpartition("/")[2], facts) for facts in _listed(self.url)]
+            return self.all_entries()
+
+    def all_entries(self) -> list["Entry"]:
+        """As `entries`, with the store's own errors."""
+        found = [(str(facts["name"]).rstrip("/").rpartition("/")[2], facts) for facts in _listed(self.url)]
         return [Entry(name, None if facts["type"] == "directory" else facts["size"]) for name, facts in found]
 
     def read(self, path: bytes, length: int | None = None) -> bytes:
@@ -126,7 +133,8 @@ def read(root: Path | Remote, path: bytes) -> bytes:
 
 
 def write(root: Path | Remote, path: bytes, data: bytes, temporary: Path) -> None:
-    """A picture into its place, as a whole. `temporary`: a file on the disk of `root` that nobody else writes."""
+    """A picture into its place, as a whole. `temporary`: a file on the disk of `root` that nobody else writes. Raises:
+    DataError for a store that refuses, OSError."""
     if isinstance(root, Remote):
         root.put(os.fsdecode(path), data)
         return
@@ -134,24 +142,33 @@ def write(root: Path | Remote, path: bytes, data: bytes, temporary: Path) -> Non
     os.replace(temporary, os.path.join(os.fsencode(root), path))
 
 
-def listed(root: Path | Remote, folders: set[bytes]) -> dict[bytes, int]:
-    """Bytes of everything that lies in these folders below `root`, by path; nothing of a folder that is not there."""
+def file_sizes(root: Path | Remote, folders: set[bytes]) -> dict[bytes, int]:
+    """Bytes of everything that lies in these folders below `root`, by path; -1 of what is no file, nothing of a folder
+    that is not there. Raises: DataError for a store that refuses, OSError."""
+    of_folder = partial(_remote_sizes if isinstance(root, Remote) else _local_sizes, root)
     with ThreadPoolExecutor(THREADS if isinstance(root, Remote) else 1) as pool:
-        parts = pool.map(partial(_listed_folder, root), sorted(folders))
-        return {path: size for part in parts for path, size in part}
+        parts = zip(sorted(folders), pool.map(of_folder, sorted(folders)), strict=True)
+        return {os.path.join(folder, name): size for folder, part in parts for name, size in part}
 
 
-def _listed_folder(root: Path | Remote, folder: bytes) -> list[tuple[bytes, int]]:
-    if isinstance(root, Remote):
-        place = root / os.fsdecode(folder)
-        found = [(os.fsencode(entry.name), entry.st_size or 0) for entry in place.entries()] if place.is_dir() else []
-    else:
-        try:
-            with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:
-                found = [(entry.name, entry.stat().st_size if entry.is_file() else -1) for entry in entries]
-        except FileNotFoundError:
-            return []
-    return [(os.path.join(folder, name), size) for name, size in found]
+def _remote_sizes(root: Remote, folder: bytes) -> list[tuple[bytes, int]]:
+    entries = _entries(root / os.fsdecode(folder))
+    return [(os.fsencode(entry.name), -1 if entry.st_size is None else entry.st_size) for entry in entries]
+
+
+def _local_sizes(root: Path, folder: bytes) -> list[tuple[bytes, int]]:
+    where = os.path.join(os.fsencode(root), folder)
+    names = os.listdir(where) if os.path.isdir(where) else []
+    return [(name, _size(os.path.join(where, name))) for name in names]
+
+
+def _size(path: bytes) -> int:
+    """-1: no file, or gone meanwhile."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def read_heads(root: Remote, files: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
@@ -183,26 +200,34 @@ def kept_beside(root: Path | Remote) -> Iterator[Path]:
         yield root
         return
     folder = kept_folder(root)
-    (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
-    there = _names(root)
-    if there and not there & {MANIFEST, PARTIAL, BAD_FILES, index_name("train")}:
-        raise DataError(f"{root}: is there already and is no copy that was begun here. Choose another folder with --to")
-    if PARTIAL in there:  # of another machine, or of this one
-        (folder / MARK).write_bytes(root.read(MARK.encode()))
-    with _mirrored(root, folder):
-        yield folder
-    if (folder / MANIFEST).exists() and PARTIAL in _names(root):
-        root.remove(MARK)
+    with one_writer(folder.parent):
+        there = _names(root)
+        if not there:  # what was begun is gone
+            shutil.rmtree(folder, ignore_errors=True)
+        (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
+        is_begun = RULE in _names(root / PARTIAL)
+        if there - {BAD_FILES} and not (is_begun or there & {MANIFEST, index_name("train")}):
+            raise DataError(f"{root}: is there already and is no copy that was begun here. Choose another with --to")
+        if is_begun:  # by another machine, or by this one
+            (folder / MARK).write_bytes(root.read(MARK.encode()))
+        with _mirrored(root, folder):
+            yield folder
+        if (folder / MANIFEST).exists():  # and in the store
+            if RULE in _names(root / PARTIAL):
+                root.remove(MARK)
+            shutil.rmtree(folder)
 
 
 def kept_folder(root: Remote) -> Path:
+    """On this machine, for an address at an endpoint."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    digest = hashlib.blake2b(root.url.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    address = os.environ.get("AWS_ENDPOINT_URL", "") + " " + root.url
+    digest = hashlib.blake2b(address.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     return Path(cache) / "dawn-harness" / "copies" / digest / root.name
 
 
 def mark(root: Path | Remote, folder: Path) -> None:
-    """Tell in the store, before the first picture, how the copies are made."""
+    """Tell in the store, before the first picture, how the copies are made. Raises: DataError."""
     if isinstance(root, Remote):
         root.put(MARK, (folder / MARK).read_bytes())
 
@@ -213,6 +238,8 @@ def _mirrored(root: Remote, folder: Path) -> Iterator[None]:
     try:
         yield
     except DataError as error:
+        if isinstance(error.__cause__, OSError):  # of a disk of this machine
+            raise
         _put_changed(root, folder, before, (BAD_FILES,))
         raise DataError(str(error).replace(str(folder), root.url)) from error
     _put_changed(root, folder, before, SMALL_FILES)
@@ -231,7 +258,14 @@ def _fetch(root: Remote, folder: Path) -> dict[str, str]:
 
 
 def _names(root: Remote) -> set[str]:
-    return {entry.name for entry in root.entries()} if root.is_dir() else set()
+    return {entry.name for entry in _entries(root)}
+
+
+def _entries(root: Remote) -> list["Entry"]:
+    """As Remote.entries; none of a folder that is not there."""
+    with suppress(FileNotFoundError), _refusals(root.url, but=FileNotFoundError):
+        return root.all_entries()
+    return []
 
 
 def _put_changed(root: Remote, folder: Path, before: dict[str, str], names: Sequence[str]) -> None:
@@ -273,11 +307,11 @@ def _opened(scheme: str) -> Any:
 
 
 @contextmanager
-def _refusals(url: str) -> Iterator[None]:
+def _refusals(url: str, but: type[Exception] = DataError) -> Iterator[None]:
     """Turn what a store answers into a DataError. (botocore's errors have no common base with others.)"""
     try:
         yield
-    except DataError:
+    except (DataError, but):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

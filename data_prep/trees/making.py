@@ -30,7 +30,7 @@ class Job:
     """What every process is told."""
 
     root: Path | Remote
-    copies: tuple[Path, ...]  # ROOT-sz/160, ...; of a store the folders beside them
+    copies: tuple[Path, ...]  # ROOT-sz/160, ...; for a store the folders on this machine, see stores.kept_beside
     places: tuple[Path, ...]  # their folders for temporary files
     pictures: tuple[Path | Remote, ...]  # where the images lie
 

@@ -22,13 +22,11 @@ from data_prep.files import LOCK, PARTIAL, disk_errors, one_writer, write_atomic
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex, check_images, index_digest, index_name, open_index
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
-from data_prep.stores import Remote, listed
+from data_prep.stores import RULE, Remote, file_sizes
 from data_prep.trees import journal
 from data_prep.trees.adopt import BAD_FILES, publish_index
 from data_prep.trees.shrink import Rule
 from data_prep.trees.source_tree import Source, source_root
-
-RULE = "rule.json"
 
 
 class Making(Protocol):
@@ -105,7 +103,7 @@ def standing(copy: Path, source: Source, hashes: np.ndarray, pictures: Path | Re
     state = np.zeros(len(found), journal.RECORD)
     state["bytes"] = -1
     state[found >= 0] = records[found[found >= 0]]
-    there = listed(pictures or copy, folders_of(source.paths)) if len(records) else {}
+    there = file_sizes(pictures or copy, folders_of(source.paths)) if len(records) else {}
     for row in np.flatnonzero(found >= 0):
         if there.get(source.paths[row]) != state["bytes"][row]:
             state["bytes"][row] = -1
@@ -192,10 +190,10 @@ def _finished(copy: Path, source: Source, rule: Making, pictures: Path | Remote)
         check_files(copy, manifest, hashes=False)
         indices = open_index(copy)
         for index in indices.values():
-            check_images(copy, index) if isinstance(pictures, Path) else _check_listed(pictures, index)
+            check_images(copy, index) if isinstance(pictures, Path) else _check_remote(pictures, index)
         rule.check_beside(copy, manifest)
     except DataError as error:
-        print(f"making the missing copies again: {error}", flush=True)
+        print(f"making the missing copies again: {str(error).replace(str(copy), str(pictures))}", flush=True)
         _reopen(copy, source, rule)
         return None
     shutil.rmtree(copy / PARTIAL, ignore_errors=True)  # left when a run was killed right after the manifest
@@ -242,9 +240,9 @@ def _reopen(copy: Path, source: Source, rule: Making) -> None:
     (copy / MANIFEST).unlink()
 
 
-def _check_listed(pictures: Remote, index: ImageIndex) -> None:
+def _check_remote(pictures: Remote, index: ImageIndex) -> None:
     """Raises: DataError for an object that is missing or has another size."""
-    there = listed(pictures, folders_of(index.paths))
+    there = file_sizes(pictures, folders_of(index.paths))
     for path, size in zip(index.paths.tolist(), index.bytes.tolist(), strict=True):
         if there.get(path) != size:
             raise DataError(f"{pictures}/{printable(path)} is missing or has not {size} bytes")
@@ -252,7 +250,7 @@ def _check_listed(pictures: Remote, index: ImageIndex) -> None:
 
 def _nothing_else(pictures: Path | Remote, paths: np.ndarray) -> None:
     """DataError for a file between the copies that is none of them: counts of trees must agree."""
-    if strangers := listed(pictures, folders_of(paths)).keys() - set(paths.tolist()):
+    if strangers := file_sizes(pictures, folders_of(paths)).keys() - set(paths.tolist()):
         raise DataError(
             f"{pictures}/{printable(min(strangers))}: does not belong to these copies. Delete it and run the "
             "same command again."

@@ -55,7 +55,8 @@ class Source:
 
 
 def copy_root(root: str | Path | Remote, size: int) -> Path | Remote:
-    """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names."""
+    """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names. Raises: DataError for a
+    whole bucket and an address that no store has."""
     root = place(root)
     if not isinstance(root, Remote):
         return _beside(root, COPIES) / str(size)

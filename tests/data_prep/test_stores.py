@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from io import BytesIO
 from itertools import count
@@ -18,7 +18,7 @@ from picture_tree import jpeg, make_tree, tree_hash
 from PIL import Image
 from refusals import refused, training_refused
 
-from data_prep import DataError, stores
+from data_prep import DataError
 from data_prep.__main__ import main
 from data_prep.files import LOCK, MANIFEST, PARTIAL
 from data_prep.trees.adopt import BAD_FILES, adopt
@@ -92,7 +92,10 @@ def test_what_is_made_is_not_read_again(store, tmp_path, monkeypatch):
 
 def objects(url: str) -> dict[str, bytes]:
     """What lies below, by the rest of the address."""
-    files = fsspec.filesystem(url.partition("://")[0])
+    return objects_of(fsspec.filesystem(url.partition("://")[0]), url)
+
+
+def objects_of(files, url: str) -> dict[str, bytes]:
     below = url.partition("://")[2].strip("/")
     return {name.strip("/").removeprefix(f"{below}/"): files.cat_file(name) for name in files.find(url)}
 
@@ -152,7 +155,9 @@ def test_copies_in_a_store_go_on_where_they_were_interrupted(tree, store, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     with pytest.raises(DataError, match=f"^{store}-sz/16: was begun with"):
         resize_tree(store, [16], rule=Rule(quality=80))
-    assert resize_tree(store, [8]) and resize_tree(store, [16])
+    anew = Interrupted(99)
+    assert resize_tree(store, [8], anew) and anew.items == 0
+    assert resize_tree(store, [16], anew) and anew.items == 15
     resize_tree(tree, [16])
     assert objects(f"{store}-sz") == on_disk(Path(f"{tree}-sz"))
 
@@ -160,21 +165,39 @@ def test_copies_in_a_store_go_on_where_they_were_interrupted(tree, store, tmp_pa
 def test_a_manifest_that_did_not_come_into_the_store_is_put_there(store, monkeypatch):
     """Killed between the last picture and the manifest."""
     adopt(store)
-    put_changed = stores._put_changed
+    memory = type(fsspec.filesystem("memory"))
+    pipe_file = memory.pipe_file
 
-    def interrupted(root, *rest):
-        if root.name == "8":
+    def interrupted(files, path, data):
+        if path.endswith(MANIFEST):
             raise KeyboardInterrupt
-        put_changed(root, *rest)
+        pipe_file(files, path, data)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stores, "_put_changed", interrupted)
+        patch.setattr(memory, "pipe_file", interrupted)
         resize_tree(store, [8])
     assert MANIFEST not in objects(f"{store}-sz/8")
     again = Interrupted(0)
     assert resize_tree(store, [8], again) and again.items == 0
     found = objects(f"{store}-sz/8")
     assert MANIFEST in found and f"{PARTIAL}/rule.json" not in found
+
+
+def test_copies_that_were_deleted_in_the_store_are_begun_anew(tree, store):
+    """By another rule, whether they were whole or not."""
+    adopt(store)
+    adopt(tree)
+    resize_tree(tree, [8], rule=Rule(quality=80))
+    files = fsspec.filesystem("memory")
+    for engine in (Interrupted(99), Interrupted(5)):
+        with suppress(KeyboardInterrupt):
+            resize_tree(store, [8], engine)
+        with pytest.raises(DataError, match=r"of another kind|was begun with"):
+            resize_tree(store, [8], rule=Rule(quality=80))
+        files.rm(f"{store}-sz", recursive=True)
+        assert resize_tree(store, [8], rule=Rule(quality=80))
+        assert objects(f"{store}-sz") == on_disk(Path(f"{tree}-sz"))
+        files.rm(f"{store}-sz", recursive=True)
 
 
 def test_copies_that_a_store_cannot_take_are_refused(store, capsys):
@@ -329,26 +352,36 @@ def test_a_bucket_gives_the_bytes_of_a_folder(engine, server, bucket, tree, tmp_
     assert command(server, "resize", url, *SIZES, "--to", to, "--engine", engine, "--workers", 2) == (0, ANY)
     resize_tree(tree, [8, 16])
     assert tree_hash(Path(f"{to}-sz")) == tree_hash(Path(f"{tree}-sz"))
+    here = server | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert command(here, "resize", url, *SIZES, "--engine", engine, "--workers", 2) == (0, ANY)
+    assert objects_of(files, f"{url}-sz") == on_disk(Path(f"{tree}-sz"))
 
 
 @needs_s3
 @pytest.mark.slow
-def test_a_killed_resize_goes_on(server, bucket, tree, tmp_path):
-    _, url = bucket
+@pytest.mark.parametrize("to", ["disk", "bucket"])
+def test_a_killed_resize_goes_on(server, bucket, tree, tmp_path, to):
+    files, url = bucket
     assert command(server, "adopt", url) == (0, ANY)
-    line = [sys.executable, "-m", "data_prep", "resize", url, *SIZES, "--to", str(tmp_path / "out"), "--workers", "2"]
-    running = subprocess.Popen(line, cwd=REPOSITORY, env=server, stderr=subprocess.DEVNULL)
-    made, deadline = tmp_path / "out-sz" / "8" / "train", time.monotonic() + 120
-    while len(list(made.glob("*/*.JPEG"))) < 5:
+    target = str(tmp_path / "out") if to == "disk" else f"{url}2"
+    line = [sys.executable, "-m", "data_prep", "resize", url, *SIZES, "--to", target, "--workers", "2"]
+    here = server | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def copies() -> dict[str, bytes]:
+        return on_disk(Path(f"{target}-sz")) if to == "disk" else objects_of(files, f"{target}-sz")
+
+    running = subprocess.Popen(line, cwd=REPOSITORY, env=here, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while sum(name.endswith(".JPEG") for name in copies()) < 5:
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     running.kill()
     running.wait()
-    assert not list(tmp_path.glob(f"out-sz/*/{MANIFEST}"))
-    assert command(server, *line[3:]) == (0, ANY)
+    assert not any(name.endswith(MANIFEST) for name in copies())
+    assert command(here, *line[3:]) == (0, ANY)
     adopt(tree)
     resize_tree(tree, [8, 16])
-    assert tree_hash(tmp_path / "out-sz") == tree_hash(Path(f"{tree}-sz"))
+    assert copies() == on_disk(Path(f"{tree}-sz"))
 
 
 @needs_s3

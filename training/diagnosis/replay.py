@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dawn import Clock
 from training.config.schedule import resolved_schedule
@@ -21,7 +21,7 @@ from training.distributed.group import Group
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.faults import Faults
-from training.engine.state import rng_state, set_rng_state
+from training.engine.state import rng_state, set_rng_state, tensors_of
 from training.engine.trainer import Job, enter_phase, finish_epoch, parts_left, train_part
 from training.errors import ConfigError
 from training.logs.environment import EnergyMeter
@@ -225,7 +225,3 @@ def restore(job: Job, before: Beginning) -> None:
     set_rng_state(before.rng, job.env.device)
     for optimizer in job.state.optimizers:
         optimizer.zero_grad(set_to_none=True)
-
-
-def tensors_of(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]

@@ -1,6 +1,5 @@
 """Gradients, weights and updates of every layer, every --inspect-every steps. See training.logs.metrics.Watch."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,7 @@ class Gradients:
     def updated(self) -> None:
         """After the update: its size relative to the weights'."""
         changes = torch._foreach_sub([p.detach() for p in self.parameters], self.before)
-        ratios = torch.stack(torch._foreach_norm(changes)).float() / self.facts[-1][:, -1].clamp_min(1e-12)
+        ratios = torch.stack(norms(changes)).float() / self.facts[-1][:, -1].clamp_min(1e-12)
         self.facts[-1] = torch.cat([self.facts[-1], ratios[:, None]], 1)
         self.before = []
 
@@ -85,7 +84,7 @@ class Gradients:
 
 def facts_of(parameters: list[Tensor]) -> Tensor:
     """(L, F - 1) float32, all but the update's: zeros of the gradient of a frozen layer."""
-    weights = torch.stack(torch._foreach_norm([p.detach() for p in parameters])).float()
+    weights = torch.stack(norms([p.detach() for p in parameters])).float()
     found = [p.grad.float() for p in parameters if p.grad is not None]
     rows = iter(gradient_facts(found).unbind()) if found else iter(())
     nothing = weights.new_zeros(len(FACTS) - 2)
@@ -96,24 +95,27 @@ def facts_of(parameters: list[Tensor]) -> Tensor:
 def gradient_facts(gradients: list[Tensor]) -> Tensor:
     """(L, F - 2) float32 of L tensors, all layers in each operation. torch has no sums and no minima of a list: they
     are norms of its positive and its negative values, and maxima of the opposite values."""
-    # A CPU adds one value after the other, so that in float32 the norm of 2**25 values is 0.1 % too small.
-    norm = partial(torch._foreach_norm, dtype=torch.float64 if gradients[0].device.type == "cpu" else None)
     sizes = [float(gradient.numel()) for gradient in gradients]
-    positive = norm(torch._foreach_clamp_min(gradients, 0.0), 1)
-    negative = norm(torch._foreach_clamp_max(gradients, 0.0), 1)
-    not_zero = norm(gradients, 0)
-    not_finite = norm(torch._foreach_sub(gradients, gradients), 0)  # NaN there, else 0
+    positive = norms(torch._foreach_clamp_min(gradients, 0.0), 1)
+    negative = norms(torch._foreach_clamp_max(gradients, 0.0), 1)
+    not_zero = norms(gradients, 0)
+    not_finite = norms(torch._foreach_sub(gradients, gradients), 0)  # NaN there, else 0
     columns = (
         torch._foreach_neg(torch._foreach_max(torch._foreach_neg(gradients))),
         torch._foreach_div(torch._foreach_sub(positive, negative), sizes),
         torch._foreach_max(gradients),
-        norm(gradients),
+        norms(gradients),
         torch._foreach_div(not_zero, sizes),
         torch._foreach_div(not_finite, sizes),
     )
     table = torch.stack([torch.stack(column) for column in columns], 1)  # of the widest type
     table[:, ZEROS] = (1 - table[:, ZEROS]).clamp_min(0)
     return table.float()
+
+
+def norms(tensors: list[Tensor], order: int = 2) -> tuple[Tensor, ...]:
+    """() each. A CPU adds one value after the other: in float32 the norm of 2**25 values is 0.1 % too small there."""
+    return torch._foreach_norm(tensors, order, dtype=torch.float64 if tensors[0].device.type == "cpu" else None)
 
 
 def read_gradients(path: Path) -> dict[str, np.ndarray]:

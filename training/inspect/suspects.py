@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from data_prep.files import write_atomically
-from dawn import read_run
+from dawn import RunError, read_run
 from training.config.parser import Parser
 from training.config.saved import read_config
 from training.errors import ConfigError
@@ -61,8 +61,11 @@ def show_suspects(arguments: list[str]) -> int:
 
 
 def lost_validations(run: Path, stored: Stored) -> str:
-    """Epochs, counted from 1: a file is gone, or the run was not inspected then."""
-    validated = {row.epoch for row in read_run(run).rows if row.validation}
+    """Epochs, counted from 1: a file is gone, or the run was not inspected then. Empty where the log does not tell."""
+    try:
+        validated = {row.epoch for row in read_run(run).rows if row.validation}
+    except RunError:
+        return ""
     return ", ".join(str(epoch + 1) for epoch in sorted(validated - stored.images.keys()))
 
 

@@ -69,6 +69,12 @@ class Forecast:
     device: str
     factor: float = 1.0
     accuracy: Accuracy | None = None  # at the end; None: nothing supports a number
+    other_peak_bytes: int = 0  # of all that is no training step; 0: not known
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Of the whole run; None where no part of it is known."""
+        return max([self.other_peak_bytes, *(row.step.peak_bytes or 0 for row in self.rows)]) or None
 
     @property
     def is_extrapolated(self) -> bool:
@@ -107,7 +113,7 @@ def forecast(name: str, config: Config, work: Work, found: Measurements) -> Fore
         "switch": total(row.switch for row in rows),
         "checkpoint": total(row.save for row in rows) + rough(work.saves * start.checkpoint),
     }
-    return Forecast(name, rows, ledger, start.precision, start.device)
+    return Forecast(name, rows, ledger, start.precision, start.device, other_peak_bytes=start.peak_bytes)
 
 
 def missing(work: Work, found: Measurements) -> list[str]:

@@ -35,7 +35,7 @@ from training.models.build import has_whitening
 from training.plan.fit import arithmetic
 from training.plan.flops import add_flops
 from training.plan.memory import check_room
-from training.plan.peaks import available_bytes, peak_bytes, reset_peak
+from training.plan.peaks import available_bytes, peak_bytes, peak_noted, reset_peak
 from training.plan.store import CheckTime, Measurements, StartTime, StepTime
 from training.plan.work import Entry, Stretch, Training, Work
 from training.runs.session import build_state, checked_input
@@ -121,11 +121,12 @@ def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measure
     """In the order of the schedule, as a run would meet them: what it has read is in memory, and memory that it has
     freed is kept."""
     small: dict[Training, Small] = {}
+    peaks = [found.start.peak_bytes]
     for item in work.stretches:
         if item.enters:
-            found.entries.setdefault(
-                item.enters, bench.seconds(lambda phase=item.phase, e=item.enters: enter(bench, phase, e))
-            )
+            with peak_noted(bench.env, peaks):
+                seconds = bench.seconds(lambda phase=item.phase, e=item.enters: enter(bench, phase, e))
+            found.entries.setdefault(item.enters, seconds)
         if item.training not in found.steps and item.training not in small:
             small[item.training] = small_step(bench, item)
     keep_freed_memory()
@@ -140,8 +141,10 @@ def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measure
         if here:
             found.steps[item.training] = step_times(bench, item.training, share, small[item.training].image_bytes)
         if checks:
-            found.checks[item.checking] = check_times(bench, share / 2)
+            with peak_noted(bench.env, peaks):
+                found.checks[item.checking] = check_times(bench, share / 2)
             found.shapes[item.checking] = mean_pixels(bench.loader, item.phase)
+    found.start = replace(found.start, peak_bytes=max(peaks))
     return notes
 
 

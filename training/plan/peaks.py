@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -35,6 +36,15 @@ def reset_peak(env: Env) -> bool:
         Path("/proc/self/clear_refs").write_text("5")
         return True
     return False
+
+
+@contextlib.contextmanager
+def peak_noted(env: Env, peaks: list[int]) -> Iterator[None]:
+    """The peak of what is done inside is appended, where it can be told from earlier ones."""
+    is_own = reset_peak(env)
+    yield
+    if is_own:
+        peaks.append(peak_bytes(env))
 
 
 def available_bytes(env: Env) -> int:

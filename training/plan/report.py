@@ -123,6 +123,7 @@ def as_json(plan: Forecast, dollars_per_hour: float | None = None) -> dict[str, 
         **kind,
         "ledger": {label: time.value for label, time in plan.ledger.items()},
         **money,
+        "peak_memory_bytes": plan.peak_bytes,
         "accuracy": asdict(plan.accuracy) if plan.accuracy else None,
         "phases": [phase_json(row) for row in plan.rows],
     }

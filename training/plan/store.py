@@ -14,7 +14,7 @@ from data_prep.files import one_writer, write_atomically
 from training.plan.key import digest_of
 from training.plan.work import Checking, Entry, Training
 
-VERSION = 1
+VERSION = 2
 POINTS = ("steps", "checks", "entries", "flops", "saved", "shapes")  # fields of Measurements that grow
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -55,6 +55,7 @@ class StartTime:
     device: str
     memory_bytes: int  # that a run may take
     peak_flops: float = 0.0  # a second, of a large matrix product
+    peak_bytes: int = 0  # as StepTime's, of all that is no training step: entering phases, validations; 0: not known
 
 
 @dataclass

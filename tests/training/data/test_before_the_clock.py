@@ -26,6 +26,8 @@ def test_no_training_image_is_opened_before_the_clock_starts(toy, tmp_path, load
     more = ["--shift", "0"] if loader else []
     with tiny_job(toy, tmp_path / "run", *more, *loader, "--workers", "1") as job:
         assert not job.state.clock.started
+        if "dali" in loader:
+            assert job.loader.renderer.pipeline is not None
         before = opened.names()
         assert toy / "manifest.json" in before and not training_images(before, toy)
         job.state.clock.start()
