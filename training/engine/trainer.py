@@ -142,6 +142,7 @@ def anomalies_found(job: Job) -> Iterator[None]:
 def anomaly_warnings_told(told: Callable[[str], None] | None) -> Iterator[None]:
     """Torch's warning of an anomaly, with the traceback of its forward call, is handed to `told`; None: it is shown."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Anomaly Detection has been enabled")  # the user has asked for it
         warnings.filterwarnings("always", message="Error detected in")  # another seed may have said the same before
         show = warnings.showwarning
 
@@ -237,7 +238,7 @@ def check_finite(job: Job) -> None:
     if first_bad < NEVER:
         raise Diverged(
             f"the training loss was not finite at epoch {job.state.epoch + 1}, step {first_bad + 1}. "
-            "Lower the learning rate or warm up longer"
+            "Often a lower learning rate or a longer warm-up helps"
         )
     if job.state.scaler.is_enabled() and job.state.scaler.get_scale() < 1:
         raise Diverged(

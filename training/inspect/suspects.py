@@ -42,11 +42,12 @@ def show_suspects(arguments: list[str]) -> int:
         print(line)
     images = len(stored.images[max(stored.images)].rows)
     print(
-        f"{len(found)} of {images} validation images disagree with their label; all: {stored.folder / 'suspects.csv'}"
+        f"{len(found)} of {images} validation images disagreed with their label in the second half of the validations; "
+        f"all: {stored.folder / 'suspects.csv'}"
     )
     if lost := lost_validations(run, stored):
         print(
-            f"note: the validations after epochs {lost} have no file in {stored.folder / FOLDER}: not looked at",
+            f"note: no file in {stored.folder / FOLDER} of the validation after epoch {lost}: it does not count",
             file=sys.stderr,
         )
     if not names.known:
@@ -56,7 +57,8 @@ def show_suspects(arguments: list[str]) -> int:
         write(page, gallery(found[:MOST_IN_GALLERY], names, Path(config.data)))
         print(page)
         if found and not any((Path(config.data) / names.files[s.row]).is_file() for s in found[:MOST_IN_GALLERY]):
-            print(f"note: {page} shows no picture: {config.data} has no image files", file=sys.stderr)
+            why = "has no image files" if Path(config.data).is_dir() else "is not there any more"
+            print(f"note: {page} shows no picture: {config.data} {why}", file=sys.stderr)
     return 0
 
 

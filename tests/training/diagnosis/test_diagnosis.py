@@ -190,7 +190,7 @@ def test_torchs_warning_of_an_anomaly_is_kept():
     told = anomaly_warnings_told(kept.append)
     with warnings.catch_warnings(record=True) as shown, told, anomaly, torch.autograd.detect_anomaly():
         root.sqrt().sum().backward()
-    assert not any("Error detected" in str(warning.message) for warning in shown)
+    assert not shown
     assert len(kept) == 1 and "Traceback of forward call" in kept[0] and "test_diagnosis.py" in kept[0]
 
 

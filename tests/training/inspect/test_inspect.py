@@ -225,7 +225,7 @@ def test_a_validation_whose_file_is_gone_is_told(run, tmp_path, capsys):
     copy = without_dataset(run, tmp_path)
     (copy / "inspect" / "epochs" / "0001.npz").unlink()
     assert main(["suspects", str(copy)]) == 0
-    assert "note: the validations after epochs 1 have no file" in capsys.readouterr().err
+    assert "of the validation after epoch 1: it does not count" in capsys.readouterr().err
 
 
 @pytest.mark.slow
