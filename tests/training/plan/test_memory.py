@@ -13,7 +13,7 @@ from training.errors import ConfigError
 from training.plan.fit import step_time
 from training.plan.flops import counted
 from training.plan.memory import check_plan, check_room, free_bytes
-from training.plan.peaks import peak_bytes, reset_peak
+from training.plan.peaks import peak_bytes, peak_noted, reset_peak
 from training.plan.store import Measurements, StartTime, StepTime
 from training.plan.work import Training
 
@@ -79,6 +79,18 @@ def test_a_smaller_step_after_a_larger_one_is_counted_by_itself():
         del held
         peaks.append(peak_bytes(env))
     assert 200e6 < peaks[0] - peaks[1] < 350e6
+
+
+def test_the_peak_of_an_action_is_noted_by_itself():
+    env, peaks = Env(torch.device("cpu")), []
+    held = [bytearray(100_000) for _ in range(3000)]
+    del held
+    with peak_noted(env, peaks):
+        before = peak_bytes(env)
+        held = [bytearray(100_000) for _ in range(1000)]
+    if not peaks:
+        pytest.skip("this system does not reset the peak")
+    assert len(held) == 1000 and 50e6 < peaks[0] - before < 150e6
 
 
 def test_the_least_memory_of_an_image_is_what_the_forward_pass_keeps():

@@ -15,6 +15,7 @@ from training.plan import measure, store
 from training.plan.fit import interpolated
 from training.plan.forecast import forecast
 from training.plan.key import key_of
+from training.plan.report import as_json
 from training.plan.store import CheckTime, Measurements, StartTime, StepTime
 from training.plan.work import work_of
 
@@ -84,6 +85,17 @@ def test_the_ledger_is_the_sum_of_its_parts_and_every_clock_follows(config):
     assert plan.clocks["cold"] == pytest.approx(plan.clocks["total"] + 6.0)
     low, high = plan.intervals["total"]
     assert low < plan.clocks["total"] < high
+
+
+def test_the_peak_of_a_run_may_be_that_of_a_validation(config):
+    """It was the largest step's, where a validation took twice as much."""
+    _, work_of_run = work(config)
+    found = known(work_of_run)
+    assert forecast("x", config, work_of_run, found).peak_bytes is None
+    found.steps = {point: replace(step, peak_bytes=10) for point, step in found.steps.items()}
+    assert forecast("x", config, work_of_run, found).peak_bytes == 10
+    found.start = replace(found.start, peak_bytes=20)
+    assert as_json(forecast("x", config, work_of_run, found))["peak_memory_bytes"] == 20
 
 
 def test_between_two_measured_points_a_line_and_through_one_a_proportion():
