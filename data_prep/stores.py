@@ -54,11 +54,7 @@ class Remote:
 
     def is_dir(self) -> bool:
         """Whether anything lies there: a store has no empty folders."""
-        with _refusals(self.url):
-            try:
-                return bool(_listed(self.url))
-            except FileNotFoundError:
-                return False
+        return bool(_entries(self))
 
     def entries(self) -> list["Entry"]:
         """What lies in the folder."""
