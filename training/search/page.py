@@ -145,7 +145,7 @@ def data_of(job: Job, trials: list[FrozenTrial], runs: Runs) -> dict[str, Any]:
         "target": target,
         "range": [low - 0.3, min(100.3, best + 0.5)],
         "trials": seen,
-        "front": [point(trial) for trial in results.front(trials)],
+        "front": results.front(p for p in seen if p["state"] == "complete"),
     } | sides
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,10 @@ def importances(study: Study) -> dict[str, float]:
     return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
 
 
-def front(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Those to which no other is both faster and more accurate, by planned time."""
-    found: list[FrozenTrial] = []
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    for trial in sorted(complete, key=lambda t: (t.user_attrs["planned_seconds"], -t.user_attrs["accuracy"])):
-        if not found or trial.user_attrs["accuracy"] > found[-1].user_attrs["accuracy"]:
-            found.append(trial)
+def front(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those to which no other is both faster and more accurate, by "seconds" and "percent"; the fastest first."""
+    found: list[dict[str, Any]] = []
+    for point in sorted(points, key=lambda p: (p["seconds"], -p["percent"])):
+        if not found or point["percent"] > found[-1]["percent"]:
+            found.append(point)
     return found

@@ -149,10 +149,11 @@ class Child:
 
 
 def report(trial: Trial, folder: Path, job: Job, seconds: float, after: int) -> int:
-    """The accuracy so far at the points of planned time behind `after`; trials are compared at equal ones. The last."""
+    """The error so far, in percent, at the points of planned time behind `after`; trials are compared at equal ones.
+    Returns the last point. An error and not the accuracy: the pruner takes less for better, as the study does."""
     for point, accuracy in curve(read(folder), job, seconds):
         if point > after:
-            trial.report(accuracy, point)
+            trial.report(100 - accuracy, point)
             after = point
     return after
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dawn_script import scripted_run
 from long_run import long_run
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from phases import Schedule
 from training.config.recipes.registry import recipe_config
@@ -18,11 +19,21 @@ from training.errors import ConfigError
 from training.search import results
 from training.search.confirm import compared, confirmed, reaches
 from training.search.explore import missed
-from training.search.page import write_page
+from training.search.page import point, write_page
 from training.search.settings import parsed
 from training.search.space import choices_of, phases_of, space_of, start_of
 from training.search.storage import free_lost_trials, open_study
-from training.search.trials import Child, Job, all_choices, best_seconds, command_of, curve, spent_seconds, try_next
+from training.search.trials import (
+    Child,
+    Job,
+    all_choices,
+    best_seconds,
+    command_of,
+    curve,
+    report,
+    spent_seconds,
+    try_next,
+)
 from training.search.winner import ranking, to_repeat
 
 
@@ -120,7 +131,7 @@ def test_what_a_search_leaves(study, job):
     results.write_best(folder / "best.json", job.settings, phases_of(job.start, chosen), best)
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert [row["state"] for row in rows] == ["fail", *["complete"] * 3] and float(rows[1]["lr"]) == 0.1
-    assert [t.user_attrs["accuracy"] for t in results.front(study.trials)] == [91.0, 92.0]
+    assert [p["percent"] for p in results.front(map(point, study.trials[1:]))] == [91.0, 92.0]
     assert max(ramp.first for ramp in Schedule.parse(str(folder / "best.json")).lr) == pytest.approx(0.1)
     runs = {side: [{"seed": 1, "percent": 91.5, "seconds": 9.5}] for side in ("winner", "start")}
     write_page(job, study, best, runs)
@@ -142,6 +153,21 @@ def test_a_trial_trains_on_held_out_images_with_a_seed_of_its_own(job):
 
 def test_before_a_run_has_begun_there_is_no_curve(job):
     assert list(curve(None, job, 10.0)) == []
+
+
+@pytest.mark.parametrize(("percent", "pruned"), [(80, True), (84, False), (95, False)])
+def test_the_pruner_ends_a_trial_behind_three_quarters_and_no_other(study, job, tmp_path, percent, pruned):
+    """It kept the worst quarter alone: it took accuracy for an error, and the share to end for the share to keep."""
+
+    def reported(percent: float) -> Trial:
+        folder = scripted_run(tmp_path / f"{percent}", [(round(100 * percent), 9990)] * 5)
+        trial = study.ask(fixed_distributions=job.space.distributions)
+        report(trial, folder, job, 10.0, 0)
+        return trial
+
+    for other in range(81, 89):
+        study.tell(reported(other + 0.5), 1.0)
+    assert reported(percent).should_prune() == pruned
 
 
 def test_nothing_is_faster_than_no_trial(study):
