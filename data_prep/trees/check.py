@@ -106,13 +106,13 @@ def _names(index: ImageIndex) -> list[bytes]:
 
 
 def _copies(main: TreeCheck, engine: Engine):
-    """Check every folder ROOT-sz/N, and ROOT-crops. A smaller copy that is not finished is joined when all its shards
-    are done."""
+    """Check every folder ROOT-sz/N and ROOT-sz/N-crops, and ROOT-crops. A smaller copy that is not finished is joined
+    when all its shards are done."""
     folder = copy_root(main.root, 1).parent  # also of "."
-    roots = sorted(path for path in folder.glob("*") if path.name.isdigit() and path.is_dir())
-    for root in (*roots, *(path for path in (crops_root(main.root),) if path.is_dir())):
+    roots = sorted(path for path in folder.glob("*") if path.name.removesuffix(CROPS).isdigit())
+    for root in filter(Path.is_dir, (*roots, crops_root(main.root))):
         try:
-            if root in roots and not (root / MANIFEST).exists() and (root / PARTIAL).exists():
+            if root.name.isdigit() and not (root / MANIFEST).exists() and (root / PARTIAL).exists():
                 from data_prep.trees.shards import join
 
                 join(root)

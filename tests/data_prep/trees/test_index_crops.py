@@ -29,6 +29,8 @@ from data_prep.trees.check import check_dataset
 from data_prep.trees.index_crops import index_crops as index_in_processes
 from data_prep.trees.index_crops import interval_of, laid_out
 from data_prep.trees.jpegtran import jpegtran_version, same_coefficients
+from data_prep.trees.resize import resize_tree
+from data_prep.trees.source_tree import copy_root
 
 REPOSITORY = Path(__file__).parents[3]
 FORMS = ("444", "422", "420", "440", "411")
@@ -181,7 +183,9 @@ def test_check_compares_the_copy_and_tells_of_damage(tree, capsys):
     (tree / "train/b/damaged.JPEG").unlink()
     adopt(tree, again=True)
     index_crops(tree)
-    assert check_dataset(tree, engine=Local(1)) and "1 copies agree" in capsys.readouterr().out
+    resize_tree(tree, [32], Local(1))
+    index_crops(copy_root(tree, 32))
+    assert check_dataset(tree, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
     (crops(tree) / "train/a/420.JPEG").unlink()
     (crops(tree) / "train.segments.npy").write_bytes(b"")
     assert not check_dataset(tree, engine=Local(1))

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.data.renderers.copies import Copies
+
 PREFETCH = 3  # batches
 
 
@@ -39,7 +41,7 @@ class ThreadedRenderer(ABC):
     """Every batch is cut into one share per thread; a kind of renderer says how a share is filled."""
 
     def __init__(self, workers: int, device: torch.device) -> None:
-        self.workers, self.device = max(1, workers), device
+        self.workers, self.device, self.copies = max(1, workers), device, Copies(device)
         # One thread of torch in each of ours: the batch is divided already.
         self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -76,7 +78,7 @@ class ThreadedRenderer(ABC):
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
         for share in shares:
             share.result()
-        return out.to(self.device, non_blocking=True)
+        return self.copies.to_device(out)
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
