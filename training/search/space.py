@@ -15,7 +15,8 @@ from training.errors import ConfigError
 
 FLAGS = ("momentum", "weight_decay", "label_smoothing", "tta")  # choices that are flags of a run
 KEPT = ("trndir", "valdir", "rect_val", "val_sz", "val_bs", "aug", "val_resize")  # of a data phase
-EPOCH_STEP = 0.5  # phases begin, and a run ends, at whole or half epochs
+PHASE_STEP = 0.5  # phases begin at whole or half epochs
+LENGTH_STEP = 0.1  # epochs: a run of two epochs may be 5 % shorter
 SHARE_STEP, LEAST_SHARE = 0.01, 0.05
 FINE, COARSE = 4, 16  # pixels between two sizes, below and from COARSE_FROM on
 COARSE_FROM = 64
@@ -76,7 +77,9 @@ def default_space(start: Start, crops: bool) -> dict[str, BaseDistribution]:
     }
     crop = {"min_scale": FloatDistribution(0.08, 0.6)} if crops and "min_scale" in mine else {}
     return {
-        "epochs": FloatDistribution(max(EPOCH_STEP, to_half(epochs / 2)), to_half(epochs * 1.5), step=EPOCH_STEP),
+        "epochs": FloatDistribution(
+            max(PHASE_STEP, to_step(epochs / 2, LENGTH_STEP)), to_step(epochs * 1.5, LENGTH_STEP), step=LENGTH_STEP
+        ),
         **size_choices(start),
         **shares,
         "batch_factor": CategoricalDistribution((0.5, 1.0, 2.0)),
@@ -155,9 +158,9 @@ def read_choice(place: str, value: Any) -> Any:
 
 def phases_of(start: Start, choices: Choices) -> list[dict[str, Any]]:
     """The start's phases with these choices. Phases that end up empty are left out; each keeps its validation size."""
-    total = choices["epochs"]
+    total = round(choices["epochs"], 6)
     later = range(1, len(start.schedule.data))
-    begins = [0.0, *(min(to_half(choices[f"share_{i}"] * total), total) for i in later)]
+    begins = [0.0, *(min(to_step(choices[f"share_{i}"] * total, PHASE_STEP), total) for i in later)]
     data = [
         data_phase(start, i, begin, choices)
         for i, begin in enumerate(begins)
@@ -205,12 +208,14 @@ def flags_of(choices: Choices) -> list[str]:
     return [word for name in FLAGS if name in choices for word in (f"--{name.replace('_', '-')}", f"{choices[name]}")]
 
 
-def to_half(epochs: float) -> float:
-    return to_step(epochs, EPOCH_STEP)
-
-
 def to_step(value: float, step: float) -> float:
     return round(max(1, round(value / step)) * step, 6)
+
+
+def grows(schedule: Schedule) -> bool:
+    """Whether no phase has smaller images than the one before."""
+    sizes = [phase.sz for phase in schedule.data]
+    return sizes == sorted(sizes)
 
 
 def shortest(number: float) -> int | float:

@@ -201,6 +201,14 @@ def test_choices_that_are_no_schedule_are_not_run(study, job):
     assert found.state == TrialState.PRUNED and "no schedule: --model" in found.user_attrs["reason"]
 
 
+def test_images_that_get_smaller_are_neither_planned_nor_run(study, job):
+    sizes = {name: found.choices for name, found in job.space.distributions.items() if name.startswith("size_")}
+    study.ask(fixed_distributions=job.space.distributions)  # the start
+    study.enqueue_trial(choices_of(job.start) | {"size_1": max(sizes["size_1"]), "size_2": min(sizes["size_2"])})
+    found = try_next(job._replace(planned=None), study)
+    assert found.state == TrialState.PRUNED and "images get smaller" in found.user_attrs["reason"]
+
+
 def test_a_trial_that_is_ended_early_leaves_no_process(tmp_path):
     with (tmp_path / "log").open("w") as output, Child(["sleep", "60"], output) as child:
         assert child.poll() is None
