@@ -13,6 +13,7 @@ from training.distributed.launcher import warn
 from training.errors import EXIT_CODES, INTERRUPTED, ConfigError, Ended, Outcome
 from training.plan.planner import Planner
 from training.search import confirm, page, results
+from training.search.first import first_choices
 from training.search.settings import Settings
 from training.search.space import choices_of, phases_of, space_of, start_of
 from training.search.storage import free_lost_trials, open_study
@@ -27,7 +28,7 @@ def searched(settings: Settings) -> int:
     if job.settings.dry_run:
         print("\n".join(plan_lines(job)))
         return 0
-    study = open_study(job.settings, job.space, choices_of(job.start))
+    study = open_study(job.settings, job.space, first_choices(choices_of(job.start), job.space))
     if lost := free_lost_trials(study):
         print(f"going on: {len(study.trials)} trials are there, {lost} of a process that has ended come again")
     try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ NAME = "search"  # of the study in its storage
 HEARTBEAT_SECONDS = 30
 
 
-def open_study(settings: Settings, space: Space, start: Choices) -> Study:
-    """The search's trials, begun or gone on with. Raises: ConfigError for a storage that cannot be opened or holds
-    another search."""
+def open_study(settings: Settings, space: Space, first: Sequence[Choices]) -> Study:
+    """The search's trials, begun with `first` or gone on with. Raises: ConfigError for a storage that cannot be opened
+    or holds another search."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = settings.storage or str(settings.folder / JOURNAL)
     try:
@@ -36,7 +37,8 @@ def open_study(settings: Settings, space: Space, start: Choices) -> Study:
         )
         check_same(study, fingerprint(settings, space), place)
         if not study.get_trials(deepcopy=False):
-            study.enqueue_trial({name: start[name] for name in space.distributions}, skip_if_exists=True)
+            for choices in first:
+                study.enqueue_trial({name: choices[name] for name in space.distributions}, skip_if_exists=True)
     except ConfigError:
         raise
     except Exception as error:  # of SQLAlchemy, of a driver, of JSON: whatever is wrong with the place

@@ -110,12 +110,13 @@ def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: f
     """The run, until it ends or the pruner ends it. Its output goes to a file beside its folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
+    known = json.dumps(trial.params, sort_keys=True) in groups(trial.study)  # a repeat that is ended tells nothing
     with log.open("w") as output, Child(command, output) as child:
         reported = 0
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             reported = report(trial, folder, job, seconds, reported)
-            if trial.should_prune():
+            if not known and trial.should_prune():
                 return Ended(TrialState.PRUNED, "behind three quarters of the trials", *accuracy_of(folder, job))
     accuracy = accuracy_of(folder, job)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of hundreds of trials; nobody needs their weights

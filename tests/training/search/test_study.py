@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dawn_script import scripted_run
 from long_run import long_run
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from phases import Schedule
 from training.config.recipes.registry import recipe_config
@@ -19,6 +19,7 @@ from training.errors import ConfigError
 from training.search import results
 from training.search.confirm import compared, confirmed, reaches
 from training.search.explore import missed
+from training.search.first import CHANGES, first_choices
 from training.search.page import point, write_page
 from training.search.settings import parsed
 from training.search.space import choices_of, phases_of, space_of, start_of
@@ -47,7 +48,7 @@ def job(toy, tmp_path):
 
 @pytest.fixture
 def study(job):
-    return open_study(job.settings, job.space, choices_of(job.start))
+    return open_study(job.settings, job.space, [choices_of(job.start)])
 
 
 def told(study, job, seconds, accuracy, **choices):
@@ -72,6 +73,20 @@ def test_the_first_trial_is_the_start(study, job):
     assert all_choices(job, trial.params) == choices_of(job.start)
 
 
+def test_the_next_ones_are_what_people_try_by_hand_each_in_the_space(job):
+    start = choices_of(job.start)
+    first, *others = first_choices(start, job.space)
+    assert first == start and len(others) == len(CHANGES) and {"none", "flip"} == {made["tta"] for made in others}
+    for made in others:
+        differing = {name for name in made if made[name] != start[name]}
+        assert 1 <= len(differing) <= 2 and all(
+            job.space.distributions[name]._contains(made[name]) for name in differing
+        )
+    assert min(made["epochs"] for made in others) == pytest.approx(0.7 * start["epochs"])
+    fixed = replace(job.space, distributions={"lr": job.space.distributions["lr"]})
+    assert [made["lr"] / start["lr"] for made in first_choices(start, fixed)] == pytest.approx([1, 1.4, 0.7])
+
+
 def test_a_lucky_trial_falls_back_when_its_choices_run_again(study, job):
     study.ask(fixed_distributions=job.space.distributions)
     told(study, job, 9.0, 90.4, lr=0.1)
@@ -89,15 +104,15 @@ def test_a_lucky_trial_falls_back_when_its_choices_run_again(study, job):
 
 def test_the_same_command_goes_on_and_another_search_is_refused(study, job):
     told(study, job, 9.0, 90.4)
-    again = open_study(job.settings, job.space, choices_of(job.start))
+    again = open_study(job.settings, job.space, [choices_of(job.start)])
     assert len(again.get_trials(states=(TrialState.COMPLETE,))) == 1 and spent_seconds(again) == 18.0
     with pytest.raises(ConfigError, match="holds another search"):
-        open_study(replace(job.settings, target=91.0), job.space, choices_of(job.start))
+        open_study(replace(job.settings, target=91.0), job.space, [choices_of(job.start)])
 
 
 def test_a_storage_that_cannot_be_opened_is_one_line(job):
     with pytest.raises(ConfigError, match="--storage nonsense://x: ") as error:
-        open_study(replace(job.settings, storage="nonsense://x"), job.space, {})
+        open_study(replace(job.settings, storage="nonsense://x"), job.space, [])
     assert "\n" not in str(error.value)
 
 
@@ -105,7 +120,7 @@ def test_a_damaged_journal_is_one_line(study, job):
     journal = job.settings.folder / "trials.journal"
     journal.write_text("{}\n" + journal.read_text())
     with pytest.raises(ConfigError, match=f"--storage {journal}: "):
-        open_study(job.settings, job.space, choices_of(job.start))
+        open_study(job.settings, job.space, [choices_of(job.start)])
 
 
 def test_a_trial_of_a_process_that_has_ended_comes_again(study, job):
@@ -204,7 +219,8 @@ def test_choices_that_are_no_schedule_are_not_run(study, job):
 def test_images_that_get_smaller_are_neither_planned_nor_run(study, job):
     sizes = {name: found.choices for name, found in job.space.distributions.items() if name.startswith("size_")}
     study.ask(fixed_distributions=job.space.distributions)  # the start
-    study.enqueue_trial(choices_of(job.start) | {"size_1": max(sizes["size_1"]), "size_2": min(sizes["size_2"])})
+    start = {name: choices_of(job.start)[name] for name in job.space.distributions}
+    study.enqueue_trial(start | {"size_1": max(sizes["size_1"]), "size_2": min(sizes["size_2"])})
     found = try_next(job._replace(planned=None), study)
     assert found.state == TrialState.PRUNED and "images get smaller" in found.user_attrs["reason"]
 
