@@ -23,6 +23,7 @@ from training.search.space import Choices, Space
 JOURNAL = "trials.journal"
 NAME = "search"  # of the study in its storage
 HEARTBEAT_SECONDS = 30
+VERSION = 2  # of what trials report; 1: accuracies, by which the better ones were ended
 
 
 def open_study(settings: Settings, space: Space, first: Sequence[Choices]) -> Study:
@@ -66,7 +67,7 @@ def pruner() -> optuna.pruners.BasePruner:
 def fingerprint(settings: Settings, space: Space) -> str:
     """Of everything that makes trials comparable."""
     config = asdict(settings.config) | {"logdir": "", "workers": 0}
-    facts = {"config": config, "target": settings.target, "space": space.lines()}
+    facts = {"version": VERSION, "config": config, "target": settings.target, "space": space.lines()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
