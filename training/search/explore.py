@@ -1,6 +1,7 @@
 """The main path of a search: trials until the budget is used up, then the winner, its confirmation, the files."""
 
 import statistics
+from math import inf
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -71,13 +72,14 @@ def explore(job: Job, study: Study) -> None:
     while begun(study) < job.settings.most_trials and has_time(job, study):
         if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
             study.enqueue_trial(again.params)
-        told = try_next(job, study)
+        best = next(iter(ranking(study, job.settings.target)), None)
+        told = try_next(job, study, best.expected_seconds if best else inf)
         print(line_of(told, job.settings.target), flush=True)
         results.write_trials(job.settings.folder / "trials.csv", study)
 
 
 def begun(study: Study) -> int:
-    """Trials that were begun; the start and repeats wait in the study before."""
+    """Trials that were begun; the first ones and repeats wait in the study before."""
     return sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
 
 

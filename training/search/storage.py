@@ -78,8 +78,8 @@ def check_same(study: Study, mine: str, place: str) -> None:
         study.set_user_attr("search", mine)
     elif found != mine:
         raise ConfigError(
-            f"--storage {place}: holds another search (other settings, target, space or data). Name another --logdir "
-            "or --storage"
+            f"--storage {place}: holds another search (other settings, target, space or data, or of an earlier "
+            "version). Name another --logdir or --storage"
         )
 
 

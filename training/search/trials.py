@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import exp, inf
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -48,13 +47,14 @@ class Ended(NamedTuple):
     images: int = 0
 
 
-def try_next(job: Job, study: Study) -> FrozenTrial:
-    """Ask for the next choices, run them unless they cannot win any more, and tell the result."""
+def try_next(job: Job, study: Study, best_seconds: float) -> FrozenTrial:
+    """Ask for the next choices, run them unless they cannot win any more, and tell the result. `best_seconds`: expected
+    for the best choices so far."""
     trial = study.ask(fixed_distributions=job.space.distributions)
     for name, value in worker().items():
         trial.set_user_attr(name, value)
     begin = time.monotonic()
-    ended = tried(job, study, trial)
+    ended = tried(job, study, trial, best_seconds)
     trial.set_user_attr("wall_seconds", time.monotonic() - begin)
     trial.set_user_attr("reason", ended.reason)
     if ended.accuracy is not None:
@@ -64,7 +64,7 @@ def try_next(job: Job, study: Study) -> FrozenTrial:
     return study.tell(trial, value, state=ended.state)
 
 
-def tried(job: Job, study: Study, trial: Trial) -> Ended:
+def tried(job: Job, study: Study, trial: Trial, best_seconds: float) -> Ended:
     choices = trial.params | job.space.fixed
     try:
         phases = phases_of(job.start, all_choices(job, choices))
@@ -75,11 +75,12 @@ def tried(job: Job, study: Study, trial: Trial) -> Ended:
     except (PhaseError, ConfigError) as error:
         return Ended(TrialState.PRUNED, f"no schedule: {error}")
     trial.set_user_attr("planned_seconds", seconds)
-    if seconds >= best_seconds(study):
+    repeated = key_of(trial.params) in groups(study)  # it always runs to its end: else it would come again for ever
+    if seconds >= best_seconds and not repeated:
         return Ended(TrialState.PRUNED, "longer than the best, even if it reached the target every time")
     folder = job.settings.folder / "trials" / f"{trial.number:04}"
     trial.set_user_attr("folder", str(folder))
-    return watched(command_of(job, choices, phases, folder, trial.number), folder, trial, job, seconds)
+    return watched(command_of(job, choices, phases, folder, trial.number), folder, trial, job, seconds, not repeated)
 
 
 def all_choices(job: Job, choices: Choices) -> Choices:
@@ -106,17 +107,16 @@ def command_of(job: Job, choices: Choices, phases: list, folder: Path, number: i
     ]
 
 
-def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: float) -> Ended:
+def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: float, may_prune: bool) -> Ended:
     """The run, until it ends or the pruner ends it. Its output goes to a file beside its folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
-    known = json.dumps(trial.params, sort_keys=True) in groups(trial.study)  # a repeat that is ended tells nothing
     with log.open("w") as output, Child(command, output) as child:
         reported = 0
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             reported = report(trial, folder, job, seconds, reported)
-            if not known and trial.should_prune():
+            if may_prune and trial.should_prune():
                 return Ended(TrialState.PRUNED, "behind three quarters of the trials", *accuracy_of(folder, job))
     accuracy = accuracy_of(folder, job)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of hundreds of trials; nobody needs their weights
@@ -164,7 +164,7 @@ def report(trial: Trial, folder: Path, job: Job, seconds: float, after: int) -> 
 def curve(run: Run | None, job: Job, seconds: float) -> Iterator[tuple[int, float]]:
     """(point, percent): planned time in units of the start's / GRID, counted from 1."""
     rows = validated(run)
-    places = [(row.epoch + 1) / run.start.total_epochs * seconds / job.start_seconds * GRID for row in rows]
+    places = [row.until / run.start.total_epochs * seconds / job.start_seconds * GRID for row in rows]
     for row, place, until in zip(rows, places, [*places[1:], *(place + 1 for place in places[-1:])], strict=True):
         for point in range(int(place) + 1, int(until) + 1):
             yield point, row.validation.percent(job.start.config.metric)
@@ -204,14 +204,12 @@ def groups(study: Study) -> dict[str, list[float]]:
     """Accuracies of the completed trials with the same choices."""
     found: dict[str, list[float]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        found.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial.user_attrs["accuracy"])
+        found.setdefault(key_of(trial.params), []).append(trial.user_attrs["accuracy"])
     return found
 
 
-def best_seconds(study: Study) -> float:
-    """Expected seconds of the best trial so far."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return min((exp(min(trial.value, 700)) for trial in done), default=inf)
+def key_of(params: Choices) -> str:
+    return json.dumps(params, sort_keys=True)
 
 
 def spent_seconds(study: Study) -> float:

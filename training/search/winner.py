@@ -1,6 +1,5 @@
 """From the trials to the choice that is expected to reach the target soonest, and which choice to repeat."""
 
-import json
 import math
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ from optuna.trial import TrialState
 
 from training.search.objective import Evidence, log_expected_seconds, seed_deviation
 from training.search.space import Choices
-from training.search.trials import groups
+from training.search.trials import groups, key_of
 
 REPEATS = 3  # runs of the best choices, before one of them is called the winner
 REPEAT_FROM = 2 / 3  # of the budget
@@ -33,7 +32,7 @@ def ranking(study: Study, target: float) -> list[Candidate]:
     deviation = seed_deviation([*groups(study).values()])
     together: dict[str, list] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        together.setdefault(json.dumps(trial.params, sort_keys=True), []).append(trial)
+        together.setdefault(key_of(trial.params), []).append(trial)
     found = []
     for trials in together.values():
         attrs = [trial.user_attrs for trial in trials]
@@ -46,6 +45,9 @@ def ranking(study: Study, target: float) -> list[Candidate]:
 
 def to_repeat(study: Study, target: float, spent_share: float) -> Candidate | None:
     """In the last third of the budget: the best choice, until it has REPEATS runs. The best of many single trials owes
-    a part of its rank to luck; a choice that only was lucky falls back, and the next one is repeated."""
+    a part of its rank to luck; a choice that only was lucky falls back, and the next one is repeated. None while other
+    choices wait for their trial."""
+    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        return None
     best = next(iter(ranking(study, target)), None)
     return best if best and spent_share >= REPEAT_FROM and best.runs < REPEATS else None

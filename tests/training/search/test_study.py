@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dawn_script import scripted_run
 from long_run import long_run
 from optuna.trial import Trial, TrialState, create_trial
 
+from dawn import read_run
 from phases import Schedule
 from training.config.recipes.registry import recipe_config
 from training.errors import ConfigError
@@ -25,10 +27,10 @@ from training.search.settings import parsed
 from training.search.space import choices_of, phases_of, space_of, start_of
 from training.search.storage import free_lost_trials, open_study
 from training.search.trials import (
+    GRID,
     Child,
     Job,
     all_choices,
-    best_seconds,
     command_of,
     curve,
     report,
@@ -94,6 +96,9 @@ def test_a_lucky_trial_falls_back_when_its_choices_run_again(study, job):
     for accuracy in (90.3, 90.4, 90.5):
         told(study, job, 10.0, accuracy, lr=0.3)
     assert to_repeat(study, 90.0, 0.5) is None  # not yet the last third of the budget
+    study.enqueue_trial({"lr": 0.15})
+    assert to_repeat(study, 90.0, 0.7) is None  # others wait
+    study.ask(fixed_distributions=job.space.distributions)
     lucky = to_repeat(study, 90.0, 0.7)
     assert lucky.params["lr"] == 0.1 and lucky.runs == 1
     for accuracy in (89.5, 89.6):
@@ -175,8 +180,8 @@ def test_before_a_run_has_begun_there_is_no_curve(job):
 def test_the_pruner_ends_a_trial_behind_three_quarters_and_no_other(study, job, tmp_path, percent, pruned):
     """It kept the worst quarter alone: it took accuracy for an error, and the share to end for the share to keep."""
 
-    def reported(percent: float) -> Trial:
-        folder = scripted_run(tmp_path / f"{percent}", [(round(100 * percent), 9990)] * 5)
+    def reported(accuracy: float) -> Trial:
+        folder = scripted_run(tmp_path / f"{accuracy}", [(round(100 * accuracy), 9990)] * 5)
         trial = study.ask(fixed_distributions=job.space.distributions)
         report(trial, folder, job, 10.0, 0)
         return trial
@@ -184,10 +189,6 @@ def test_the_pruner_ends_a_trial_behind_three_quarters_and_no_other(study, job, 
     for other in range(81, 89):
         study.tell(reported(other + 0.5), 1.0)
     assert reported(percent).should_prune() == pruned
-
-
-def test_nothing_is_faster_than_no_trial(study):
-    assert best_seconds(study) == float("inf")
 
 
 def test_flags_of_a_recipe_are_choices():
@@ -204,16 +205,33 @@ def test_a_target_that_nothing_reaches_is_told_with_its_distance(study, job, cap
 
 
 def test_a_trial_that_cannot_win_is_not_run(study, job):
-    told(study, job, 9.0, 95.0)
-    told_again = try_next(job._replace(planned=lambda config, schedule: 1e6), study)
+    told(study, job, 9.0, 95.0, lr=0.1)  # the start, by now; the other choices wait
+    told_again = try_next(job._replace(planned=lambda config, schedule: 1e6), study, 1e5)
     assert told_again.state == TrialState.PRUNED and "longer than the best" in told_again.user_attrs["reason"]
+
+
+def test_a_repeat_is_run_even_if_it_is_longer_than_the_best(job):
+    """It was refused, and came again for ever."""
+    job = job._replace(settings=replace(job.settings, flags=["nowhere"]))  # its run ends at once
+    study = open_study(job.settings, job.space, [])
+    told(study, job, 9.0, 95.0)
+    study.enqueue_trial(study.trials[0].params)
+    assert try_next(job, study, 5.0).state == TrialState.FAIL  # planned: 10 s
+
+
+def test_the_curve_of_a_run_that_ends_within_an_epoch_ends_with_its_planned_time(job, tmp_path):
+    run = read_run(scripted_run(tmp_path))
+    cut = replace(run.rows[-1], end=4.5)
+    run = replace(run, rows=(*run.rows[:-1], cut), start=replace(run.start, total_epochs=4.5))
+    points = dict(curve(run, job, 10.0))
+    assert max(points) == GRID + 1 and points[GRID + 1] == 94.12 and points[GRID] == 94.0
 
 
 def test_choices_that_are_no_schedule_are_not_run(study, job):
     def refuse(config, schedule):
         raise ConfigError("--model: cannot take images of 8 px")
 
-    found = try_next(job._replace(planned=refuse), study)
+    found = try_next(job._replace(planned=refuse), study, inf)
     assert found.state == TrialState.PRUNED and "no schedule: --model" in found.user_attrs["reason"]
 
 
@@ -222,7 +240,7 @@ def test_images_that_get_smaller_are_neither_planned_nor_run(study, job):
     study.ask(fixed_distributions=job.space.distributions)  # the start
     start = {name: choices_of(job.start)[name] for name in job.space.distributions}
     study.enqueue_trial(start | {"size_1": max(sizes["size_1"]), "size_2": min(sizes["size_2"])})
-    found = try_next(job._replace(planned=None), study)
+    found = try_next(job._replace(planned=None), study, inf)
     assert found.state == TrialState.PRUNED and "images get smaller" in found.user_attrs["reason"]
 
 
