@@ -17,15 +17,12 @@ from training.errors import ConfigError
 from training.search.results import front
 
 SHOWN_BELOW = 6.0  # points below the target, where the accuracy axis begins
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito, as in the other pictures
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
 
 
 def main() -> int:
     options = parsed()
-    searches = {}
-    for argument in options.searches:
-        name, _, folder = argument.rpartition("=")
-        searches[name or folder] = trials_of(Path(folder))
+    searches = searches_of(options.searches)
     for name, trials in searches.items():
         points = (f"{t['percent']:.2f} % in {t['seconds']:.1f} s (trial {t['trial']})" for t in front(trials))
         print(f"{name}, {len(trials)} trials run to the end: " + ", ".join(points))
@@ -33,17 +30,34 @@ def main() -> int:
     return 0
 
 
+def searches_of(arguments: list[str]) -> dict[str, list[dict]]:
+    """Raises: ConfigError."""
+    if len(arguments) > len(COLOURS):
+        raise ConfigError(f"{len(arguments)} searches: the picture has colours for {len(COLOURS)}. Name fewer")
+    searches: dict[str, list[dict]] = {}
+    for argument in arguments:
+        name, _, folder = argument.rpartition("=")
+        if searches.setdefault(name or folder, trials := trials_of(Path(folder))) is not trials:
+            raise ConfigError(f"{argument}: another search has this name. Write another one before the =")
+    return searches
+
+
 def trials_of(folder: Path) -> list[dict]:
-    """Those that ran to the end. Raises: ConfigError where there is no trials.csv."""
+    """Those that ran to the end. Raises: ConfigError."""
+    path = folder / "trials.csv"
     try:
-        rows = list(csv.DictReader((folder / "trials.csv").read_text(encoding="utf-8").splitlines()))
-    except OSError as error:
-        raise ConfigError(f"{folder}: not the folder of a search, its trials.csv cannot be read ({error})") from None
-    return [
-        {"trial": row["trial"], "seconds": float(row["planned_seconds"]), "percent": float(row["accuracy"])}
-        for row in rows
-        if row["state"] == "complete"
-    ]
+        rows = [
+            row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if row["state"] == "complete"
+        ]
+        found = [
+            {"trial": row["trial"], "seconds": float(row["planned_seconds"]), "percent": float(row["accuracy"])}
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: cannot be read as the trials of a search ({error!r:.80})") from None
+    if not found:
+        raise ConfigError(f"{path}: no trial ran to its end")
+    return found
 
 
 def draw(path: Path, searches: dict[str, list[dict]], target: float) -> None:
@@ -55,7 +69,7 @@ def draw(path: Path, searches: dict[str, list[dict]], target: float) -> None:
         axes.scatter(*columns(trials), s=14, color=colour, alpha=0.4)
         axes.step(*columns(front(trials)), where="post", color=colour, label=name)
     axes.axhline(target, color="black", linestyle=":", linewidth=1, label=f"target, {target:g} %")
-    highest = max(trial["percent"] for trials in searches.values() for trial in trials)
+    highest = max(target, *(trial["percent"] for trials in searches.values() for trial in trials))
     axes.set(xlabel="planned T_total, seconds", ylabel="held-out top-1, %", ylim=(target - SHOWN_BELOW, highest + 0.5))
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""Look at a whole dataset: every image of ROOT and of its copies ROOT-sz/* and ROOT-crops decoded, all trees compared.
+"""Look at a whole dataset: every image of ROOT and of its copies decoded, all trees compared.
 
 Nothing is changed but the list ROOT/bad_files.tsv, unless the caller wants the index written anew.
 """
@@ -183,8 +183,9 @@ def _write(main: TreeCheck, copies: list[TreeCheck], skip_bad: bool, engine: Eng
         )
     new = _without(main, main.bad, engine)
     done = _publish(main, new, main.manifest.source)
+    digests = {index_digest(main.indices)[:16]: index_digest(new)[:16]}
     for copy in copies:
-        done &= _follow(main, copy, new)
+        done &= _follow(main, copy, new, digests)
     return done
 
 
@@ -199,8 +200,9 @@ def _without(main: TreeCheck, bad: list[Problem], engine: Engine) -> dict[str, I
     return {split: _rows(index, [path not in out for path in index.paths.tolist()]) for split, index in new.items()}
 
 
-def _follow(main: TreeCheck, copy: TreeCheck, new: dict[str, ImageIndex]) -> bool:
-    """Take out of a copy what has left ROOT. False when it lacks images or has faults of its own."""
+def _follow(main: TreeCheck, copy: TreeCheck, new: dict[str, ImageIndex], digests: dict[str, str]) -> bool:
+    """Take out of a copy what has left ROOT. False when it lacks images or has faults of its own. `digests`: of the
+    indices that copies were made of, before -> now; that of this copy is added."""
     if not copy.fine or same_images(main, copy):
         return False
     rows = {split: np.isin(_names(index), _names(new[split])) for split, index in copy.indices.items()}
@@ -210,8 +212,11 @@ def _follow(main: TreeCheck, copy: TreeCheck, new: dict[str, ImageIndex]) -> boo
     ):
         print(f"{copy.root}: lacks what is new or changed in {main.root}; delete it and run `{_maker(copy)}` again")
         return False
-    digests = [index_digest(indices)[:16] for indices in (main.indices, new)]  # a copy's source names the index
-    return _publish(copy, kept, copy.manifest.source.replace(*digests))
+    source = copy.manifest.source  # it names the index that the copy was made of, that of ROOT-sz/N-crops two
+    for before, now in digests.items():
+        source = source.replace(before, now)
+    digests[index_digest(copy.indices)[:16]] = index_digest(kept)[:16]
+    return _publish(copy, kept, source)
 
 
 def _rows(index: ImageIndex, keep: list[bool] | np.ndarray) -> ImageIndex:

@@ -22,6 +22,7 @@ def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess:
         ["gpu.py", "{none}", "--device", "cpu"],
         ["resize.py", "{none}", "--images", "4"],
         ["engines.py", "{none}", "--images", "4"],
+        ["frontier.py", "one size={none}", "--out", "{runs}"],
     ],
     ids=lambda arguments: " ".join(arguments[:3:2]),
 )

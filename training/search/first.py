@@ -1,4 +1,7 @@
-"""The first trials: the start, then what people try by hand to make a schedule faster."""
+"""The first trials: the start, then what people try by hand to make a schedule faster. A budget is some dozens of
+trials; ten random ones in a space of ten choices would all be far behind the start."""
+
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
@@ -16,28 +19,32 @@ CHANGES: tuple[dict[str, float | str], ...] = (  # factors of the start's number
 
 
 def first_choices(start: Choices, space: Space) -> list[Choices]:
-    """The start and its neighbours, each once, as far as the space allows the change. Where a budget is some dozens of
-    trials, ten random ones in a space of ten choices would all be far behind the start."""
+    """The start and its neighbours, each once, as far as the space allows the change."""
     found = [start]
     for change in CHANGES:
-        made = start | {name: changed(space.distributions[name], start[name], by) for name, by in named(change, space)}
+        made = start | {
+            name: nearest(space.distributions[name], start[name], by) for name, by in change_in(change, space)
+        }
         if made not in found:
             found.append(made)
     return found
 
 
-def named(change: dict[str, float | str], space: Space) -> list[tuple[str, float | str]]:
-    """`share` is the last one of the space. A change of which one choice is fixed is none."""
-    last = max((name for name in space.distributions if name.startswith("share_")), default="share")
-    pairs = [(last if name == "share" else name, by) for name, by in change.items()]
+def change_in(change: dict[str, float | str], space: Space) -> list[tuple[str, float | str]]:
+    """`share` is the last one of the space. Empty if the space lacks one of the choices."""
+    shares = [name for name in space.distributions if name.startswith("share_")]  # in the order of their numbers
+    pairs = [(shares[-1] if name == "share" and shares else name, by) for name, by in change.items()]
     return pairs if all(name in space.distributions for name, _ in pairs) else []
 
 
-def changed(found: BaseDistribution, value, by: float | str):
-    """The value that the distribution has nearest to the changed one."""
+def nearest(distribution: BaseDistribution, value: Any, by: float | str) -> Any:
+    """What the distribution has nearest to `by` times the value, or `by` itself where it is a text."""
+    if isinstance(distribution, CategoricalDistribution):
+        if isinstance(by, str) or isinstance(value, str):
+            return by if by in distribution.choices else value
+        return min(distribution.choices, key=lambda choice: abs(choice - value * by))
     if isinstance(by, str):
-        return by if by in found.choices else value
-    if isinstance(found, CategoricalDistribution):
-        return min(found.choices, key=lambda choice: abs(choice - value * by))
-    inside = min(max(value * by, found.low), found.high)
-    return round(found.low + round((inside - found.low) / found.step) * found.step, 6) if found.step else inside
+        return value
+    low, step = distribution.low, distribution.step
+    inside = min(max(value * by, low), distribution.high)
+    return round(low + round((inside - low) / step) * step, 6) if step else inside

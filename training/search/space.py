@@ -16,7 +16,7 @@ from training.errors import ConfigError
 FLAGS = ("momentum", "weight_decay", "label_smoothing", "tta")  # choices that are flags of a run
 KEPT = ("trndir", "valdir", "rect_val", "val_sz", "val_bs", "aug", "val_resize")  # of a data phase
 PHASE_STEP = 0.5  # phases begin at whole or half epochs
-LENGTH_STEP = 0.1  # epochs: a run of two epochs may be 5 % shorter
+LENGTH_STEP = 0.1  # epochs; the last one may be cut
 SHARE_STEP, LEAST_SHARE = 0.01, 0.05
 FINE, COARSE = 4, 16  # pixels between two sizes, below and from COARSE_FROM on
 COARSE_FROM = 64
@@ -212,7 +212,7 @@ def to_step(value: float, step: float) -> float:
     return round(max(1, round(value / step)) * step, 6)
 
 
-def grows(schedule: Schedule) -> bool:
+def never_shrinks(schedule: Schedule) -> bool:
     """Whether no phase has smaller images than the one before."""
     sizes = [phase.sz for phase in schedule.data]
     return sizes == sorted(sizes)

@@ -22,7 +22,7 @@ from training.distributed.process import at_parents_death
 from training.errors import ConfigError
 from training.search.objective import Evidence, log_expected_seconds, seed_deviation
 from training.search.settings import Settings
-from training.search.space import FLAGS, Choices, Space, Start, choices_of, flags_of, grows, phases_of
+from training.search.space import FLAGS, Choices, Space, Start, choices_of, flags_of, never_shrinks, phases_of
 from training.search.storage import worker
 
 POLL_SECONDS = 1.0
@@ -69,7 +69,9 @@ def tried(job: Job, study: Study, trial: Trial, best_seconds: float) -> Ended:
     try:
         phases = phases_of(job.start, all_choices(job, choices))
         schedule = Schedule.parse(phases)
-        if grows(job.start.schedule) and not grows(schedule):  # five of ten random trials, none of them above 64 %
+        if never_shrinks(job.start.schedule) and not never_shrinks(
+            schedule
+        ):  # five of ten random trials, none of them above 64 %
             return Ended(TrialState.PRUNED, "its images get smaller, those of the start do not")
         seconds = job.planned(config_of(job, choices, phases), schedule)
     except (PhaseError, ConfigError) as error:

@@ -186,6 +186,11 @@ def test_check_compares_the_copy_and_tells_of_damage(tree, capsys):
     resize_tree(tree, [32], Local(1))
     index_crops(copy_root(tree, 32))
     assert check_dataset(tree, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
+    (tree / "train/a/440.JPEG").write_bytes(b"")
+    assert check_dataset(tree, write=True, skip_bad=True, engine=Local(1))
+    for root in (tree, copy_root(tree, 32)):
+        index_crops(root)  # they are copies of what is there now: segments are made again
+    assert check_dataset(tree, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
     (crops(tree) / "train/a/420.JPEG").unlink()
     (crops(tree) / "train.segments.npy").write_bytes(b"")
     assert not check_dataset(tree, engine=Local(1))

@@ -222,7 +222,7 @@ def test_a_repeat_is_run_even_if_it_is_longer_than_the_best(job):
 def test_the_curve_of_a_run_that_ends_within_an_epoch_ends_with_its_planned_time(job, tmp_path):
     run = read_run(scripted_run(tmp_path))
     cut = replace(run.rows[-1], end=4.5)
-    run = replace(run, rows=(*run.rows[:-1], cut), start=replace(run.start, total_epochs=4.5))
+    run = replace(run, rows=(*run.rows[:-1], cut), attempts=(replace(run.start, total_epochs=4.5),))
     points = dict(curve(run, job, 10.0))
     assert max(points) == GRID + 1 and points[GRID + 1] == 94.12 and points[GRID] == 94.0
 

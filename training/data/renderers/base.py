@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.renderers.copies import Copies
+from training.data.renderers.transfer import Transfer
 
 PREFETCH = 3  # batches
 
@@ -41,7 +41,7 @@ class ThreadedRenderer(ABC):
     """Every batch is cut into one share per thread; a kind of renderer says how a share is filled."""
 
     def __init__(self, workers: int, device: torch.device) -> None:
-        self.workers, self.device, self.copies = max(1, workers), device, Copies(device)
+        self.workers, self.device, self.transfer = max(1, workers), device, Transfer(device)
         # One thread of torch in each of ours: the batch is divided already.
         self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -78,7 +78,7 @@ class ThreadedRenderer(ABC):
     def finished(self, request: Request, out: Tensor, shares: list[Future]) -> Tensor:
         for share in shares:
             share.result()
-        return self.copies.to_device(out)
+        return self.transfer.to_device(out)
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from data_prep import DataError
 from data_prep.formats.image_index import ImageIndex
 from training.data.renderers.base import Request
-from training.data.renderers.copies import Copies
 from training.data.renderers.cuts import Cuts
 from training.data.renderers.picture import checked_size, cut_picture, decoded, path_of, place_of, window_of
+from training.data.renderers.transfer import Transfer
 from training.distributed.env import worker_count
 from training.distributed.process import at_parents_death, end_by_parent_only
 
@@ -65,7 +65,7 @@ class TorchvisionRenderer:
 
     def __init__(self, pictures: Pictures, workers: int, env) -> None:
         self.requests: Iterator[Request] = iter(())
-        self.copies = Copies(env.device)
+        self.transfer = Transfer(env.device)
         own = torch.Generator()  # a DataLoader seeds its workers from it at every pass, else from the run's
         keep = (
             {"persistent_workers": True, "prefetch_factor": PREFETCH, "multiprocessing_context": START}
@@ -99,7 +99,7 @@ class TorchvisionRenderer:
             for images in self.loader:
                 if isinstance(images, DataError):
                     raise images
-                yield self.copies.to_device(images)
+                yield self.transfer.to_device(images)
         except (OSError, EOFError):  # a killed worker's connections close before its death is known:
             time.sleep(DEATH_SECONDS)  # then torch's handler of SIGCHLD raises what says it, here
             raise
