@@ -37,8 +37,9 @@ def searches_of(arguments: list[str]) -> dict[str, list[dict]]:
     searches: dict[str, list[dict]] = {}
     for argument in arguments:
         name, _, folder = argument.rpartition("=")
-        if searches.setdefault(name or folder, trials := trials_of(Path(folder))) is not trials:
+        if (name := name or folder) in searches:
             raise ConfigError(f"{argument}: another search has this name. Write another one before the =")
+        searches[name] = trials_of(Path(folder))
     return searches
 
 
@@ -46,12 +47,10 @@ def trials_of(folder: Path) -> list[dict]:
     """Those that ran to the end. Raises: ConfigError."""
     path = folder / "trials.csv"
     try:
-        rows = [
-            row for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if row["state"] == "complete"
-        ]
         found = [
             {"trial": row["trial"], "seconds": float(row["planned_seconds"]), "percent": float(row["accuracy"])}
-            for row in rows
+            for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+            if row["state"] == "complete"
         ]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{path}: cannot be read as the trials of a search ({error!r:.80})") from None

@@ -69,9 +69,7 @@ def tried(job: Job, study: Study, trial: Trial, best_seconds: float) -> Ended:
     try:
         phases = phases_of(job.start, all_choices(job, choices))
         schedule = Schedule.parse(phases)
-        if never_shrinks(job.start.schedule) and not never_shrinks(
-            schedule
-        ):  # five of ten random trials, none of them above 64 %
+        if never_shrinks(job.start.schedule) and not never_shrinks(schedule):
             return Ended(TrialState.PRUNED, "its images get smaller, those of the start do not")
         seconds = job.planned(config_of(job, choices, phases), schedule)
     except (PhaseError, ConfigError) as error:
