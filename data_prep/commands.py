@@ -20,8 +20,8 @@ def _root(parser: argparse.ArgumentParser) -> None:
 def _folder(text: str) -> str:
     if "://" in text:  # a path object would fold the slashes
         raise argparse.ArgumentTypeError(
-            f"{text} is no folder. Only `adopt` and `resize` read from an object store. Copy it to a disk first, such "
-            f"as: aws s3 sync {text} FOLDER"
+            f"{text} is no folder. Only `adopt`, `resize`, `index-crops` and `check` read from an object store. Copy "
+            f"it to a disk first, such as: aws s3 sync {text} FOLDER"
         )
     return text
 
@@ -232,7 +232,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 
 def _index_crops_options(parser: argparse.ArgumentParser) -> None:
-    _root(parser)
+    _root_or_store(parser, "folder of the dataset")
     _engine_options(parser)
 
 
@@ -240,8 +240,9 @@ def _index_crops(arguments: argparse.Namespace) -> int:
     from data_prep.trees.index_crops import index_crops
     from data_prep.trees.source_tree import crops_root
 
+    target = crops_root(arguments.root)  # before a cluster is asked or started
     with _engine(arguments, arguments.root) as (engine, (root,)):
-        return _done(index_crops(root, engine), crops_root(arguments.root))
+        return _done(index_crops(root, engine), target)
 
 
 def _plan_storage_options(parser: argparse.ArgumentParser) -> None:
@@ -309,12 +310,7 @@ def _imagenette(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "root",
-        type=_folder,
-        metavar="ROOT",
-        help="folder of the dataset; its copies ROOT-sz/* and ROOT-crops are looked at too",
-    )
+    _root_or_store(parser, "folder of the dataset; its copies ROOT-sz/* and ROOT-crops are looked at too")
     parser.add_argument("--write", action="store_true", help="index ROOT anew when its files have changed")
     parser.add_argument("--skip-bad", action="store_true", help="with --write: bad files leave the index of all trees")
     _engine_options(parser)

@@ -49,6 +49,11 @@ class Remote:
     def name(self) -> str:
         return self.url.rpartition("/")[2]
 
+    @property
+    def is_bucket(self) -> bool:
+        """A whole one: nothing can lie beside it."""
+        return "/" not in self.url.partition("://")[2]
+
     def is_symlink(self) -> bool:
         return False
 
@@ -71,6 +76,12 @@ class Remote:
         url = f"{self.url}/{os.fsdecode(path)}"
         with _refusals(url):
             return _file_system(url).cat_file(url, start=None if length is None else 0, end=length)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of an object below, which may be larger than the memory."""
+        url = f"{self.url}/{name}"
+        with _refusals(url), _file_system(url).open(url, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def put(self, name: str, data: bytes) -> None:
         """The object `name` below, replaced as a whole."""
@@ -188,30 +199,38 @@ def beside(root: Path | Remote) -> Iterator[Path]:
 
 
 @contextmanager
-def kept_beside(root: Path | Remote) -> Iterator[Path]:
-    """As `beside`, for copies that are being made. For a store the folder stays in the cache of this machine, with the
-    records of what is made, so that the same command goes on there. Raises: DataError for a folder of the store that
-    holds something else."""
+def kept_beside(root: Path | Remote, further: Sequence[str] = ()) -> Iterator[Path]:
+    """As `beside`, for copies that are being made, and with the files `further`. For a store the folder stays in the
+    cache of this machine, with the records of what is made, so that the same command goes on there. Raises: DataError
+    for a folder of the store that holds something else."""
     if isinstance(root, Path):
         yield root
         return
     folder = kept_folder(root)
     with one_writer(folder.parent):
-        there = _names(root)
+        there = names_in(root)
         if not there:  # what was begun is gone
             shutil.rmtree(folder, ignore_errors=True)
         (folder / PARTIAL).mkdir(parents=True, exist_ok=True)
-        is_begun = RULE in _names(root / PARTIAL)
+        is_begun = RULE in names_in(root / PARTIAL)
         if there - {BAD_FILES} and not (is_begun or there & {MANIFEST, index_name("train")}):
-            raise DataError(f"{root}: is there already and is no copy that was begun here. Choose another with --to")
+            raise DataError(
+                f"{root}: is there already and is no copy that was begun here. Delete it, or name another place for "
+                "smaller copies: resize --to"
+            )
         if is_begun:  # by another machine, or by this one
             (folder / MARK).write_bytes(root.read(MARK.encode()))
-        with _mirrored(root, folder):
+        with _mirrored(root, folder, (*further, *SMALL_FILES)):
             yield folder
         if (folder / MANIFEST).exists():  # and in the store
-            if RULE in _names(root / PARTIAL):
+            if RULE in names_in(root / PARTIAL):
                 root.remove(MARK)
             shutil.rmtree(folder)
+
+
+def disk_of(root: Path | Remote) -> Path:
+    """The folder of this machine that copies at `root`, or the records of them, are written to."""
+    return (kept_folder(root) if isinstance(root, Remote) else root).parent
 
 
 def kept_folder(root: Remote) -> Path:
@@ -229,8 +248,9 @@ def mark(root: Path | Remote, folder: Path) -> None:
 
 
 @contextmanager
-def _mirrored(root: Remote, folder: Path) -> Iterator[None]:
-    before = _fetch(root, folder)
+def _mirrored(root: Remote, folder: Path, names: Sequence[str] = SMALL_FILES) -> Iterator[None]:
+    """`names`: in the order of putting them."""
+    before = _fetch(root, folder, names)
     try:
         yield
     except DataError as error:
@@ -238,23 +258,26 @@ def _mirrored(root: Remote, folder: Path) -> Iterator[None]:
             raise
         _put_changed(root, folder, before, (BAD_FILES,))
         raise DataError(str(error).replace(str(folder), root.url)) from error
-    _put_changed(root, folder, before, SMALL_FILES)
+    _put_changed(root, folder, before, names)
 
 
-def _fetch(root: Remote, folder: Path) -> dict[str, str]:
-    """The small files into `folder`; the hashes of those in the store, by name. Copies that are whole, but whose
+def _fetch(root: Remote, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """The files `names` into `folder`; the hashes of those in the store, by name. Copies that are whole, but whose
     manifest did not come into the store, stay as they are here."""
-    found = {name: root.read(name.encode()) for name in _names(root).intersection(SMALL_FILES)}
+    found = {name: root.read(name.encode()) for name in names_in(root).intersection(names)}
     if MANIFEST in found or not (folder / MANIFEST).exists():
-        for name in SMALL_FILES:
+        for name in names:
             (folder / name).unlink(missing_ok=True)
         for name, data in found.items():
             (folder / name).write_bytes(data)
     return {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
 
 
-def _names(root: Remote) -> set[str]:
-    return {entry.name for entry in _entries(root)}
+def names_in(root: Path | Remote) -> set[str]:
+    """What lies in a folder; nothing in one that is not there."""
+    if isinstance(root, Remote):
+        return {entry.name for entry in _entries(root)}
+    return set(os.listdir(root)) if root.is_dir() else set()
 
 
 def _entries(root: Remote) -> list["Entry"]:
@@ -265,7 +288,7 @@ def _entries(root: Remote) -> list["Entry"]:
 
 
 def _put_changed(root: Remote, folder: Path, before: dict[str, str], names: Sequence[str]) -> None:
-    now = _hashes(folder)
+    now = {name: file_digest(folder / name) for name in names if (folder / name).exists()}
     changed = [name for name in names if now.get(name) != before.get(name)]
     if MANIFEST in changed and MANIFEST in before:  # none is there while the index changes
         root.remove(MANIFEST)
@@ -274,10 +297,6 @@ def _put_changed(root: Remote, folder: Path, before: dict[str, str], names: Sequ
             root.put(name, (folder / name).read_bytes())
         elif name != MANIFEST:
             root.remove(name)
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {name: file_digest(folder / name) for name in SMALL_FILES if (folder / name).exists()}
 
 
 def _listed(url: str) -> list[dict]:

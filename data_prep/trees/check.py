@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,13 +16,14 @@ from data_prep.crops.segments import segment_names
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
-from data_prep.files import PARTIAL, disk_errors, one_writer
+from data_prep.files import PARTIAL, disk_errors
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex, index_digest, index_name, open_index
 from data_prep.formats.manifest import CROPS, MANIFEST, Manifest, check_files, load_manifest
 from data_prep.formats.packed_tree import packed_tree_names
 from data_prep.formats.pictures import PictureFacts, picture_facts, read_rgb
 from data_prep.progress import tracked
+from data_prep.stores import Remote, beside, names_in, place
 from data_prep.trees.adopt import (
     BAD_FILES,
     MISSING,
@@ -30,12 +32,13 @@ from data_prep.trees.adopt import (
     foreign_files,
     index_trees,
     links_followed,
+    one_writer_of,
     publish_index,
     tree_changes,
     write_problems,
 )
 from data_prep.trees.scan import walk_trees
-from data_prep.trees.source_tree import copy_root, crops_root
+from data_prep.trees.source_tree import copies_of
 
 SHOWN = 20  # bad files named on the screen
 CHUNK = 32  # images decoded by a process at a time
@@ -46,14 +49,16 @@ n04371774_5854 n04596742_4225 n07583066_647 n13037406_4650 ILSVRC2012_val_000198
 KNOWN = {name: "CMYK" for name in CMYK.split()} | {"n02105855_2933": "PNG"}
 
 
-def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False, engine: Engine = LOCAL) -> bool:
+def check_dataset(
+    root: str | Path | Remote, write: bool = False, skip_bad: bool = False, engine: Engine = LOCAL
+) -> bool:
     """Print what is found; True when all is well, or was made so by `write`.
 
     `write` indexes ROOT anew when its files have changed. Bad files leave the index only with `skip_bad`.
     """
     if skip_bad and not write:
         raise DataError("--skip-bad: leaves bad files out of the index, so it needs --write")
-    root = Path(str(root).rstrip("/") or "/")
+    root = place(root)
     main = check_tree(root, engine)
     copies = [] if not main.indices else list(_copies(main, engine))
     for tree in (main, *copies):
@@ -64,13 +69,13 @@ def check_dataset(root: str | Path, write: bool = False, skip_bad: bool = False,
     if not write:
         _advise(main, copies)
         return False
-    with disk_errors(root), one_writer(root):
+    with disk_errors(root), one_writer_of(root):
         return _write(main, copies, skip_bad, engine)
 
 
 @dataclass
 class TreeCheck:
-    root: Path
+    root: Path | Remote
     manifest: Manifest
     indices: dict[str, ImageIndex] = field(default_factory=dict)  # empty for a dataset without image files
     faults: list[str] = field(default_factory=list)  # of the tree as a whole
@@ -108,14 +113,11 @@ def _names(index: ImageIndex) -> list[bytes]:
 def _copies(main: TreeCheck, engine: Engine):
     """Check every folder ROOT-sz/N and ROOT-sz/N-crops, and ROOT-crops. A smaller copy that is not finished is joined
     when all its shards are done."""
-    folder = copy_root(main.root, 1).parent  # also of "."
-    roots = sorted(path for path in folder.glob("*") if path.name.removesuffix(CROPS).isdigit())
-    for root in filter(Path.is_dir, (*roots, crops_root(main.root))):
+    for root in copies_of(main.root):
         try:
-            if root.name.isdigit() and not (root / MANIFEST).exists() and (root / PARTIAL).exists():
-                from data_prep.trees.shards import join
-
-                join(root)
+            there = names_in(root)
+            if PARTIAL in there and MANIFEST not in there:
+                _join(root)
             copy = check_tree(root, engine)
             extra = [problem for problem in copy.changed if problem.reason == NEW]  # their source has left the index
             copy.changed = [problem for problem in copy.changed if problem.reason != NEW]
@@ -126,6 +128,16 @@ def _copies(main: TreeCheck, engine: Engine):
         if difference:
             copy.faults.append(f"{root}: {difference}")
         yield copy
+
+
+def _join(root: Path | Remote) -> None:
+    """Make a smaller copy whole. Raises: DataError where images are still to come."""
+    if isinstance(root, Remote):  # shards share a disk
+        raise DataError(f"{root}: is not whole. The command that makes it goes on")
+    if root.name.isdigit():
+        from data_prep.trees.shards import join
+
+        join(root)
 
 
 def _tell(tree: TreeCheck) -> None:
@@ -153,9 +165,12 @@ def _tell(tree: TreeCheck) -> None:
     for fault in tree.faults:
         print(f"BAD {fault}")
     try:
-        write_problems(tree.root, sorted(problems + tree.outside))
+        with beside(tree.root) as folder:
+            write_problems(folder, sorted(problems + tree.outside))
     except OSError as error:
         print(f"note: {tree.root / BAD_FILES} cannot be written ({error.strerror})", file=sys.stderr)
+    except DataError as error:  # a store that may only be read
+        print(f"note: {error}", file=sys.stderr)
 
 
 def _advise(main: TreeCheck, copies: list[TreeCheck]) -> None:
@@ -193,8 +208,10 @@ def _without(main: TreeCheck, bad: list[Problem], engine: Engine) -> dict[str, I
     """The index of what lies in ROOT now, without the bad files."""
     new, out = main.indices, {problem.path for problem in bad + main.outside}
     if main.changed:
-        new = index_trees(main.root, walk_trees(main.root, links_followed(main.manifest)), True, engine)
-        write_problems(main.root, sorted(bad + main.outside))
+        with beside(main.root) as folder:
+            trees = walk_trees(main.root, links_followed(main.manifest))
+            new = index_trees(main.root, trees, True, engine, folder)
+            write_problems(folder, sorted(bad + main.outside))
     if bad:
         print(f"LEFT OUT of {main.root} and its copies: {len(bad):,} bad files, listed in {main.root / BAD_FILES}")
     return {split: _rows(index, [path not in out for path in index.paths.tolist()]) for split, index in new.items()}
@@ -236,27 +253,40 @@ def _publish(tree: TreeCheck, indices: dict[str, ImageIndex], source: str) -> bo
         )
         if any(files & set(names(split)) for split in indices)
     ]
-    publish_index(tree.root, tree.manifest.name, source, tree.manifest.classes, indices)
+    with beside(tree.root) as folder:
+        publish_index(folder, tree.manifest.name, source, tree.manifest.classes, indices)
     print("; ".join([f"{tree.root}: index and manifest written", *lost]))
     return True
 
 
-def check_tree(root: Path, engine: Engine = LOCAL) -> TreeCheck:
-    """Look at everything below `root`. DataError only when there is no dataset or its index cannot be read."""
-    manifest = load_manifest(root)
-    check = TreeCheck(root, manifest)
-    index_files = {index_name(split) for split in manifest.splits}
-    files = {name for split in manifest.splits.values() for name in split.files}
+def check_tree(root: Path | Remote, engine: Engine = LOCAL) -> TreeCheck:
+    """Look at everything below `root`. DataError only when there is no dataset, its index cannot be read, or its store
+    refuses."""
+    with beside(root) as folder:
+        manifest = load_manifest(folder)
+        index_files = {index_name(split) for split in manifest.splits}
+        files = {name for split in manifest.splits.values() for name in split.files}
+        check = TreeCheck(root, manifest, open_index(folder) if index_files <= files else {})
     try:
-        check_files(root, manifest, only=files - index_files)
+        _check_others(root, manifest, files - index_files)
     except DataError as error:
         check.faults.append(str(error))
-    if index_files <= files:
-        check.indices = open_index(root)
+    if check.indices:
         new = _compare_names(check)
         for split in check.indices:
             _decode_all(check, split, new.get(split, []), engine)
     return check
+
+
+def _check_others(root: Path | Remote, manifest: Manifest, names: set[str]) -> None:
+    """Raises: DataError for the first of these files that is not that of the manifest."""
+    if isinstance(root, Path):
+        check_files(root, manifest, only=names)
+        return
+    expected = {name: facts["sha256"] for split in manifest.splits.values() for name, facts in split.files.items()}
+    for name in sorted(names):
+        if root.digest(name) != expected[name]:
+            raise DataError(f"{root / name}: SHA-256 differs from the manifest: the object was changed or damaged")
 
 
 def _compare_names(check: TreeCheck) -> dict[str, list[bytes]]:
@@ -284,8 +314,8 @@ def _decode_all(check: TreeCheck, split: str, new: list[bytes], engine: Engine) 
         for path, width, height in zip(index.paths.tolist(), index.widths.tolist(), index.heights.tolist(), strict=True)
     }
     paths = [path for path in expected if changed.get(path) != MISSING] + new
-    places = [os.path.join(os.fspath(check.root), os.fsdecode(path)) for path in paths]
-    results = tracked(engine.map(_decode, places, CHUNK), f"decoding {check.root} {split}", len(places))
+    results = engine.map(partial(_decode, check.root), paths, CHUNK)
+    results = tracked(results, f"decoding {check.root} {split}", len(paths))
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
             (check.bad if path in expected else check.outside).append(Problem(path, result))
@@ -304,10 +334,12 @@ def _decode_all(check: TreeCheck, split: str, new: list[bytes], engine: Engine) 
             check.odd.append(known_oddity(path))
 
 
-def _decode(path: str) -> PictureFacts | str:
-    """What a file is when all of it can be decoded (PictureFacts), else why not (str)."""
+def _decode(root: Path | Remote, path: bytes) -> PictureFacts | str:
+    """What a file is when all of it can be decoded (PictureFacts), else why not (str). Raises: DataError for a store
+    that refuses: that says nothing about the file."""
+    file = os.path.join(root, os.fsdecode(path)) if isinstance(root, Path) else root.read(path)
     try:
-        facts, size = picture_facts(path), read_rgb(path).size
+        facts, size = picture_facts(file), read_rgb(file).size
     except DataError as error:
         return str(error).partition(": ")[2]
     return facts._replace(width=size[0], height=size[1])

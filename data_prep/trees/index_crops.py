@@ -30,6 +30,7 @@ from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.manifest import Manifest, check_files
 from data_prep.formats.pictures import picture_facts
 from data_prep.progress import tracked
+from data_prep.stores import Remote, disk_of, kept_beside, mark, read
 from data_prep.trees.jpegtran import jpegtran_version, same_coefficients, with_segments
 from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete
@@ -59,15 +60,17 @@ class CropRule:
     def words(self, copy: Path) -> str:
         return f"laid out for cuts, segments of {self.segment} px"
 
-    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], engine: Engine) -> dict[str, list[str]]:
+    def write_beside(
+        self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
+    ) -> dict[str, list[str]]:
         """Write the index of the segments, from the files that lie there."""
         reasons: Counter[str] = Counter()
         for split, index in indices.items():
-            _index_split(copy, split, index, engine, reasons)
+            _index_split(copy, pictures, split, index, engine, reasons)
         told = ", ".join(f"{count:,} {WORDS.get(reason, reason)}" for reason, count in reasons.most_common())
         images = sum(len(index.paths) for index in indices.values())
         print(
-            f"{copy}: {images - reasons.total():,} of {images:,} images can be cut"
+            f"{pictures}: {images - reasons.total():,} of {images:,} images can be cut"
             + (f"; copied as they are: {told}" if told else "")
         )
         return {split: segment_names(split) for split in indices}
@@ -78,20 +81,22 @@ class CropRule:
         check_files(copy, manifest, True, {name for split in manifest.splits for name in segment_names(split)})
 
 
-def index_crops(root: str | Path, engine: Engine = LOCAL) -> Manifest:
-    """Make ROOT-crops; done at once when it is there. May be killed and called again.
+def index_crops(root: str | Path | Remote, engine: Engine = LOCAL) -> Manifest:
+    """Make ROOT-crops, in a store where ROOT lies there; done at once when it is there. May be killed and called again.
 
     Raises: DataError when `root` is not indexed or has changed, when jpegtran is missing, or for another copy there.
     """
     source, rule = Source.open(root), CropRule(made_with=jpegtran_version())
-    copy = crops_root(root)
-    with disk_errors(copy.parent), ExitStack() as locks:
-        begun = begin(copy, source, rule, (1, 1), locks)
+    pictures, segments = crops_root(root), [name for split in source.indices for name in segment_names(split)]
+    with disk_errors(disk_of(pictures)), ExitStack() as held:
+        copy = held.enter_context(kept_beside(pictures, segments))
+        begun = begin(copy, source, rule, (1, 1), held, pictures)
         if isinstance(begun, Manifest):
             return begun
-        job = Job(source.root, (copy,), (begun,), (copy,))
+        mark(pictures, copy)
+        job = Job(source.root, (copy,), (begun,), (pictures,))
         make_missing(job, source, partial(_make, job, rule), "laying out for cuts", engine)
-        manifest, missing = complete(copy, source, rule, engine)
+        manifest, missing = complete(copy, source, rule, engine, pictures)
     assert manifest, f"{missing} images are missing"
     return manifest
 
@@ -143,13 +148,16 @@ def _same_pixels(data: bytes, made: bytes) -> bool:
     )
 
 
-def _index_split(copy: Path, split: str, index: ImageIndex, engine: Engine, reasons: Counter[str]) -> None:
+def _index_split(
+    copy: Path, pictures: Path | Remote, split: str, index: ImageIndex, engine: Engine, reasons: Counter[str]
+) -> None:
     """Write the index of a split's segments; why files cannot be cut is counted in `reasons`."""
     work = copy / PARTIAL / "segments"
     work.mkdir(parents=True, exist_ok=True)
-    places = [os.path.join(os.fsencode(copy), path) for path in index.paths.tolist()]
-    found = tracked(engine.map(_entry, places, CHUNK), f"indexing the segments of {split}", len(places))
-    write_segments(work, split, len(places), _counted(found, reasons))
+    paths = index.paths.tolist()
+    found = engine.map(partial(_entry, pictures), paths, CHUNK)
+    found = tracked(found, f"indexing the segments of {split}", len(paths))
+    write_segments(work, split, len(paths), _counted(found, reasons))
     for name in segment_names(split):
         os.replace(work / name, copy / name)
 
@@ -161,10 +169,9 @@ def _counted(found: Iterator, reasons: Counter[str]) -> Iterator[tuple[Entry, by
         yield entry, words
 
 
-def _entry(path: bytes) -> tuple[Entry, bytes, str]:
+def _entry(pictures: Path | Remote, path: bytes) -> tuple[Entry, bytes, str]:
     """In a worker: the entry of a file, its words, and why it cannot be cut."""
-    with open(path, "rb") as handle:
-        data = handle.read()
+    data = read(pictures, path)
     try:
         return *entry_of(data), ""
     except NoCut as reason:

@@ -15,7 +15,7 @@ from data_prep.errors import DataError
 from data_prep.files import disk_errors
 from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest
-from data_prep.stores import Remote, beside, kept_beside, kept_folder, mark
+from data_prep.stores import Remote, beside, disk_of, kept_beside, mark
 from data_prep.trees.adopt import BAD_FILES, Problem, write_problems
 from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete
@@ -44,7 +44,7 @@ def resize_tree(
     rule, source = rule or Rule(), Source.open(root)
     pictures = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
     check_shard(pictures[sizes[0]], shard)
-    with disk_errors(_disk_of(pictures[sizes[0]])), ExitStack() as held:
+    with disk_errors(disk_of(pictures[sizes[0]])), ExitStack() as held:
         copies = {size: held.enter_context(kept_beside(at)) for size, at in pictures.items()}
         whole = {size: begin(copy, source, rule, shard, held, pictures[size]) for size, copy in copies.items()}
         places = {size: place for size, place in whole.items() if isinstance(place, Path)}
@@ -74,10 +74,6 @@ def check_shard(pictures: Path | Remote, shard: tuple[int, int]) -> None:
         raise DataError(
             f"--shard {shard[0]}/{shard[1]}: shards share a disk, not a store. Use --engine ray for {pictures}"
         )
-
-
-def _disk_of(pictures: Path | Remote) -> Path:
-    return (kept_folder(pictures) if isinstance(pictures, Remote) else pictures).parent
 
 
 def _make(job: Job, rule: Rule, sizes: tuple[int, ...], image: tuple[bytes, int]) -> list[Made] | str:

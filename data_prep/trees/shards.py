@@ -41,8 +41,10 @@ class Making(Protocol):
     def words(self, copy: Path) -> str:
         """For Manifest.source."""
 
-    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], engine: Engine) -> dict[str, list[str]]:
-        """Write what lies beside the index; the names of the files, by split."""
+    def write_beside(
+        self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
+    ) -> dict[str, list[str]]:
+        """Write what lies beside the index, into `copy`; the names of the files, by split."""
 
     def check_beside(self, copy: Path, manifest: Manifest) -> None:
         """Raises: DataError when that is missing or damaged."""
@@ -163,7 +165,7 @@ def _commit(
     if rule.kinds:
         counts = zip(rule.kinds, np.bincount(state["kind"], minlength=len(rule.kinds)), strict=True)
         print(f"{pictures}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
-    beside = rule.write_beside(copy, indices, engine)
+    beside = rule.write_beside(copy, pictures, indices, engine)
     (copy / BAD_FILES).unlink(missing_ok=True)
     facts = source.manifest
     created_by = f"{tool_versions()}, {rule.made_with}"

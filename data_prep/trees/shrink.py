@@ -22,6 +22,7 @@ from data_prep.errors import DataError
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.manifest import Manifest
 from data_prep.formats.pictures import PictureFacts, picture_facts, read_rgb
+from data_prep.stores import Remote
 
 FILTERS = {
     "lanczos": FilterType.lanczos3,
@@ -71,7 +72,9 @@ class Rule:
     def words(self, copy: Path) -> str:
         return f"short side {copy.name} px, {self.filter}, quality {self.quality}"
 
-    def write_beside(self, copy: Path, indices: dict[str, ImageIndex], engine: Engine) -> dict[str, list[str]]:
+    def write_beside(
+        self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
+    ) -> dict[str, list[str]]:
         return {}
 
     def check_beside(self, copy: Path, manifest: Manifest) -> None:

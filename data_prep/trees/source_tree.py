@@ -9,7 +9,7 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.formats.image_index import ImageIndex, open_index
 from data_prep.formats.manifest import COPIES, CROPS, Manifest, load_manifest
-from data_prep.stores import Remote, beside, place
+from data_prep.stores import Remote, beside, names_in, place
 from data_prep.trees.adopt import foreign_files, one_writer_of, publish_index
 
 
@@ -57,23 +57,34 @@ class Source:
 def copy_root(root: str | Path | Remote, size: int) -> Path | Remote:
     """ROOT and 160 -> ROOT-sz/160, the folder that `trndir: -sz/160` of a phase names. Raises: DataError for a
     whole bucket and an address that no store has."""
-    root = place(root)
-    if not isinstance(root, Remote):
-        return _beside(root, COPIES) / str(size)
-    if "/" not in root.url.partition("://")[2]:
-        raise DataError(f"{root}: copies would lie in another bucket. Say where: --to {root}/FOLDER makes FOLDER-sz/N")
-    return Remote(root.url + COPIES) / str(size)
+    return _beside(root, COPIES) / str(size)
 
 
-def crops_root(root: str | Path) -> Path:
-    """ROOT -> ROOT-crops"""
+def crops_root(root: str | Path | Remote) -> Path | Remote:
+    """ROOT -> ROOT-crops. Raises: DataError as copy_root."""
     return _beside(root, CROPS)
 
 
-def _beside(root: str | Path, suffix: str) -> Path:
-    root = Path(root)
-    root = root if root.name not in ("", "..") else root.resolve()  # "." has no name to add to
-    return root.with_name(root.name + suffix)
+def copies_of(root: Path | Remote) -> list[Path | Remote]:
+    """Those of ROOT-sz/N, ROOT-sz/N-crops and ROOT-crops that are there."""
+    if isinstance(root, Remote) and root.is_bucket:
+        return []
+    folder = _beside(root, COPIES)
+    smaller = sorted(name for name in names_in(folder) if name.removesuffix(CROPS).isdigit())
+    return [copy for copy in (*(folder / name for name in smaller), crops_root(root)) if copy.is_dir()]
+
+
+def _beside(root: str | Path | Remote, suffix: str) -> Path | Remote:
+    root = place(root)
+    if not isinstance(root, Remote):
+        root = root if root.name not in ("", "..") else root.resolve()  # "." has no name to add to
+        return root.with_name(root.name + suffix)
+    if root.is_bucket:
+        raise DataError(
+            f"{root}: copies would lie in another bucket. Put the images into a folder of it, or make smaller copies "
+            f"elsewhere: resize --to {root}/FOLDER makes FOLDER-sz/N"
+        )
+    return Remote(root.url + suffix)
 
 
 def source_root(copy: Path) -> Path:

@@ -1,6 +1,7 @@
-"""Image trees in an object store: indexed there, resized to a disk with the bytes of a folder; stores that refuse."""
+"""Image trees in an object store: indexed, checked and copied there with the bytes of a folder; stores that refuse."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,12 +23,16 @@ from data_prep import DataError
 from data_prep.__main__ import main
 from data_prep.files import LOCK, MANIFEST, PARTIAL
 from data_prep.trees.adopt import BAD_FILES, adopt
+from data_prep.trees.check import check_dataset
+from data_prep.trees.index_crops import index_crops
+from data_prep.trees.pack import pack_tree
 from data_prep.trees.resize import resize_tree
 from data_prep.trees.shrink import Rule
 
 NUMBERS = count()
 REPOSITORY = Path(__file__).parents[2]
 SIZES = ["--sizes", "8", "16"]
+needs_jpegtran = pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran (libjpeg-turbo-progs) is missing")
 
 
 @pytest.fixture
@@ -221,6 +226,73 @@ def test_copies_that_a_store_cannot_take_are_refused(store, capsys):
     assert f"{store}-sz/8/train/bee/mine.JPEG: does not belong" in capsys.readouterr().err
 
 
+@needs_jpegtran
+def test_files_for_cutting_in_a_store_have_the_bytes_of_a_folder(tree, store, capsys):
+    files = fsspec.filesystem("memory")
+    (tree / "train" / "ant" / "large.JPEG").write_bytes(jpeg(300, 200))
+    (tree / "train" / "ant" / "other.JPEG").write_bytes(jpeg(30, 20, kind="PNG"))
+    put(files, tree, store)
+    adopt(store)
+    adopt(tree)
+    with pytest.raises(KeyboardInterrupt):
+        index_crops(store, Interrupted(5))
+    assert main(["index-crops", store]) == 0
+    told = capsys.readouterr().out
+    assert f"{store}-crops: 16 of 17 images can be cut" in told and f"in place at {store}-crops: 11 train" in told
+    index_crops(tree)
+    assert objects(f"{store}-crops") == on_disk(Path(f"{tree}-crops"))
+    files.rm_file(f"{store}/train/ant/0.JPEG")  # would be missed
+    for lost in ("train/bee/0.JPEG", "train.segments.npy"):
+        files.rm_file(f"{store}-crops/{lost}")
+        assert main(["index-crops", store]) == 0
+        assert objects(f"{store}-crops") == on_disk(Path(f"{tree}-crops"))
+
+
+def test_a_check_of_a_store_finds_and_mends_what_it_does_in_a_folder(tree, store, capsys):
+    files = fsspec.filesystem("memory")
+    for root in (store, tree):
+        adopt(root)
+        resize_tree(root, [8])
+    before = objects(store)
+    assert main(["check", f"{store}/"]) == 0 and objects(store) == before
+    assert f"{store}: all well, 1 copies agree" in capsys.readouterr().out
+
+    (tree / "train" / "bee" / "1.JPEG").write_bytes(bytes((tree / "train" / "bee" / "1.JPEG").stat().st_size))
+    (tree / "train" / "ant" / "new.JPEG").write_bytes(b"no picture")
+    put(files, tree / "train", f"{store}/train")
+    (tree / "train" / "ant" / "0.JPEG").unlink()
+    files.rm_file(f"{store}/train/ant/0.JPEG")
+    assert main(["check", store]) == 1 and not check_dataset(tree)
+    assert f"BAD {store}/train/bee/1.JPEG: " in capsys.readouterr().out
+    assert content(store, BAD_FILES) == (tree / BAD_FILES).read_bytes()
+    assert main(["check", store, "--write", "--skip-bad"]) == 0 and check_dataset(tree, write=True, skip_bad=True)
+    assert all(objects(f"{store}{end}") == on_disk(Path(f"{tree}{end}")) for end in ("", "-sz"))
+    assert main(["check", store]) == 0
+
+
+def test_a_check_of_a_store_tells_what_is_not_whole_or_damaged(tree, store, monkeypatch, capsys):
+    files = fsspec.filesystem("memory")
+    adopt(tree)
+    pack_tree(tree)
+    put(files, tree, store)
+    with pytest.raises(KeyboardInterrupt):
+        resize_tree(store, [8], Interrupted(5))
+    assert main(["check", store]) == 1
+    assert f"BAD {store}-sz/8: is not whole" in capsys.readouterr().out
+    pixels = content(store, "train.pixels.bin")
+    files.pipe_file(f"{store}/train.pixels.bin", pixels[:-1] + bytes([pixels[-1] ^ 1]))
+    files.pipe_file(f"{store}/train/bee/1.JPEG", b"no picture")
+
+    def refused_write(*_):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(type(files), "pipe_file", refused_write)
+    assert main(["check", store]) == 1
+    out, err = capsys.readouterr()
+    assert f"BAD {store}/train.pixels.bin: SHA-256 differs" in out and f"BAD {store}/train/bee/1.JPEG" in out
+    assert f"note: {store}/bad_files.tsv: Access Denied. Check AWS_ACCESS_KEY_ID" in err
+
+
 def test_an_object_that_changed_is_named_and_bad_ones_leave_the_index_of_the_store(store, tmp_path, capsys):
     files = fsspec.filesystem("memory")
     files.pipe_file(f"{store}/train/bee/broken.JPEG", b"no picture")
@@ -248,6 +320,7 @@ def test_addresses_that_are_refused(tree, store, tmp_path, capsys):
     capsys.readouterr()
     line = refused(capsys, main, ["resize", str(tree), *SIZES, "--to", "memory://bucket"])
     assert "memory://bucket: copies would lie in another bucket" in line
+    assert "copies would lie in another bucket" in refused(capsys, main, ["index-crops", "memory://bucket"])
     assert "s3://bucket/out is no folder" in refused(capsys, main, ["pack", "s3://bucket/out"])
     assert f"no dataset at {store}: manifest.json is missing" in refused(
         capsys, main, ["resize", store, *SIZES, "--to", str(tmp_path / "new")]
@@ -261,8 +334,9 @@ def test_addresses_that_are_refused(tree, store, tmp_path, capsys):
 
 def test_without_s3fs_the_line_says_how_to_install_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    for command in (["adopt", "s3://bucket/photos"], ["resize", "s3://bucket/photos", *SIZES, "--to", str(tmp_path)]):
-        line = refused(capsys, main, command)
+    options = {"adopt": [], "check": [], "index-crops": [], "resize": [*SIZES, "--to", str(tmp_path)]}
+    for name in options:
+        line = refused(capsys, main, [name, "s3://bucket/photos", *options[name]])
         assert "s3fs is not installed" in line and "pip install" in line
 
 
@@ -355,6 +429,28 @@ def test_a_bucket_gives_the_bytes_of_a_folder(engine, server, bucket, tree, tmp_
     here = server | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert command(here, "resize", url, *SIZES, "--engine", engine, "--workers", 2) == (0, ANY)
     assert objects_of(files, f"{url}-sz") == on_disk(Path(f"{tree}-sz"))
+
+
+@needs_s3
+@needs_jpegtran
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_files_for_cutting_and_a_check_in_a_bucket(engine, server, bucket, tree, tmp_path):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    files, url = bucket
+    here, options = server | {"XDG_CACHE_HOME": str(tmp_path)}, ("--engine", engine, "--workers", 2)
+    assert command(server, "adopt", url) == (0, ANY)
+    assert command(here, "index-crops", url, *options) == (0, ANY)
+    adopt(tree)
+    index_crops(tree)
+    assert objects_of(files, f"{url}-crops") == on_disk(Path(f"{tree}-crops"))
+    assert command(server, "check", url, *options) == (0, ANY)
+    for root in (url, f"{url}-crops"):
+        files.pipe_file(f"{root}/train/bee/1.JPEG", jpeg(64, 48)[:-200])
+    files.pipe_file(f"{url}-crops/train.segments.npy", b"damaged")
+    assert command(server, "check", url, *options) == (1, ANY)
+    assert all(b"bee/1.JPEG" in files.cat_file(f"{root}/{BAD_FILES}") for root in (url, f"{url}-crops"))
 
 
 @needs_s3

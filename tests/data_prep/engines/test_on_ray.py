@@ -41,7 +41,7 @@ def test_an_engine_that_does_not_exist(tmp_path, capsys):
     assert "'spark'" in refused(capsys, main, ["pack", str(tmp_path), "--engine", "spark"])
 
 
-@pytest.mark.parametrize("name", ["pack", "check", "index-crops"])
+@pytest.mark.parametrize("name", ["pack", "plan-storage"])
 def test_an_object_store_is_no_folder(name, capsys):
     """The slashes were folded: `s3:/bucket/photos: there is no such folder`."""
     line = refused(capsys, main, [name, "s3://bucket/photos"])
