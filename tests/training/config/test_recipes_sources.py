@@ -180,29 +180,6 @@ def test_composer_mild():
     assert validation(config, schedule) == (images["resize_size"], images["crop_size"])
 
 
-@pytest.mark.parametrize("name", ["cifar10-95", "cifar10-96"])
-def test_airbench(name):
-    theirs, (config, schedule) = mapping(name), resolved(name)
-    opt, triangle = theirs["opt"], theirs["triangle"]
-    assert schedule.total_epochs == opt["train_epochs"] and schedule.data[0].bs == opt["batch_size"]
-    scale = 1024 * (1 + 1 / (1 - opt["momentum"]))  # its kilostep_scale
-    lr, decay = opt["lr"] / scale, opt["weight_decay"] * opt["batch_size"] / scale  # of a loss summed over the batch
-    peak = max(ramp.first for ramp in schedule.lr)
-    assert peak == pytest.approx(lr * opt["batch_size"], rel=1e-12)
-    assert config.weight_decay == pytest.approx(decay / lr / opt["batch_size"], rel=1e-12)
-    assert schedule.lr_at(0) / peak == pytest.approx(triangle["start"])
-    assert schedule.lr_at(schedule.total_epochs) / peak == pytest.approx(triangle["end"])
-    steps = 50_000 // opt["batch_size"]  # of an epoch
-    assert schedule.lr[0].end == int(triangle["peak"] * opt["train_epochs"] * steps) / steps
-    assert (config.momentum, config.nesterov, config.bias_lr) == (opt["momentum"], True, opt["bias_scaler"])
-    assert (config.label_smoothing, config.whitening_epochs) == (opt["label_smoothing"], opt["whiten_bias_epochs"])
-    assert (config.shift, config.cutout) == (theirs["aug"]["translate"], theirs["aug"].get("cutout", 0))
-    assert config.flip == "alternating" and theirs["aug"]["flip"]
-    assert (config.lookahead, config.lookahead_every, config.lookahead_power) == (0.95**5, 5, 3)  # its alpha_schedule
-    assert config.tta == {2: "flip-shift"}[theirs["net"]["tta_level"]]
-    assert list(LAYOUTS[config.model].widths) == list(theirs["net"]["widths"].values()) and config.width == 1
-
-
 def test_fulcrum():
     theirs, (config, schedule) = mapping("cifar10-94-fulcrum"), resolved("cifar10-94-fulcrum")
     batch, decay_epochs = theirs["batch_size"], theirs["decay_epochs"]

@@ -80,25 +80,6 @@ def cifar10_94_fulcrum() -> Config:
     )
 
 
-def cifar10_95() -> Config:
-    """airbench95's settings for 95 % top-1 on CIFAR-10, with SGD; not yet measured here.
-
-    Command: python -m training DATA --recipe cifar10-95
-    Differs: no weight decay of the norms' biases, and the whitening layer's bias learns at their rate; the learning
-        rate of a step is that of its end (there its beginning).
-    """
-    return airbench_sgd(model="cifarnet-95", lr=10, decay=0.0153, shift=2, target="95", eval_from=14)
-
-
-def cifar10_96() -> Config:
-    """airbench96's settings for 96 % top-1 on CIFAR-10, with SGD and cutout; not yet measured here.
-
-    Command: python -m training DATA --recipe cifar10-96
-    Differs: as cifar10-95.
-    """
-    return airbench_sgd(model="cifarnet-96", lr=9, decay=0.012, shift=4, cutout=12, target="96", eval_from=36)
-
-
 def imagenette_5() -> Config:
     """Imagenette in five epochs at 64, 96 and 128 px: a ResNet-18-D with BlurPool from scratch, on an image tree and
     its copy at 160 px.
@@ -159,26 +140,6 @@ def rates_of_a_sum(batch: int, peak: float, bias_lr: float, head_lr: float, deca
     """
     bias_lr, head_lr = bias_lr * batch, head_lr * batch * (9 / 256) ** 2
     return {"weight_decay": decay * batch / head_lr, "bias_lr": bias_lr / peak, "head_lr": head_lr / peak}
-
-
-def airbench_sgd(lr: float, decay: float, **settings) -> Config:
-    """airbench95's and 96's settings. `lr` and `decay` are the source's, per 1,024 images and decoupled: its SGD has
-    lr / (1024 * (1 + 1 / (1 - momentum))) of a loss summed over 1,024 images, which is lr / 7.67 of our mean (the peak
-    in the schedule), and decays by decay * 1024 / lr of the sum, decay / lr of the mean."""
-    return Config(
-        momentum=0.85,
-        nesterov=True,
-        no_bn_wd=True,
-        weight_decay=decay / lr,
-        bias_lr=64.0,
-        label_smoothing=0.2,
-        lookahead=0.95**5,
-        lookahead_every=5,
-        lookahead_power=3,
-        flip="alternating",
-        tta="flip-shift",
-        **settings,
-    )
 
 
 def imagenette(**settings) -> Config:
