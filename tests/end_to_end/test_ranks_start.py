@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from rank_processes import Ended, free_port, trained, world
+from rank_processes import Ended, trained, world
+from run_toy import free_port
 from tiny_run import PHASES, flags
 
 from training.config.parser import config_from

@@ -15,7 +15,7 @@ from two_ranks import codes, fired, pair_arguments, run_ranks, undisturbed_pair
 from dawn import read_run
 
 pytestmark = pytest.mark.faults
-SECONDS = 90
+SECONDS = 300
 FLAGS = ["--checkpoint-minutes", EVERY_STEP]
 
 
@@ -82,7 +82,7 @@ def test_the_launcher_killed_leaves_no_orphans_and_loses_nothing(base, tmp_path)
         assert len(launcher.processes()) == 3
         launcher.process.send_signal(signal.SIGKILL)
         assert launcher.wait() == -signal.SIGKILL
-        run_toy.wait_until(lambda: not launcher.processes(), seconds=10)
+        run_toy.wait_until(lambda: not launcher.processes(), seconds=60)
     stop = events(folder, "stop")[0]
     assert (stop["outcome"], stop["exit_code"]) == ("preempted", 75)
     assert codes(run_ranks(*command, "--resume", folder)) == [3, 3]
@@ -103,7 +103,7 @@ def test_sigterm_to_the_launcher(base, tmp_path, signals):
             except subprocess.TimeoutExpired:
                 continue
         assert launcher.wait() != 0
-        run_toy.wait_until(lambda: not launcher.processes(), seconds=10)
+        run_toy.wait_until(lambda: not launcher.processes(), seconds=60)
     (stop,) = events(folder, "stop")
     saved = run_toy.load(folder, run_toy.refuse)["state"]["counters"]
     assert (stop["outcome"], stop["exit_code"]) == ("preempted", 75)

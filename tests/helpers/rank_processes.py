@@ -8,7 +8,6 @@ import contextlib
 import io
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -58,7 +57,7 @@ class World:
 
     def attempt(self, task: Callable, *arguments: Any, **settings: Any) -> list[Any]:
         """As `call`, with Failed in the place of a result."""
-        port = free_port()
+        port = run_toy.free_port()
         for pipe in self.pipes:
             pipe.send((task, arguments, settings, port))
         return [self.answer(rank) for rank in range(len(self.pipes))]
@@ -89,6 +88,7 @@ def serve(pipe, rank: int, size: int) -> None:
     """Runs in the child: tasks, until it is killed."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    run_toy.wait_long_for_peers()
     while True:
         task, arguments, settings, port = pipe.recv()
         os.environ["MASTER_PORT"] = str(port)
@@ -107,9 +107,3 @@ def trained(arguments: list[str]) -> Ended:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return Ended(code, out.getvalue(), err.getvalue())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -4,11 +4,14 @@ The processes are forked from a server that has imported torch once (multiproces
 own second and not the import's four; each is a real process that a signal can kill.
 """
 
+import contextlib
+import itertools
 import json
 import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +26,7 @@ from training.engine.state import fingerprint
 
 KILLED = -signal.SIGKILL  # exit status
 SECONDS = 600  # limit of one run, on a slow and busy machine
+PORTS = itertools.count(os.getpid() % 1000)
 EVERY_STEP = "0.000001"  # minutes between checkpoints
 PHASES = [
     {"ep": 0, "sz": 12, "bs": 40},
@@ -120,11 +124,31 @@ def train(
     for number, name in enumerate(streams, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
     os.environ |= environment
+    wait_long_for_peers()
     if before:
         before()
     if limit:
         resource.setrlimit(limit[0], (limit[1], limit[1]))
     sys.exit(main(arguments))
+
+
+def wait_long_for_peers() -> None:
+    """Runs in the child: on a busy machine the next rank may come seconds later."""
+    from training.distributed import group, rendezvous
+
+    rendezvous.FIRST_LINE_SECONDS = group.SOON_SECONDS = 120.0
+
+
+def free_port() -> int:
+    """A TCP port below those that the system hands out, so that nobody takes it before rank 0 does. Each worker of
+    pytest has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for _ in range(1000):
+        port = 10_000 + 1000 * (worker % 20) + next(PORTS) % 1000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def run(*arguments: Any, limit: tuple[int, int] | None = None) -> Ended:

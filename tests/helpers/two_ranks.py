@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import resource
-import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from run_toy import LARGE, LONGER, PHASES, VARIANTS, Child, Ended, events, toy_arguments
+from run_toy import LARGE, LONGER, PHASES, VARIANTS, Child, Ended, events, free_port, toy_arguments
 
 SECONDS = 300  # limit of a whole run, on a slow and busy machine
 TIMEOUT = ["--timeout-minutes", "0.5"]  # how long a rank waits for another
@@ -87,12 +86,6 @@ def environment(rank: int, count: int, restarts: int, port: int) -> dict[str, st
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def run_ranks(*arguments: Any, seconds: float = SECONDS, **settings: Any) -> list[Ended]:

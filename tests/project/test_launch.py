@@ -21,8 +21,8 @@ from training.train_imagenet_nv import legacy_parser
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 COMMAND = "training/train_imagenet_nv.py"
 STEP = """#!/usr/bin/env bash
-printf '%s\\n' "$@" > arguments
 trap 'echo "{\\"event\\": \\"stop\\", \\"outcome\\": \\"preempted\\"}" >> "$RUN/run.jsonl"; exit 1' USR1
+printf '%s\\n' "$@" > arguments
 for try in {1..15000}; do sleep 0.02; done
 """
 COMMANDS = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import run_toy
-from rank_processes import free_port, trained, world
-from run_toy import AVERAGE, EVERY_STEP, QUIET, SMALL, events, fault, result
+from rank_processes import trained, world
+from run_toy import AVERAGE, EVERY_STEP, QUIET, SMALL, events, fault, free_port, result
 
 from training.distributed.launcher import Ranks
 from training.distributed.rendezvous import choose_interface

@@ -115,7 +115,8 @@ def test_verified_archives_are_not_read_again(tmp_path, archives, monkeypatch):
     module._verify(known, tmp_path)
     monkeypatch.setattr(module, "MD5", {split: "0" * 32 for split in MD5})
     module._verify(known, tmp_path)
-    os.utime(archives[1])
+    later = archives[1].stat().st_mtime_ns + 1
+    os.utime(archives[1], ns=(later, later))
     with pytest.raises(DataError, match=r"val\.tar: MD5 is"):
         module._verify(known, tmp_path)
 

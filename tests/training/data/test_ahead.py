@@ -36,9 +36,9 @@ def test_another_key_is_made_at_once(made):
     ahead, calls = made
     ahead.begin(2)
     assert ahead.take(5) == 2
-    assert calls[-1] == (5, True)
+    assert [call for call in calls if call[1]] == [(5, True)]
     assert ahead.take(2) == 5  # the slot was emptied
-    assert calls[-1] == (2, True)
+    assert [call for call in calls if call[1]] == [(5, True), (2, True)]
 
 
 def test_an_error_reaches_the_one_who_asks(made):

@@ -92,6 +92,7 @@ def test_the_line_comes_soon_and_then_now_and_then(monkeypatch, capsys):
     def line() -> str:
         text = next(lines)
         if text == "second":
+            monkeypatch.setattr("training.distributed.rendezvous.LINE_SECONDS", SECONDS)
             here.set()
         return text
 

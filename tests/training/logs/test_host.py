@@ -106,15 +106,22 @@ def test_the_files_of_a_system_are_read_as_their_manuals_say(cache, monkeypatch)
     assert busy_seconds() == [(0, 100 / second)]
 
 
+def slept_at_work(seconds: float) -> float:
+    """Seconds that count as asleep while this process works for `seconds`."""
+    before = usage()
+    while time.process_time() - before.own < seconds:
+        pass
+    return usage().asleep - before.asleep
+
+
 def test_time_asleep_is_seen_and_time_at_work_is_not():
+    """What a hypervisor takes away may count as asleep: the least of five."""
     before = usage()
     if before.asleep is None:
         pytest.skip("this system does not tell how long a process slept")
     time.sleep(0.2)
     slept = usage().asleep - before.asleep
-    while time.process_time() - before.own < 0.1:
-        pass
-    assert slept > 0.15 and usage().asleep - before.asleep - slept < 0.15
+    assert slept > 0.15 and min(slept_at_work(0.2) for _ in range(5)) < 0.15
 
 
 def rank(own: float, busy: float, cores=(0, 1), wall: float = 10.0) -> dict:

@@ -58,6 +58,7 @@ def test_a_killed_search_goes_on_and_two_processes_share_it(toy, tmp_path, space
     command = [sys.executable, "-m", "training", *words]
     first = subprocess.Popen(command)
     while not list(folder.glob("trials/0001*")):
+        assert first.poll() is None
         time.sleep(0.2)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
