@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,9 +111,9 @@ def decay_range(decay: float) -> FloatDistribution:
 
 def space_of(start: Start, crops: bool, path: str) -> Space:
     """The default space with the changes of the JSON file `path` ('': none). Raises: ConfigError."""
-    ranges = default_space(start, crops)
-    given = read_space(path, list(choices_of(start))) if path else {}
-    changed = {name: read_choice(f"{path}: '{name}'", value) for name, value in given.items()}
+    ranges, mine = default_space(start, crops), choices_of(start)
+    given = read_space(path, list(mine)) if path else {}
+    changed = {name: read_choice(f"{path}: '{name}'", value, type(mine[name])) for name, value in given.items()}
     fixed = {name: value for name, value in changed.items() if not isinstance(value, BaseDistribution)}
     free = {name: value for name, value in (ranges | changed).items() if name not in fixed}
     if not free:
@@ -134,23 +135,34 @@ def read_space(path: str, known: list[str]) -> dict[str, Any]:
     return given
 
 
-def read_choice(place: str, value: Any) -> Any:
-    """A range, some choices, or one value that all trials have. Raises: ConfigError."""
+def read_choice(place: str, value: Any, kind: type) -> Any:
+    """A range, some choices, or one value for all trials. `kind` of the start's own value. Raises: ConfigError."""
     if not isinstance(value, dict):
         if not isinstance(value, int | float | str) or isinstance(value, bool):
             raise ConfigError(f"--space {place}: {value!r} is no number, text or range")
+        check_kind(place, [value], kind)
         return value
     try:
         if set(value) == {"choices"}:
-            return CategoricalDistribution(value["choices"])
+            found = CategoricalDistribution(value["choices"])
+            check_kind(place, found.choices, kind)
+            return found
         names = {"low", "high", "step", "log"}
         if not {"low", "high"} <= set(value) <= names:
             raise ValueError("write low and high, and perhaps step or log; or choices")
         if value["low"] == value["high"]:
             raise ValueError(f"an empty range from {value['low']} to {value['high']}; write one number to fix it")
+        check_kind(place, [value["low"], value["high"]], kind)
         return FloatDistribution(**value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"--space {place}: {error}") from None
+
+
+def check_kind(place: str, values: Sequence[Any], kind: type) -> None:
+    """Raises: ConfigError for a number in the place of a text, and a text in that of a number."""
+    for value in values:
+        if isinstance(value, str) != (kind is str):
+            raise ConfigError(f"--space {place}: {value!r} must be a {'text' if kind is str else 'number'}")
 
 
 # ---- from choices to a run

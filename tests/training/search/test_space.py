@@ -75,6 +75,9 @@ def test_a_file_changes_ranges_and_fixes_values(tmp_path):
         ('{"lr": {"low": 0.3, "high": 0.1}}', "'lr': "),
         ('{"lr": {"low": 0.3}}', "write low and high"),
         ('{"size_1": {"choices": []}}', "'size_1': "),
+        ('{"tta": {"low": 0.0, "high": 1.0}}', "'tta': 0.0 must be a text"),
+        ('{"lr": {"choices": ["high"]}}', "'lr': 'high' must be a number"),
+        ('{"momentum": "flip"}', "'momentum': 'flip' must be a number"),
         ('{"lr": null}', "None is no number, text or range"),
     ],
 )
