@@ -345,6 +345,8 @@ WITHOUT_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnu
 needs_s3 = pytest.mark.skipif(
     not (find_spec("moto") and find_spec("s3fs")), reason="needs moto and s3fs: pip install 'moto[server]' s3fs"
 )
+needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="needs ray: pip install -e .[ray]")
+on_both_engines = pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
 
 
 @pytest.fixture(scope="module")
@@ -410,10 +412,8 @@ def command(environment: dict[str, str], *arguments: object) -> tuple[int, str]:
 
 @needs_s3
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@on_both_engines
 def test_a_bucket_gives_the_bytes_of_a_folder(engine, server, bucket, tree, tmp_path):
-    if engine == "ray":
-        pytest.importorskip("ray")
     files, url = bucket
     (tree / "train" / "ant" / "empty.JPEG").write_bytes(b"")
     files.pipe_file(f"{url}/train/ant/empty.JPEG", b"")
@@ -434,10 +434,8 @@ def test_a_bucket_gives_the_bytes_of_a_folder(engine, server, bucket, tree, tmp_
 @needs_s3
 @needs_jpegtran
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@on_both_engines
 def test_files_for_cutting_and_a_check_in_a_bucket(engine, server, bucket, tree, tmp_path):
-    if engine == "ray":
-        pytest.importorskip("ray")
     files, url = bucket
     here, options = server | {"XDG_CACHE_HOME": str(tmp_path)}, ("--engine", engine, "--workers", 2)
     assert command(server, "adopt", url) == (0, ANY)
