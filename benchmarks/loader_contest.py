@@ -1,10 +1,14 @@
 """Loaders that do the same work in turn, and what was measured of each."""
 
 import sys
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 from loader_process import LoaderProcess, Unavailable
 from loader_work import Work
+from PIL import Image
 from process_memory import MIB, Memory
 
 
@@ -66,6 +70,15 @@ class Contest:
 
     def switch(self, loader: str) -> None:
         self.figures[loader].switches = self.processes[loader].switched()
+
+    def write_sheet(self, file: Path) -> None:
+        """A PNG of the first pictures of every loader, a row each, in the order that this says."""
+        rows = []
+        with tempfile.TemporaryDirectory() as folder:
+            for number, process in enumerate(self.processes.values()):
+                rows.append(np.concatenate(process.first_pictures(Path(folder) / f"{number}.npy"), axis=1))
+        Image.fromarray(np.concatenate(rows)).save(file)
+        say(f"  {file}, from the top: {', '.join(self.processes)}")
 
     def __enter__(self) -> "Contest":
         return self

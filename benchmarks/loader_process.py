@@ -16,6 +16,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 from loader_work import Work
 from process_memory import Memory, memory_of, peak_of, processor_seconds
 
@@ -23,6 +24,7 @@ DRAIN = 8  # batches before the clock starts: more than any loader has made in a
 SWITCHES = 10
 SIZES = (128, 288)  # pixels
 BATCHES_PER_SIZE = 8
+PICTURES = 12  # of a sheet
 GRACE = 5  # seconds
 
 
@@ -86,6 +88,11 @@ class LoaderProcess:
         """(pixels, bytes of all its processes) before the first and after every switch of size."""
         return [tuple(pair) for pair in self.told("switch")["memory"]]
 
+    def first_pictures(self, file: Path) -> np.ndarray:
+        """(pictures, size, size, 3) uint8 of its first batch, by way of a new `file`."""
+        self.told(f"pictures {file}")
+        return np.load(file, allow_pickle=False)
+
     def close(self) -> None:
         """End it and whatever it has started."""
         with suppress(BrokenPipeError):
@@ -108,16 +115,28 @@ def main() -> None:
     work = Work.from_json(input())
     try:
         batches = getattr(import_module(sys.argv[1]), sys.argv[2])(work)
-        check(next(batches), work)
+        first = next(batches)
+        check(first, work)
+        first = first[:PICTURES].clone()  # a loader may use its memory again
     except ModuleNotFoundError as error:
         print(json.dumps({"missing": f"not installed ({error})"}), file=answers)
         return
     print("{}", file=answers)
     for line in sys.stdin:
-        command, *seconds = line.split()
-        answer = measured(batches, work, float(seconds[0])) if command == "measure" else switched(batches)
+        command, _, value = line.rstrip("\n").partition(" ")
+        if command == "measure":
+            answer = measured(batches, work, float(value))
+        elif command == "pictures":
+            answer = stored(first, value)
+        else:
+            answer = switched(batches)
         print(json.dumps(answer), file=answers)
     batches.close()
+
+
+def stored(images, file: str) -> dict:
+    np.save(file, images.numpy())
+    return {}
 
 
 def check(images, work: Work) -> None:

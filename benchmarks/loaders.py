@@ -12,7 +12,8 @@ the 2018 way in the same round, with the lowest and the highest. TREE needs copi
     python -m data_prep index-crops TREE-sz/320
     python benchmarks/loaders.py TREE [--images 1000] [--rounds 5] [--rows originals-128 packed-128]
 
-Where other programs share the processor, its time an image is steadier than images/s; both are printed.
+With --sheets FOLDER the pictures of the loaders can be looked at. Where other programs share the processor, its time an
+image is steadier than images/s; both are printed.
 
 FFCV may be in another Python environment (--ffcv-python). Memory is the peak of all processes of a loader together;
 pages that they share count once, and pages of files, which the system may drop, are told apart.
@@ -24,6 +25,7 @@ import statistics
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import NamedTuple
 
 from loader_contest import Contest, Figures, say
@@ -79,6 +81,8 @@ def main() -> None:
     for row in (ROWS[name] for name in options.rows):
         for folder in folders_of(options, row):
             open_index(folder)  # an error here, not in a loader's process
+    if options.sheets:
+        options.sheets.mkdir(parents=True, exist_ok=True)
     print(machine(options), flush=True)
     rows, notes = {}, {}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
@@ -87,6 +91,8 @@ def main() -> None:
             work = work_of(options, ROWS[name], scratch)
             with Contest(work, options.seconds, loaders_of(options, ROWS[name]), BASE) as contest:
                 contest.run(options.rounds)
+                if options.sheets:
+                    contest.write_sheet(options.sheets / f"{name}.png")
             rows[name] = contest.figures
             notes |= contest.notes
     print_table("images/s relative to the 2018 way: median (lowest to highest)", rows, ratio_cell)
@@ -186,6 +192,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--min-scale", type=float, default=0.08)
     parser.add_argument("--scratch", help="folder for FFCV's files (default: the system's temporary folder)")
+    parser.add_argument("--sheets", type=Path, help="folder for ROW.png: the first pictures of each loader, a row each")
     parser.add_argument("--ffcv-python", default=sys.executable, help="Python that has ffcv, torch and Pillow")
     return parser.parse_args()
 

@@ -101,7 +101,11 @@ def measure(
             )
             found.start = found.start or start
             notes = measured_phases(bench, schedule, work, found)
-        found.start = replace(found.start, checkpoint=save_seconds(bench), memory_bytes=available_bytes(env))
+            peaks = [found.start.peak_bytes]
+            with peak_noted(env, peaks, trim=False):
+                checkpoint = save_seconds(bench)
+        start = replace(found.start, checkpoint=checkpoint, peak_bytes=max(peaks))
+        found.start = replace(start, memory_bytes=available_bytes(env))
         if not found.start.peak_flops:
             found.start = replace(found.start, peak_flops=matrix_flops(bench))
     found.utc = datetime.now(UTC).isoformat(timespec="seconds")
@@ -141,7 +145,7 @@ def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measure
         if here:
             found.steps[item.training] = step_times(bench, item.training, share, small[item.training].image_bytes)
         if checks:
-            with peak_noted(bench.env, peaks):
+            with peak_noted(bench.env, peaks, trim=False):
                 found.checks[item.checking] = check_times(bench, share / 2)
             found.shapes[item.checking] = mean_pixels(bench.loader, item.phase)
     found.start = replace(found.start, peak_bytes=max(peaks))

@@ -24,14 +24,15 @@ def peak_bytes(env: Env) -> int:
         return peak_memory_bytes(env)
 
 
-def reset_peak(env: Env) -> bool:
-    """From here on peak_bytes counts anew, without what the C library keeps of freed blocks (proc_pid_clear_refs(5)).
-    False where the system refuses: peak_bytes then is the largest so far."""
+def reset_peak(env: Env, trim: bool = True) -> bool:
+    """From here on peak_bytes counts anew (proc_pid_clear_refs(5)); with `trim` without what the C library keeps of
+    freed blocks. False where the system refuses: peak_bytes then is the largest so far."""
     gc.collect()
     if env.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(env.device)
         return True
-    return_freed_memory()
+    if trim:
+        return_freed_memory()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
         return True
@@ -39,9 +40,10 @@ def reset_peak(env: Env) -> bool:
 
 
 @contextlib.contextmanager
-def peak_noted(env: Env, peaks: list[int]) -> Iterator[None]:
-    """The peak of what is done inside is appended, where it can be told from earlier ones."""
-    is_own = reset_peak(env)
+def peak_noted(env: Env, peaks: list[int], trim: bool = True) -> Iterator[None]:
+    """The peak of what is done inside is appended, where it can be told from earlier ones. Without `trim` on top of
+    what the steps before have freed, which a run keeps (data_prep.workers.keep_freed_memory)."""
+    is_own = reset_peak(env, trim)
     yield
     if is_own:
         peaks.append(peak_bytes(env))
