@@ -59,9 +59,10 @@ def _remove_if_empty(root: Path) -> None:
     """Remove a folder that holds nothing but our lock and an empty folder for unfinished work."""
     with suppress(OSError):
         (root / PARTIAL).rmdir()
-    if [path.name for path in root.iterdir()] == [LOCK]:
-        (root / LOCK).unlink()
-        root.rmdir()
+    with suppress(OSError):  # the work itself may have removed the folder, and its error is to be told
+        if [path.name for path in root.iterdir()] == [LOCK]:
+            (root / LOCK).unlink()
+            root.rmdir()
 
 
 @contextmanager

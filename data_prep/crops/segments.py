@@ -66,6 +66,12 @@ class SegmentIndex:
                 f"{printable(path)}: {error}. See what else differs: python -m data_prep check {quoted(self.root)}"
             ) from None
 
+    def file_sum(self, row: int) -> int | None:
+        """CRC-32 of the picture's whole file; None for one that cannot be cut. Raises: DataError."""
+        first, *facts = self.records[row].item()
+        entry = Entry(*facts)
+        return int(self._layout(entry, first)[1][-1]) if entry.head else None
+
     def _layout(self, entry: Entry, first: int) -> tuple[Layout, np.ndarray]:
         """The layout, and the checksums, (rows,) uint32."""
         rows, columns = -(-entry.height // entry.segment_height), -(-entry.width // entry.segment_width)

@@ -5,6 +5,7 @@ Nothing is changed but the list ROOT/bad_files.tsv, unless the caller wants the 
 
 import os
 import sys
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data_prep.crops.segments import segment_names
+from data_prep.crops.segments import has_segments, open_segments, segment_names
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
@@ -23,7 +24,7 @@ from data_prep.formats.manifest import CROPS, MANIFEST, Manifest, check_files, l
 from data_prep.formats.packed_tree import packed_tree_names
 from data_prep.formats.pictures import PictureFacts, picture_facts, read_rgb
 from data_prep.progress import tracked
-from data_prep.stores import Remote, beside, names_in, place
+from data_prep.stores import Remote, beside, names_in, place, read
 from data_prep.trees.adopt import (
     BAD_FILES,
     MISSING,
@@ -241,15 +242,17 @@ def _rows(index: ImageIndex, keep: list[bool] | np.ndarray) -> ImageIndex:
 
 
 def _publish(tree: TreeCheck, indices: dict[str, ImageIndex], source: str) -> bool:
+    if source == tree.manifest.source and index_digest(indices) == index_digest(tree.indices):
+        return True  # packed pixels and segments still fit
     for split, index in indices.items():
         if len(np.unique(index.labels)) < len(tree.manifest.classes):
             raise DataError(f"{tree.root}: a class of '{split}' would be left without images. Nothing was written.")
     files = {name for split in tree.manifest.splits.values() for name in split.files}
     lost = [
-        f"its {words} no longer fit: `{command}` again"
+        f"its {words} no longer fit: {command} again"
         for names, words, command in (
-            (packed_tree_names, "packed pixels", "pack"),
-            (segment_names, "segments", "index-crops"),
+            (packed_tree_names, "packed pixels", "`pack`"),
+            (segment_names, "segments", "delete there what has left the index and run `index-crops`"),
         )
         if any(files & set(names(split)) for split in indices)
     ]
@@ -267,14 +270,16 @@ def check_tree(root: Path | Remote, engine: Engine = LOCAL) -> TreeCheck:
         index_files = {index_name(split) for split in manifest.splits}
         files = {name for split in manifest.splits.values() for name in split.files}
         check = TreeCheck(root, manifest, open_index(folder) if index_files <= files else {})
+    sums = {}
     try:
         _check_others(root, manifest, files - index_files)
+        sums = _file_sums(check)
     except DataError as error:
         check.faults.append(str(error))
     if check.indices:
         new = _compare_names(check)
         for split in check.indices:
-            _decode_all(check, split, new.get(split, []), engine)
+            _decode_all(check, split, new.get(split, []), sums, engine)
     return check
 
 
@@ -287,6 +292,20 @@ def _check_others(root: Path | Remote, manifest: Manifest, names: set[str]) -> N
     for name in sorted(names):
         if root.digest(name) != expected[name]:
             raise DataError(f"{root / name}: SHA-256 differs from the manifest: the object was changed or damaged")
+
+
+def _file_sums(check: TreeCheck) -> dict[bytes, int]:
+    """CRC-32 of the files that can be cut, by path; of a tree without segments none. Raises: DataError."""
+    if not check.indices or not has_segments(check.manifest, tuple(check.indices)):
+        return {}
+    with beside(check.root) as folder:
+        for name in (name for split in check.indices for name in segment_names(split)):
+            if isinstance(check.root, Remote):
+                (folder / name).write_bytes(check.root.read(name.encode()))
+        segments = open_segments(folder, tuple(check.indices))
+        rows = ((split, row, path) for split in check.indices for row, path in enumerate(check.indices[split].paths))
+        found = {path: segments[split].file_sum(row) for split, row, path in rows}
+    return {path: file_sum for path, file_sum in found.items() if file_sum is not None}
 
 
 def _compare_names(check: TreeCheck) -> dict[str, list[bytes]]:
@@ -306,15 +325,17 @@ def _compare_names(check: TreeCheck) -> dict[str, list[bytes]]:
     return new
 
 
-def _decode_all(check: TreeCheck, split: str, new: list[bytes], engine: Engine) -> None:
-    """Decode the files of the index and the new ones; those of unchanged size must have the pixels of the index."""
+def _decode_all(check: TreeCheck, split: str, new: list[bytes], sums: dict[bytes, int], engine: Engine) -> None:
+    """Decode the files of the index and the new ones; those of unchanged size must have the pixels of the index, and
+    the bytes of the CRC-32 in `sums`."""
     index, changed = check.indices[split], {problem.path: problem.reason for problem in check.changed}
     expected = {
         path: (width, height)
         for path, width, height in zip(index.paths.tolist(), index.widths.tolist(), index.heights.tolist(), strict=True)
     }
     paths = [path for path in expected if changed.get(path) != MISSING] + new
-    results = engine.map(partial(_decode, check.root), paths, CHUNK)
+    files = [(path, None if path in changed else sums.get(path)) for path in paths]
+    results = engine.map(partial(_decode, check.root), files, CHUNK)
     results = tracked(results, f"decoding {check.root} {split}", len(paths))
     for path, result in zip(paths, results, strict=True):
         if isinstance(result, str):
@@ -334,14 +355,17 @@ def _decode_all(check: TreeCheck, split: str, new: list[bytes], engine: Engine) 
             check.odd.append(known_oddity(path))
 
 
-def _decode(root: Path | Remote, path: bytes) -> PictureFacts | str:
-    """What a file is when all of it can be decoded (PictureFacts), else why not (str). Raises: DataError for a store
-    that refuses: that says nothing about the file."""
+def _decode(root: Path | Remote, item: tuple[bytes, int | None]) -> PictureFacts | str:
+    """What a file (path, CRC-32 if it is known) is when all of it can be decoded (PictureFacts), else what is wrong
+    (str). Raises: DataError for a store that refuses: that says nothing about the file."""
+    path, file_sum = item
     file = os.path.join(root, os.fsdecode(path)) if isinstance(root, Path) else root.read(path)
     try:
         facts, size = picture_facts(file), read_rgb(file).size
     except DataError as error:
         return str(error).partition(": ")[2]
+    if file_sum is not None and zlib.crc32(read(root, path)) != file_sum:
+        return "other bytes than when its segments were indexed"
     return facts._replace(width=size[0], height=size[1])
 
 

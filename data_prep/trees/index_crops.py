@@ -26,14 +26,15 @@ from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
 from data_prep.files import PARTIAL, disk_errors
+from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.manifest import Manifest, check_files
 from data_prep.formats.pictures import picture_facts
 from data_prep.progress import tracked
 from data_prep.stores import Remote, disk_of, kept_beside, mark, read
-from data_prep.trees.jpegtran import jpegtran_version, same_coefficients, with_segments
+from data_prep.trees.jpegtran import JpegtranStopped, jpegtran_version, same_coefficients, with_segments
 from data_prep.trees.making import Job, Made, content, make_missing, put
-from data_prep.trees.shards import begin, complete
+from data_prep.trees.shards import begin, complete, lost_again
 from data_prep.trees.source_tree import Source, crops_root
 
 SEGMENT = 72  # pixels: shorter ones cost bytes, longer ones leave more beside the window to decode
@@ -97,7 +98,8 @@ def index_crops(root: str | Path | Remote, engine: Engine = LOCAL) -> Manifest:
         job = Job(source.root, (copy,), (begun,), (pictures,))
         make_missing(job, source, partial(_make, job, rule), "laying out for cuts", engine)
         manifest, missing = complete(copy, source, rule, engine, pictures)
-    assert manifest, f"{missing} images are missing"
+    if manifest is None:
+        raise lost_again(pictures, missing)
     return manifest
 
 
@@ -108,14 +110,18 @@ def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
     path, length = image
     data = content(job, path, length)
     facts = picture_facts(data, os.fsdecode(path))
-    made = laid_out(data, rule.segment, zlib.crc32(path) % SAMPLE == 0) or data
+    try:
+        made = laid_out(data, rule.segment, zlib.crc32(path) % SAMPLE == 0) or data
+    except JpegtranStopped as reason:
+        again = "Run the same command again, with fewer --workers"
+        raise DataError(f"{job.root}/{printable(path)}: {reason}. {again}") from None
     put(job, path, [made])
     return [(facts.width, facts.height, len(made), 0)]
 
 
 def laid_out(data: bytes, segment: int = SEGMENT, sampled: bool = True) -> bytes | None:
     """A file with segments of about `segment` pixels, proved to be the same picture; None where there is none: of
-    another kind, or damaged. `sampled`: compare the coefficients, too."""
+    another kind, or damaged. `sampled`: compare the coefficients, too. Raises: JpegtranStopped."""
     try:
         made = with_segments(data, interval_of(frame_of(data), segment))
         if made is None:

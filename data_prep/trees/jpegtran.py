@@ -15,6 +15,10 @@ SECONDS = 120  # for one file; one of 100 megapixels takes 10
 CANONICAL = ("-copy", "none", "-optimize")
 
 
+class JpegtranStopped(Exception):
+    """It did not come to an end, which says nothing about the file."""
+
+
 @cache
 def jpegtran_version() -> str:
     """ "jpegtran 2.1.5". Raises: DataError when it is missing, too old or another library's."""
@@ -37,7 +41,7 @@ def jpegtran_version() -> str:
 
 def with_segments(data: bytes, interval: int) -> bytes | None:
     """A sequential file with a restart marker every `interval` MCUs, optimal Huffman tables and without metadata; None
-    for a file that is damaged."""
+    for a file that is damaged. Raises: JpegtranStopped, also below."""
     return _run(data, *CANONICAL, "-restart", f"{interval}B")
 
 
@@ -51,5 +55,9 @@ def _run(data: bytes, *options: str) -> bytes | None:
     try:
         run = subprocess.run(["jpegtran", *options], input=data, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return None
-    return run.stdout if run.returncode == 0 else None  # 2: a warning, of damage
+        raise JpegtranStopped(f"jpegtran took more than {SECONDS} s") from None
+    if run.returncode < 0:
+        raise JpegtranStopped(f"jpegtran was ended by signal {-run.returncode}, perhaps for memory")
+    if b"Insufficient memory" in run.stderr:
+        raise JpegtranStopped("jpegtran had too little memory")
+    return run.stdout if run.returncode == 0 else None  # 1: an error, 2: a warning, both of damage

@@ -36,8 +36,9 @@ def pack_tree(root: str | Path, engine: Engine = LOCAL) -> Manifest:
     DataError when a picture cannot be decoded or the disk is too small; then the tree is as before.
     """
     root = Path(root)
-    manifest, indices = load_manifest(root), open_index(root)
+    load_manifest(root)  # nothing is written into a folder that is no dataset
     with one_writer(root), disk_errors(root):
+        manifest, indices = load_manifest(root), open_index(root)
         if _is_packed(root, manifest):
             return manifest
         work = root / PARTIAL / "pack"

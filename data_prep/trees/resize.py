@@ -18,7 +18,7 @@ from data_prep.formats.manifest import Manifest
 from data_prep.stores import Remote, beside, disk_of, kept_beside, mark
 from data_prep.trees.adopt import BAD_FILES, Problem, write_problems
 from data_prep.trees.making import Job, Made, content, make_missing, put
-from data_prep.trees.shards import begin, complete
+from data_prep.trees.shards import begin, complete, lost_again
 from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root
 
@@ -41,7 +41,7 @@ def resize_tree(
     Returns the manifests of the copies that are whole, by size. DataError when an image cannot be decoded.
     """
     check_sizes(sizes)
-    rule, source = rule or Rule(), Source.open(root)
+    rule, source = rule or Rule(), Source.open(root, wait=skip_bad)
     pictures = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
     check_shard(pictures[sizes[0]], shard)
     with disk_errors(disk_of(pictures[sizes[0]])), ExitStack() as held:
@@ -57,7 +57,8 @@ def resize_tree(
             bad = make_missing(job, source, partial(_make, job, rule, tuple(places)), title, engine, shard)
             if bad:
                 source = _without(bad, job, source, skip_bad)
-            whole |= {size: _end(copies[size], source, rule, pictures[size]) for size in places}
+            source = Source.open(source.root, wait=skip_bad)  # another shard may have left out images
+            whole |= {size: _end(copies[size], source, rule, pictures[size], shard) for size in places}
     return {size: manifest for size, manifest in whole.items() if manifest}
 
 
@@ -110,10 +111,11 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
     )
 
 
-def _end(copy: Path, source: Source, rule: Rule, pictures: Path | Remote) -> Manifest | None:
+def _end(copy: Path, source: Source, rule: Rule, pictures: Path | Remote, shard: tuple[int, int]) -> Manifest | None:
     """The manifest of a copy that is now whole; None while other shards have work to do."""
-    source = Source.open(source.root)  # another shard may have left out images
     manifest, missing = complete(copy, source, rule, pictures=pictures)
+    if manifest is None and shard == (1, 1):
+        raise lost_again(pictures, missing)
     if manifest is None:
         print(f"{pictures}: this shard is done, {missing:,} images are left to the others")
     return manifest

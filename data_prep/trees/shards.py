@@ -24,7 +24,7 @@ from data_prep.formats.image_index import ImageIndex, check_images, index_digest
 from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_manifest, tool_versions
 from data_prep.stores import RULE, Remote, file_sizes
 from data_prep.trees import journal
-from data_prep.trees.adopt import BAD_FILES, publish_index
+from data_prep.trees.adopt import BAD_FILES, Problem, publish_index, write_problems
 from data_prep.trees.shrink import Rule
 from data_prep.trees.source_tree import Source, source_root
 
@@ -151,11 +151,19 @@ def complete(
         return (None, missing) if missing else (_commit(copy, source, rule, state, engine, pictures or copy), 0)
 
 
+def lost_again(pictures: Path | Remote, missing: int) -> DataError:
+    """Images that were made and recorded are not there when all are counted."""
+    return DataError(
+        f"{pictures}: {missing:,} images are gone again, or have another size than when they were made. Let no other "
+        "program write there, use a disk that tells A.JPEG from a.JPEG, and run the same command again."
+    )
+
+
 def _commit(
     copy: Path, source: Source, rule: Making, state: np.ndarray, engine: Engine, pictures: Path | Remote
 ) -> Manifest:
     """Verify that there is nothing else, write the index and, last, the manifest."""
-    _nothing_else(pictures, source.paths)
+    _nothing_else(copy, pictures, source.paths)
     first, indices = 0, {}
     for split, index in source.indices.items():
         part = state[first : first + len(index.paths)]
@@ -250,11 +258,15 @@ def _check_remote(pictures: Remote, index: ImageIndex) -> None:
             raise DataError(f"{pictures}/{printable(path)} is missing or has not {size} bytes")
 
 
-def _nothing_else(pictures: Path | Remote, paths: np.ndarray) -> None:
-    """DataError for a file between the copies that is none of them: counts of trees must agree."""
-    if strangers := file_sizes(pictures, folders_of(paths)).keys() - set(paths.tolist()):
+def _nothing_else(copy: Path, pictures: Path | Remote, paths: np.ndarray) -> None:
+    """DataError for files between the copies that are none of them: counts of trees must agree."""
+    strangers = sorted(file_sizes(pictures, folders_of(paths)).keys() - set(paths.tolist()))
+    if strangers:
+        write_problems(copy, [Problem(path, "does not belong to these copies") for path in strangers])
+        more = f"{len(strangers):,} files do not, all listed in {pictures}/{BAD_FILES}. " if strangers[1:] else ""
+        them = "them" if strangers[1:] else "it"
         raise DataError(
-            f"{pictures}/{printable(min(strangers))}: does not belong to these copies. Delete it and run the "
+            f"{pictures}/{printable(strangers[0])}: does not belong to these copies. {more}Delete {them} and run the "
             "same command again."
         )
 

@@ -1,5 +1,6 @@
 """The tree that copies are made of, and where the copies lie: ROOT, ROOT-sz/160 and ROOT-crops."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +23,10 @@ class Source:
     indices: dict[str, ImageIndex]
 
     @classmethod
-    def open(cls, root: str | Path | Remote) -> "Source":
+    def open(cls, root: str | Path | Remote, wait: bool = False) -> "Source":
+        """`wait`: for another shard, which may be leaving out images now. Raises: DataError."""
         root = place(root)
-        with beside(root) as folder:
+        with one_writer_of(root, wait=True) if wait else nullcontext(), beside(root) as folder:
             return cls(root, load_manifest(folder), open_index(folder))
 
     def without(self, bad: set[bytes]) -> "Source":
@@ -42,8 +44,8 @@ class Source:
             for split, index in indices.items():
                 if len(np.unique(index.labels)) < len(facts.classes):
                     raise DataError(f"{self.root}: without its bad images a class of '{split}' would be empty.")
-            publish_index(folder, facts.name, facts.source, facts.classes, indices)
-        return Source.open(self.root)
+            manifest = publish_index(folder, facts.name, facts.source, facts.classes, indices)
+        return Source(self.root, manifest, indices)
 
     @cached_property
     def paths(self) -> np.ndarray:  # (N,) bytes, of both splits
@@ -78,6 +80,8 @@ def _beside(root: str | Path | Remote, suffix: str) -> Path | Remote:
     root = place(root)
     if not isinstance(root, Remote):
         root = root if root.name not in ("", "..") else root.resolve()  # "." has no name to add to
+        if not root.name:
+            raise DataError(f"{root}: copies would lie beside this folder, and nothing does. Give a folder of it")
         return root.with_name(root.name + suffix)
     if root.is_bucket:
         raise DataError(

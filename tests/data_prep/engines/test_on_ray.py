@@ -153,6 +153,13 @@ def workers_of(process: int) -> list[int]:
     return found
 
 
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 def test_the_bytes_are_those_of_a_local_run(tree, whole, tmp_path):
     run(tree, "resize", *SIZES)
@@ -225,10 +232,14 @@ def test_a_file_that_changed_and_a_folder_that_is_there_are_one_line(tree):
 def test_ctrl_c_ends_the_command_and_its_cluster(tree, whole):
     with command(tree, "resize", *SIZES) as running:
         until_some_are_made(tree, running)
+        workers = workers_of(running.pid)
         running.send_signal(signal.SIGINT)
         _, told = running.communicate(timeout=60 * MINUTES)
         assert running.returncode == 130 and told.splitlines()[-1].startswith("interrupted"), told
-        assert not workers_of(running.pid)
+    deadline = time.monotonic() + 24 * MINUTES
+    while any(map(runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers and not any(map(runs, workers))
     run(tree, "resize", *SIZES)
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 
@@ -233,6 +234,12 @@ def test_work_that_fails_at_once_leaves_no_new_folder(tmp_path):
         (tmp_path / "begun" / ".partial" / "half.part").write_bytes(b"a download that was cut")
         raise DataError("the connection was cut")
     assert (tmp_path / "begun" / ".partial" / "half.part").exists()
+
+
+def test_an_error_is_told_although_the_work_has_removed_the_folder(tmp_path):
+    with pytest.raises(DataError, match="a full disk"), one_writer(tmp_path / "new"):
+        shutil.rmtree(tmp_path / "new")
+        raise DataError("a full disk")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

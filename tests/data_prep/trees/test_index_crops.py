@@ -200,6 +200,77 @@ def test_check_compares_the_copy_and_tells_of_damage(tree, capsys):
 
 
 @needs_jpegtran
+def test_check_finds_a_changed_byte_that_decodes_and_the_advice_mends_it(tree, capsys):
+    (tree / "train/b/damaged.JPEG").unlink()
+    adopt(tree, again=True)
+    index_crops(tree)
+    whole, path = tree_hash(crops(tree)), crops(tree) / "train/a/420.JPEG"
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 4
+    path.write_bytes(data)
+    read_rgb(path)  # no decoder minds
+    assert not check_dataset(tree, engine=Local(1))
+    assert "a/420.JPEG: other bytes than when its segments were indexed" in capsys.readouterr().out
+    path.unlink()
+    index_crops(tree)
+    assert tree_hash(crops(tree)) == whole and check_dataset(tree, engine=Local(1))
+
+
+@needs_jpegtran
+def test_check_that_writes_keeps_segments_that_still_fit(tree, capsys):
+    (tree / "train/b/damaged.JPEG").unlink()
+    adopt(tree, again=True)
+    index_crops(tree)
+    resize_tree(tree, [32], Local(1))
+    next(copy_root(tree, 32).rglob("420.*")).unlink()
+    before = load_manifest(crops(tree))
+    assert not check_dataset(tree, write=True, engine=Local(1)) and load_manifest(crops(tree)) == before
+    assert "no longer fit" not in capsys.readouterr().out
+
+
+@needs_jpegtran
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [("kill -9 $$", "jpegtran was ended by signal 9"), ("echo Insufficient memory >&2; exit 1", "too little memory")],
+)
+def test_a_jpegtran_that_was_ended_does_not_make_a_picture_damaged(tmp_path, tree, monkeypatch, capsys, end, words):
+    stopped = tmp_path / "jpegtran"
+    stopped.write_text(f"#!/bin/sh\ncase $1 in -version) exec {shutil.which('jpegtran')} -version;; *) {end};; esac\n")
+    stopped.chmod(0o755)
+    with monkeypatch.context() as here:
+        here.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        assert main(["index-crops", str(tree), "--workers", "1"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert words in error and f"{tree}/train/" in error and not (crops(tree) / "manifest.json").exists()
+    assert "10 of 14 images can be cut" in run_told(tree, capsys)
+
+
+def run_told(root: Path, capsys) -> str:
+    index_crops(root)
+    return capsys.readouterr().out
+
+
+class WithThief(Local):
+    """Another program removes a file of the copies at the end."""
+
+    def map(self, function, items, chunk=64):
+        yield from super().map(function, items, chunk)
+        for copy in self.copies:
+            (copy / "train/a/420.JPEG").unlink(missing_ok=True)
+
+
+@needs_jpegtran
+def test_a_copy_that_vanishes_before_all_are_counted_is_one_line(tree):
+    (tree / "train/b/damaged.JPEG").unlink()
+    adopt(tree, again=True)
+    WithThief.copies = crops(tree), copy_root(tree, 32)
+    with pytest.raises(DataError, match="1 images are gone again"):
+        index_in_processes(tree, WithThief(1))
+    with pytest.raises(DataError, match="1 images are gone again"):
+        resize_tree(tree, [32], WithThief(1))
+
+
+@needs_jpegtran
 def test_a_full_disk_is_one_line_and_a_rerun_goes_on(tmp_path, capsys):
     with small_disk(tmp_path / "disk", "800k") as place:
         root = plant(

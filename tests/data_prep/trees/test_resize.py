@@ -253,9 +253,14 @@ def test_a_foreign_file_between_the_copies_is_refused(tree):
     (copy / "manifest.json").unlink()
     stray = copy / "train/ant/stray.JPEG"
     stray.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"stray\.JPEG: does not belong"):
+    with pytest.raises(DataError, match=r"stray\.JPEG: does not belong to these copies\. Delete it"):
         resize_tree(tree, [16])
+    other = Path(shutil.copy(stray, copy / "train/bee/other.JPEG"))
+    with pytest.raises(DataError, match=r"stray\.JPEG: does not .*2 files do not, all listed in .*bad_files\.tsv"):
+        resize_tree(tree, [16])
+    assert "train/bee/other.JPEG" in (copy / "bad_files.tsv").read_text()
     stray.unlink()
+    other.unlink()
     resize_tree(tree, [16])
 
 
@@ -330,6 +335,7 @@ def test_toy_copies_and_one_line_errors(toy, tmp_path, capsys):
         ([], "--sizes"),
         (["--sizes", "16", "--shard", "0/4"], "--shard 0/4"),
         (["--sizes", "x"], "--sizes"),
+        (["--sizes", "16", "--to", "/"], "/: copies would lie beside this folder"),
     ):
         assert main(["resize", str(root), *arguments]) == 2
         error = capsys.readouterr().err
