@@ -86,6 +86,8 @@ def decorate(axis, schedule: Schedule) -> None:
 
 def save(figure, path: Path) -> None:
     """Through a temporary file in the same folder, so that `path` is never half a picture."""
+    if not path.name:
+        raise PhaseError(f"{shown_path(path)}: is a folder. Name a .png file.")
     temporary = path.with_name(f"{path.name}.part")
     try:
         with temporary.open("wb") as file:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from phases.phase import LrPhase, PhaseError
 
+ROUNDING = 1e-9  # epochs: a step that ends on a fractional border may be computed an ulp beyond it
 Written = tuple[LrPhase, float, float | None]  # the phase, its first value, its last value (None: one number)
 
 
@@ -28,6 +29,7 @@ class Ramp:
         """The value at `position`, the end of a step in epochs. With `epoch_step` that of the epoch's beginning."""
         if self.first == self.last:
             return self.first
+        position = min(position, self.end)
         if self.epoch_step:
             position = max(math.ceil(position) - 1, self.start)
         # timm's cosine begins at epoch 0, under the warm-up, and shows only after it.
@@ -44,7 +46,7 @@ class Ramp:
 def ramp_at(ramps: tuple[Ramp, ...], position: float) -> Ramp:
     """The ramp that holds at `position`; position 0 belongs to the first."""
     for ramp in reversed(ramps):
-        if ramp.start < position:
+        if ramp.start < position - ROUNDING:
             return ramp
     return ramps[0]
 

@@ -39,7 +39,8 @@ def segments(schedule: Schedule, world_size: int, images: int | None = None) -> 
 def segment(schedule: Schedule, start: float, end: float, world_size: int, images: int | None) -> Segment:
     data = schedule.data_at(start)
     if images is None:
-        lr, momentum = lr_range(schedule, start, end), momentum_range(schedule, start, end)
+        begin = math.nextafter(start, end) if steps_by_epoch(schedule, end) else start
+        lr, momentum = lr_range(schedule, begin, end), momentum_range(schedule, begin, end)
         return Segment(start, end, data, lr, momentum, None, None, None)
     per_epoch = images // (data.bs * world_size)  # the last partial batch is dropped
     steps, first, last = steps_between(schedule, start, end, world_size, images)
@@ -47,6 +48,11 @@ def segment(schedule: Schedule, start: float, end: float, world_size: int, image
     if steps:
         lr, momentum = lr_range(schedule, first, last), momentum_range(schedule, first, last)
     return Segment(start, end, data, lr, momentum, per_epoch, steps, steps * data.bs * world_size)
+
+
+def steps_by_epoch(schedule: Schedule, position: float) -> bool:
+    """Whether a value there is constant inside an epoch: a border then belongs to the epoch before it."""
+    return any(ramp_at(ramps, position).epoch_step for ramps in (schedule.lr, schedule.momentum) if ramps)
 
 
 def steps_between(

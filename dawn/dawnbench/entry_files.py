@@ -55,7 +55,8 @@ class EntryFiles:
     @property
     def counting(self) -> list[Progress]:
         """The first row of each epoch: nobody may look twice."""
-        return [row for row in self.rows if row not in self.repeated]
+        repeated = {row.line for row in self.repeated}
+        return [row for row in self.rows if row.line not in repeated]
 
     @property
     def repeated(self) -> list[Progress]:

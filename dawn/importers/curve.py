@@ -163,8 +163,13 @@ def curve_from_json(where: str, values: dict[str, Any]) -> Curve:
 
 
 def curve_tsv(curve: Curve) -> str:
-    """The columns of DAWNBench: those of ImageNet, or of CIFAR-10 where there is no top-5 accuracy."""
+    """The columns of DAWNBench: those of ImageNet, or of CIFAR-10 where there is no top-5 accuracy. Raises: RunError
+    for a point without one of them."""
     task = TASKS["ImageNet" if "top5" in curve.metrics() else "CIFAR10"]
+    for name, metric in task.columns:
+        if lacking := [point for point in curve.points if point.percent(metric) is None]:
+            place = f"{curve.name}: no {name} at epoch {lacking[0].epoch:g}"
+            raise RunError(f"{place}, and a .tsv has it in every row. Write .json instead.")
     lines = ["\t".join(("epoch", "hours", *(name for name, _ in task.columns)))]
     for point in curve.points:
         percents = (point.percent(metric) for _, metric in task.columns)

@@ -78,7 +78,7 @@ def run_curve(path: Path) -> Curve:
     """A run of our own by its run.jsonl, on T_total."""
     run = read_run(path)
     points = tuple(
-        Point(row.epoch + 1, run.hours(row, "total"), row.validation.percent("top1"), row.validation.percent("top5"))
+        Point(row.until, run.hours(row, "total"), row.validation.percent("top1"), row.validation.percent("top5"))
         for row in run.evaluations
     )
     clock = "T_total: everything from the first read of training data, evaluation and checkpoints inside"

@@ -39,7 +39,7 @@ def told(folder: Path, most_bytes: int) -> str:
         return panel(read_record(folder / FILE)) + picture(folder, most_bytes)
     except Broken as error:
         return note(str(error))
-    except (KeyError, TypeError, ValueError, AttributeError):  # of a record without the parts it should have
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):  # a part is missing, or of another kind
         return note(f"{FILE} is damaged: a part of it is missing or of another kind. {REMEDY}")
 
 

@@ -272,7 +272,7 @@ function scheduleChart(view, data, state) {
   ];
   const xOf = (run) => {
     let done = 0;
-    return run.epochs.steps.flatMap((steps, i) => (inSteps ? [done, (done += steps)] : [run.epochs.epoch[i] - 1, run.epochs.epoch[i]]));
+    return run.epochs.steps.flatMap((steps, i) => (inSteps ? [done, (done += steps)] : [Math.ceil(run.epochs.epoch[i]) - 1, run.epochs.epoch[i]])); // the last may be cut
   };
   const name = inSteps ? "training steps" : "epochs trained";
   const figure = stacked(view, data, state, rows, xOf, name, `%{x} ${name}`, "lines");

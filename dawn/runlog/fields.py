@@ -12,6 +12,11 @@ UTC = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
 MOST = 2**53  # no count and no time of a real run is larger
 
 
+def is_number(value: Any) -> bool:
+    """A finite number to compute with; an integer of 400 digits, which JSON may hold, is none."""
+    return math.isfinite(value) if type(value) is float else type(value) is int and abs(value) <= MOST
+
+
 @dataclass(frozen=True)
 class Fields:
     """A logged object with the place it stands at, for messages. Each method returns one field, checked."""
@@ -58,7 +63,7 @@ class Fields:
 
     def number(self, name: str, least: float = -MOST, most: float = MOST) -> float:
         value = self._get(name, (int, float), "a number")
-        if not (math.isfinite(value) and least <= value <= most):
+        if not (is_number(value) and least <= value <= most):
             raise RunError(f"{self.where}: {name!r} is {value!r:.60}. It must be a number from {least} to {most}.")
         return value
 

@@ -1,10 +1,10 @@
 """What a log says of its hosts: which they were, and what on them may have changed a time. Facts of a log are taken as
 they are where they make sense and passed over where they do not: they decide no result."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
+from dawn.runlog.fields import is_number
 from dawn.runlog.records import Start
 from dawn.runlog.run import Run
 
@@ -88,4 +88,4 @@ def number(facts: Any, *names: str) -> float | None:
     """The finite number at this place, None where there is none."""
     for name in names:
         facts = facts.get(name) if isinstance(facts, dict) else None
-    return facts if type(facts) in (int, float) and math.isfinite(facts) else None
+    return facts if is_number(facts) else None

@@ -1,11 +1,11 @@
 """The logged training steps of a run that count: those that no later attempt trained again."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from dawn.runlog.fields import is_number
 from dawn.runlog.records import Row
 from dawn.runlog.run import Run
 
@@ -46,12 +46,13 @@ def _counted(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _steps_of(run: Run, epoch: int, lines: list[dict[str, Any]]) -> list[Step]:
-    before = sum(row.steps for row in run.rows[:epoch])
-    if epoch > len(run.rows):
+    place = epoch - run.start.first_epoch
+    if not 0 <= place <= len(run.rows):
         return []  # an epoch that lies beyond a hole of the log
-    steps = run.rows[epoch].steps if epoch < len(run.rows) else (run.rows[-1].steps if run.rows else 0)
+    before = sum(row.steps for row in run.rows[:place])
+    row = run.rows[place] if place < len(run.rows) else None
+    steps = row.steps if row else (run.rows[-1].steps if run.rows else 0)
     steps = max(steps, lines[-1]["step"])  # of an epoch that was never finished: what is known
-    row = run.rows[epoch] if epoch < len(run.rows) else None
     return [_step(line, before + line["step"], _position(row, epoch, line["step"], steps)) for line in lines]
 
 
@@ -85,7 +86,7 @@ def _step(line: dict[str, Any], number: int, position: float) -> Step:
 
 def _number(line: dict[str, Any], name: str) -> float | None:
     value = line.get(name)
-    return value if type(value) in (int, float) and math.isfinite(value) else None
+    return value if is_number(value) else None
 
 
 def _has_place(line: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from two_ranks import TIMEOUT, codes, run_ranks
 from dawn import read_run
 from dawn.__main__ import main as dawn_main
 from dawn.dawnbench.tsv import tsv
+from dawn.importers.read import run_curve
 from dawn.runlog.run import read_run_and_events
 from dawn.runlog.steps import logged_steps
 from training.__main__ import main
@@ -53,6 +54,7 @@ def test_positions_of_logged_steps_are_those_of_the_schedule(folder):
 def test_reports_tell_where_a_cut_epoch_ended(folder, tmp_path, capsys):
     assert [line.split("\t")[0] for line in tsv(read_run(folder)).splitlines()] == ["epoch", "1", "1.65"]
     assert "1.65 of 1.65" in (folder / "summary.txt").read_text()
+    assert [point.epoch for point in run_curve(folder).points] == [1, 1.65]
     assert dawn_main(["check", str(folder)]) == 0
     misc = json.loads((folder / "entry.draft.json").read_text())["misc"]
     assert misc["epochs"] == 1.65 and misc["lastEvaluation"]["epoch"] == 1.65

@@ -118,6 +118,9 @@ def test_png_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "folder.png").mkdir()
     assert main(["show", "imagenet18-1", "--png", str(tmp_path / "folder.png")]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+    capsys.readouterr()
+    assert main(["show", "imagenet18-1", "--png", "."]) == 2
+    assert capsys.readouterr().err == "error: .: is a folder. Name a .png file.\n"
 
 
 # ---- light

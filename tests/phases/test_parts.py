@@ -56,6 +56,24 @@ def test_a_cut_epoch_in_two_parts():
     assert spans(epoch_parts(schedule(2.75), 2, IMAGES, 1)) == [(2, 2.5, 0, 0, 13), (2.5, 2.75, 13, 520, 8)]
 
 
+def test_a_step_that_ends_on_a_border_of_two_ramps_belongs_to_the_first():
+    """Its computed position may lie an ulp beyond it, as for 1.64 epochs of 100 steps."""
+    for last in range(1, 200):  # step of the first ramp
+        border = last / 100
+        ramps = [{"ep": (0, border), "lr": (0.0, 1.0)}, {"ep": (border, 3), "lr": (9.0, 0.0)}]
+        found = Schedule.parse([{"ep": 0, "sz": 16, "bs": 10}, *ramps])
+        parts = [part for epoch in range(3) for part in epoch_parts(found, epoch, IMAGES, 1)]
+        positions = [part.position(step) for part in parts for step in range(part.first_step, part.stop_step)]
+        rates = [found.lr_at(position) for position in positions]
+        assert rates[last - 1] == pytest.approx(1.0) and max(rates[:last]) <= 1 < rates[last], last
+
+
+def test_without_images_the_rate_at_a_border_inside_a_stepped_ramp_is_that_after_it():
+    phases = [{"ep": 0, "sz": 16, "bs": 40}, {"ep": 5, "sz": 24, "bs": 30}]
+    stepped = Schedule.parse([*phases, {"ep": (0, 10), "lr": (1.0, 0.0), "epoch_step": True}])
+    assert [item.lr for item in segments(stepped, 1)] == [pytest.approx((1.0, 0.6)), pytest.approx((0.5, 0.1))]
+
+
 def test_a_part_without_a_step_is_refused():
     with pytest.raises(PhaseError, match=r"epochs 3 to 3\.01: no step of 30 of the 1000 training images"):
         epoch_parts(schedule(3.01), 3, IMAGES, 1)

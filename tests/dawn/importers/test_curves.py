@@ -266,6 +266,14 @@ BAD = {
 }
 
 
+def test_a_tsv_is_not_written_with_a_column_that_a_row_lacks(tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("epoch,hours,acc5\n1,0.5,80\n2,1,90\n")
+    flags = ["--columns", "epoch=epoch,hours=hours,top5=acc5", "--out"]
+    assert main(["import", str(tmp_path / "x.csv"), *flags, str(tmp_path / "x.tsv")]) == 2
+    assert "x: no top1Accuracy at epoch 1" in capsys.readouterr().err and not (tmp_path / "x.tsv").exists()
+    assert main(["import", str(tmp_path / "x.csv"), *flags, str(tmp_path / "x.json")]) == 0
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_file_is_one_line(tmp_path, capsys, case):
     data, words = BAD[case]

@@ -6,6 +6,7 @@ import pytest
 from chromium import browser, chromium_path
 from dawn_script import CORRECT, Script, scripted_run
 from long_run import long_run
+from tiny_run import train
 
 from dawn import read_run
 from dawn.__main__ import main
@@ -169,6 +170,14 @@ def test_a_run_that_began_at_a_later_epoch_is_drawn_there(tab, tmp_path):
     assert columns(tab, "epochs", "x") == [[3, 4, 5], [4]] and columns(tab, "epochs", "y")[1] == [94]  # with its star
     assert columns(tab, "speed", "x")[0] == [3, 4, 5] and columns(tab, "schedule", "x")[0] == [2, 3, 3, 4, 4, 5]
     assert tab.errors == []
+
+
+@pytest.mark.slow
+def test_a_cut_last_epoch_is_drawn_to_its_end(tab, tmp_path, toy):
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 1.65), 'lr': (0.1, 0.0)}]"
+    assert train(toy, tmp_path / "cut", "--phases", phases) == 0
+    opened(tab, tmp_path, [tmp_path / "cut"])
+    assert columns(tab, "schedule", "x")[0] == [0, 1, 1, 1.65] and tab.errors == []
 
 
 @pytest.mark.slow

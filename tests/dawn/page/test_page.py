@@ -250,6 +250,18 @@ def test_logged_steps_follow_the_attempts(tmp_path):
     script.log.close()
 
 
+def test_logged_steps_of_a_run_that_began_at_a_later_epoch(tmp_path):
+    script = Script(tmp_path, config={"start_epoch": 2})
+    for epoch in (2, 3):
+        for step in (25, 50):
+            script.log.write("step", 0, epoch=epoch, step=step, **{"losses/xent": 10**400 if step == 25 else 1.0})
+        script.epoch(epoch, CORRECT[epoch])
+    script.stop()
+    steps = logged_steps(*read_run_and_events(tmp_path))
+    assert [(s.number, s.position) for s in steps] == [(25, 2.5), (50, 3), (75, 3.5), (100, 4)]
+    assert [s.loss for s in steps] == [None, 1.0, None, 1.0]
+
+
 @pytest.mark.slow
 def test_twenty_runs_of_a_hundred_epochs_stay_small(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)  # the disk need not have 2,000 lines one by one

@@ -186,6 +186,7 @@ BAD_LOGS = {
     "bool is no count": (put(2, "steps", value=True), "line 3: 'steps' is True"),
     "negative time": (put(2, "seconds", "eval", value=-1.0), "line 3: seconds: 'eval' is -1.0"),
     "huge count": (put(2, "images_seen", value=10**400), "line 3: 'images_seen' is 1000"),
+    "huge number": (put(0, "target", value=10**400), "line 1: 'target' is 1000"),
     "no torch version": (drop(0, "versions", "torch"), "line 1: versions: 'torch' is missing"),
     "target beyond 100": (put(0, "target", value=101), "line 1: 'target' is 101"),
     "unknown metric": (put(0, "metric", value="top3"), "line 1: 'metric' is 'top3'"),
