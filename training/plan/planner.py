@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from data_prep import DataError, Manifest
 from phases import Schedule
 from training.config.config import Config
+from training.config.schedule import check_start_epoch
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.errors import ConfigError
 from training.plan.accuracy import accuracy_of
@@ -53,8 +54,7 @@ class Planner:
         began, if its start is to count as a run's. Raises: ConfigError, DataError for input that cannot run,
         such as a phase that does not fit into the memory; ConfigError for what the cache lacks where nothing may be
         measured."""
-        opened = self._open(config, schedule)
-        check_schedule(config, schedule, opened.dataset, opened.loader)
+        opened = self._checked(config, schedule)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset)
         if may_measure and missing(work, opened.found):
             refresh(opened.key, opened.found)
@@ -83,8 +83,7 @@ class Planner:
     ) -> Planned:
         """The plan of a run on `hardware`, which is not here. `schedule`: for its number of processes; `basis`: the
         efficiency; None: of this machine. Raises: as planned."""
-        opened = self._open(config, schedule)
-        check_schedule(config, schedule, opened.dataset, opened.loader, hardware.count)
+        opened = self._checked(config, schedule, hardware.count)
         here = None if basis else self.planned("", config, schedule, may_measure)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset, hardware.count)
         if not all((point.size, point.whitening) in opened.found.saved for point in work.trainings):
@@ -96,6 +95,13 @@ class Planner:
     def total_seconds(self, config: Config, schedule: Schedule) -> float:
         """T_total of the whole schedule. Raises: as planned."""
         return self.planned("", config, schedule).forecast.clocks["total"]
+
+    def _checked(self, config: Config, schedule: Schedule, world_size: int = 1) -> Opened:
+        """After the checks of a run that this schedule may fail. Raises: ConfigError, DataError."""
+        opened = self._open(config, schedule)
+        check_schedule(config, schedule, opened.dataset, opened.loader, world_size)
+        check_start_epoch(config, schedule)
+        return opened
 
     def _open(self, config: Config, schedule: Schedule) -> Opened:
         same = repr((folders_of(config, schedule), config.loader, config.device, settings_of(config)))
