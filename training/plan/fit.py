@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from training.plan.store import CheckTime, Measurements, StepTime
-from training.plan.work import Checking, Training
+from training.plan.store import CheckTime, EntryTime, Measurements, StepTime
+from training.plan.work import Checking, Entry, Training
 
 REACH = 1.5  # times the arithmetic of the largest measured step, or that part of the smallest: beyond is no estimate
 VIEWS = {"none": 1, "flip": 2, "flip-shift": 6, "flip-shift-25": 2.25}  # of an image in a validation
@@ -78,12 +78,13 @@ def arithmetic(found: Measurements, point: Training) -> float | None:
     return None if per_image is None else per_image * point.batch
 
 
-def pixels(point: Training) -> float:
+def pixels(point: Training | Checking) -> float:
     return point.size**2 * point.batch
 
 
 def check_time(found: Measurements, point: Checking) -> tuple[CheckTime | None, bool]:
-    """What a pixel of a validation takes, and whether that was measured; of others the one of the nearest size."""
+    """What a pixel of a validation takes, and whether that was measured; of others the one of the nearest size. Their
+    memory is at least that of smaller ones."""
     if point in found.checks:
         return found.checks[point], True
     near = [other for other in found.checks if other.rectangular == point.rectangular]
@@ -91,4 +92,15 @@ def check_time(found: Measurements, point: Checking) -> tuple[CheckTime | None, 
         return None, False
     other = min(near, key=lambda other: (abs(other.size - point.size), other.tta != point.tta))
     time, views = found.checks[other], VIEWS[point.tta] / VIEWS[other.tta]
-    return replace(time, per_pixel=time.per_pixel * views), False
+    smaller = (time.peak_bytes for other, time in found.checks.items() if pixels(other) <= pixels(point))
+    return replace(time, per_pixel=time.per_pixel * views, peak_bytes=max(smaller, default=0)), False
+
+
+def entry_time(found: Measurements, entry: Entry) -> EntryTime | None:
+    """Of a phase that was not entered the longest of its kind, and the least memory."""
+    if entry in found.entries:
+        return found.entries[entry]
+    alike = [time for other, time in found.entries.items() if other.first == entry.first]
+    if not alike:
+        return None
+    return EntryTime(max(time.seconds for time in alike), min(time.peak_bytes for time in alike))

@@ -41,19 +41,17 @@ class Opened(NamedTuple):
 
 class Planner:
     """Plans of many schedules in one process: dataset, key and measurements are read once, so that a schedule of known
-    points is arithmetic alone. `warn` takes a line about a cache that cannot be used."""
+    points is arithmetic alone. `warn` takes a line about a cache that cannot be used. The first measurement counts the
+    start of this process as that of a run."""
 
     def __init__(self, warn: Callable[[str], None]):
         self._warn = warn
         self._opened: dict[str, Opened] = {}
 
-    def planned(
-        self, name: str, config: Config, schedule: Schedule, may_measure: bool = True, origin_ns: int | None = None
-    ) -> Planned:
-        """The plan of a run of one process. `name`: of the schedule, for the reader; `origin_ns`: when this process
-        began, if its start is to count as a run's. Raises: ConfigError, DataError for input that cannot run,
-        such as a phase that does not fit into the memory; ConfigError for what the cache lacks where nothing may be
-        measured."""
+    def planned(self, name: str, config: Config, schedule: Schedule, may_measure: bool = True) -> Planned:
+        """The plan of a run of one process. `name`: of the schedule, for the reader. Raises: ConfigError, DataError for
+        input that cannot run, such as a phase that does not fit into the memory; ConfigError for what the cache lacks
+        where nothing may be measured."""
         opened = self._checked(config, schedule)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset)
         if may_measure and missing(work, opened.found):
@@ -64,7 +62,7 @@ class Planner:
         if lacks and may_measure:
             from training.plan.measure import measure  # imports torch
 
-            notes = measure(config, schedule, opened.dataset, work, opened.found, origin_ns)
+            notes = measure(config, schedule, opened.dataset, work, opened.found, self._init(opened))
             write(opened.key, opened.found, self._warn)
         expected = accuracy_of(config, schedule, opened.dataset.name)
         plan = replace(forecast(name, config, work, opened.found), accuracy=expected)
@@ -111,6 +109,12 @@ class Planner:
             key = key_of(replace(config, loader=loader), schedule, dataset)
             self._opened[same] = Opened(dataset, loader, key, read(key, self._warn))
         return self._opened[same]
+
+    def _init(self, opened: Opened) -> float | None:
+        """Seconds of a program's start, where these or other measurements tell them: only the first measurement of a
+        process follows its start at once."""
+        known = (item.found.start for item in (opened, *self._opened.values()))
+        return next((start.init for start in known if start), None)
 
     def _count(self, config: Config, schedule: Schedule, opened: Opened, work: Work) -> None:
         """FLOPs of sizes that may then be fitted: no model is opened for them. Without a measured step nothing can

@@ -14,7 +14,7 @@ from training.plan.elsewhere.hardware import hardware_named
 from training.plan.flops import add_flops
 from training.plan.key import key_of
 from training.plan.planner import Planner
-from training.plan.store import CheckTime, Measurements, StartTime, StepTime
+from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
 from training.plan.work import work_of
 
 
@@ -36,7 +36,7 @@ def known(toy, tmp_path, monkeypatch):
         StartTime(0.0, 0.0, 0.0, 0.0, "fp32", "cpu", 10**9),
         {point: StepTime(0.0, seconds, seconds, 0.0, 0.0, 3) for point, seconds in times.items()},
         dict.fromkeys(work.checkings, CheckTime(0.0, 0.0, 3)),
-        dict.fromkeys(work.entries, 0.0),
+        dict.fromkeys(work.entries, EntryTime(0.0)),
     )
     add_flops(config, len(dataset.classes), work, found)
     store.write(key_of(config, schedule, dataset), found, pytest.fail)
