@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dawn.runlog.clock import RUN_LABELS, process_start_ns
 from phases import Schedule
@@ -12,10 +13,12 @@ from phases.parts import epoch_parts
 from training.__main__ import main
 from training.config.config import Config
 from training.data.dataset import checked_dataset
+from training.distributed.env import Env
 from training.plan import measure, store
 from training.plan.fit import check_time, in_proportion, interpolated, step_time
 from training.plan.forecast import forecast
 from training.plan.key import key_of
+from training.plan.peaks import reset_peak
 from training.plan.report import as_json
 from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
 from training.plan.work import Checking, Training, work_of
@@ -163,6 +166,9 @@ def test_a_plan_is_measured_once_and_then_read(toy, cache, tmp_path, capsys, mon
     first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
     assert next(iter(first)) == "T_total" and first["T_total"] == second["T_total"] > 0
     assert first["ledger"]["init"] > seconds
+    (kept,) = (json.loads(path.read_text()) for path in cache.glob("*.json"))
+    peaks = [value["peak_bytes"] for *_, value in kept["checks"] + kept["entries"]]
+    assert len(peaks) == 2 and all(peaks) == reset_peak(Env(torch.device("cpu")), trim=False)
     assert first["dollars"] == pytest.approx(first["T_total"] / 100)
     assert first["phases"][0]["steps"] == 15 and first["phases"][0]["validations"] == 1
     out = capsys.readouterr().out
