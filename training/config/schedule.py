@@ -32,6 +32,14 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
     return schedule
 
 
+def check_start_epoch(config: Config, schedule: Schedule) -> None:
+    """Raises: ConfigError where --start-epoch leaves no epoch."""
+    if config.start_epoch >= schedule.epochs:
+        raise ConfigError(
+            f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
+        )
+
+
 def saved_world_size(config: Config) -> int:
     """Devices that the run to be resumed was started with."""
     return read_run(config.logdir).start.world_size

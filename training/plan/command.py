@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from dawn import process_start_ns
 from dawn.files import write_atomic
 from dawn.tables import plain, print_tables
 from phases import Schedule
@@ -105,7 +104,7 @@ def check_options(own: argparse.Namespace) -> None:
 
 def plans(own: argparse.Namespace, config: Config, hardware: Hardware | None, basis: Basis | None) -> Iterator[Planned]:
     """Of the run's own schedule, then of each of --compare."""
-    origin, planner = process_start_ns(), Planner(warn)
+    planner = Planner(warn)
     for number, phases in enumerate([config.phases, *own.compare]):
         asked = replace(config, phases=phases) if number else config
         schedule = resolved_schedule(asked, hardware.count if hardware else 1, warn)
@@ -113,7 +112,7 @@ def plans(own: argparse.Namespace, config: Config, hardware: Hardware | None, ba
         if hardware:
             yield planner.extrapolated(name, asked, schedule, hardware, basis, not own.no_measure)
             continue
-        yield planner.planned(name, asked, schedule, not own.no_measure, None if number else origin)
+        yield planner.planned(name, asked, schedule, not own.no_measure)
 
 
 def name_of(config: Config, schedule: Schedule, number: int) -> str:

@@ -9,9 +9,9 @@ from dawn.runlog.clock import LABELS, clocks_of
 from training.config.config import Config
 from training.errors import ConfigError
 from training.plan.accuracy import Accuracy
-from training.plan.fit import check_time, step_time
+from training.plan.fit import check_time, entry_time, step_time
 from training.plan.store import CheckTime, Measurements, StepTime
-from training.plan.work import Checking, Entry, Stretch, Work
+from training.plan.work import Checking, Stretch, Work
 
 # Shares of a time by which the run may differ from it, beside the spread of the measured steps: what a machine drifts
 # between the plan and the run. Assumed, not measured: docs/plan.md says so.
@@ -69,12 +69,7 @@ class Forecast:
     device: str
     factor: float = 1.0
     accuracy: Accuracy | None = None  # at the end; None: nothing supports a number
-    other_peak_bytes: int = 0  # of all that is no training step; 0: not known
-
-    @property
-    def peak_bytes(self) -> int | None:
-        """Of the whole run; None where no part of it is known."""
-        return max([self.other_peak_bytes, *(row.step.peak_bytes or 0 for row in self.rows)]) or None
+    peak_bytes: int | None = None  # of the whole run; None where no part of it is known
 
     @property
     def is_extrapolated(self) -> bool:
@@ -106,14 +101,22 @@ def forecast(name: str, config: Config, work: Work, found: Measurements) -> Fore
     ledger = dict.fromkeys(LABELS, NOTHING) | {
         "init": rough(start.init),
         "prepare": rough(start.prepare),
-        "warm": rough(start.warm),
+        "warm": rough(start.warm * work.shapes),
         "data": total(row.wait for row in rows),
         "train": total(row.train for row in rows),
         "eval": total(row.check for row in rows),
         "switch": total(row.switch for row in rows),
         "checkpoint": total(row.save for row in rows) + rough(work.saves * start.checkpoint),
     }
-    return Forecast(name, rows, ledger, start.precision, start.device, other_peak_bytes=start.peak_bytes)
+    return Forecast(name, rows, ledger, start.precision, start.device, peak_bytes=peak_bytes(work, found))
+
+
+def peak_bytes(work: Work, found: Measurements) -> int | None:
+    """Of all that the run does. A checkpoint comes on top of the largest: freed memory stays with the process."""
+    peaks = [step_time(found, point)[0].peak_bytes or 0 for point in work.trainings]
+    peaks += [check_time(found, point)[0].peak_bytes for point in work.checkings]
+    peaks += [entry_time(found, point).peak_bytes for point in work.entries]
+    return max(peaks) + found.start.checkpoint_bytes if any(peaks) else None
 
 
 def missing(work: Work, found: Measurements) -> list[str]:
@@ -137,7 +140,7 @@ def row_of(config: Config, work: Work, found: Measurements, item: Stretch) -> Ro
         time, known = check_time(found, item.checking)
         once = check_seconds(work, found, item.checking, time)
         check = Estimate(once, once * ((MEASURED if known else FITTED) + time.spread)).times(item.checks)
-    entry = rough(entry_time(found, item.enters)) if item.enters else NOTHING
+    entry = rough(entry_time(found, item.enters).seconds) if item.enters else NOTHING
     inside = saves_inside(config, (wait.value + train.value) / item.epochs) * round(item.epochs)
     return Row(item, step, is_measured, wait, train, check, entry, rough(inside * found.start.checkpoint))
 
@@ -151,14 +154,6 @@ def check_seconds(work: Work, found: Measurements, point: Checking, time: CheckT
 def saves_inside(config: Config, epoch_seconds: float) -> int:
     """Checkpoints inside an epoch, by --checkpoint-minutes."""
     return int(epoch_seconds / (60 * config.checkpoint_minutes)) if config.checkpoint_minutes else 0
-
-
-def entry_time(found: Measurements, entry: Entry) -> float | None:
-    """Seconds; of a phase that was not entered the longest of its kind."""
-    if entry in found.entries:
-        return found.entries[entry]
-    alike = [seconds for other, seconds in found.entries.items() if other.first == entry.first]
-    return max(alike, default=None)
 
 
 def rough(seconds: float) -> Estimate:

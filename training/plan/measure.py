@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import nn
 
 from data_prep import Manifest
 from data_prep.workers import keep_freed_memory
-from dawn import Clock
+from dawn import Clock, process_start_ns
 from phases import DataPhase, Schedule
 from training.config.config import Config
 from training.config.loaders import reads
@@ -36,7 +36,7 @@ from training.plan.fit import arithmetic
 from training.plan.flops import add_flops
 from training.plan.memory import check_room
 from training.plan.peaks import available_bytes, peak_bytes, peak_noted, reset_peak
-from training.plan.store import CheckTime, Measurements, StartTime, StepTime
+from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
 from training.plan.work import Entry, Stretch, Training, Work
 from training.runs.session import build_state, checked_input
 
@@ -80,11 +80,11 @@ class Bench:
 
 
 def measure(
-    config: Config, schedule: Schedule, dataset: Manifest, work: Work, found: Measurements, origin_ns: int | None = None
+    config: Config, schedule: Schedule, dataset: Manifest, work: Work, found: Measurements, init: float | None = None
 ) -> list[str]:
-    """Add to `found` what it lacks for `work`. The notes to print. `origin_ns`: when this process began, if its start
-    is to count as a run's. Raises: ConfigError for a model or a batch that this machine cannot take."""
-    clock = Clock(origin_ns=origin_ns)
+    """Add to `found` what it lacks for `work`. The notes to print. `init`: seconds of the start of a run's program;
+    None: those since this process began. Raises: ConfigError for a model or a batch that this machine cannot take."""
+    clock = Clock(origin_ns=process_start_ns())
     with open_env(config) as env:
         checked_input(config, schedule, env, clock=clock)
         add_flops(config, len(dataset.classes), work, found)
@@ -96,18 +96,19 @@ def measure(
         with closing(open_loader(config, schedule, dataset, env, state.precision.dtype)) as loader:
             queue = reads(loader_name(config, schedule)).form not in IN_STEP
             bench = Bench(config, env, state, loader, len(dataset.classes), queue)
-            start = StartTime(
-                **setup, checkpoint=0.0, precision=state.precision.name, device=env.device.type, memory_bytes=0
-            )
-            found.start = found.start or start
             notes = measured_phases(bench, schedule, work, found)
-            peaks = [found.start.peak_bytes]
-            with peak_noted(env, peaks, trim=False):
-                checkpoint = save_seconds(bench)
-        start = replace(found.start, checkpoint=checkpoint, peak_bytes=max(peaks))
-        found.start = replace(start, memory_bytes=available_bytes(env))
-        if not found.start.peak_flops:
-            found.start = replace(found.start, peak_flops=matrix_flops(bench))
+            checkpoint, checkpoint_bytes = save_cost(bench)
+        found.start = StartTime(
+            init=setup["init"] if init is None else init,
+            prepare=setup["prepare"],
+            warm=setup["warm"] / work.shapes,
+            checkpoint=checkpoint,
+            precision=state.precision.name,
+            device=env.device.type,
+            memory_bytes=available_bytes(env),
+            peak_flops=found.start.peak_flops if found.start else matrix_flops(bench),
+            checkpoint_bytes=checkpoint_bytes,
+        )
     found.utc = datetime.now(UTC).isoformat(timespec="seconds")
     return notes
 
@@ -125,12 +126,9 @@ def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measure
     """In the order of the schedule, as a run would meet them: what it has read is in memory, and memory that it has
     freed is kept."""
     small: dict[Training, Small] = {}
-    peaks = [found.start.peak_bytes]
     for item in work.stretches:
         if item.enters:
-            with peak_noted(bench.env, peaks):
-                seconds = bench.seconds(lambda phase=item.phase, e=item.enters: enter(bench, phase, e))
-            found.entries.setdefault(item.enters, seconds)
+            found.entries.setdefault(item.enters, entry_cost(bench, item.phase, item.enters))
         if item.training not in found.steps and item.training not in small:
             small[item.training] = small_step(bench, item)
     keep_freed_memory()
@@ -145,11 +143,16 @@ def measured_phases(bench: Bench, schedule: Schedule, work: Work, found: Measure
         if here:
             found.steps[item.training] = step_times(bench, item.training, share, small[item.training].image_bytes)
         if checks:
-            with peak_noted(bench.env, peaks, trim=False):
-                found.checks[item.checking] = check_times(bench, share / 2)
+            found.checks[item.checking] = check_times(bench, share / 2)
             found.shapes[item.checking] = mean_pixels(bench.loader, item.phase)
-    found.start = replace(found.start, peak_bytes=max(peaks))
     return notes
+
+
+def entry_cost(bench: Bench, phase: DataPhase, entry: Entry) -> EntryTime:
+    peaks: list[int] = []
+    with peak_noted(bench.env, peaks):
+        seconds = bench.seconds(lambda: enter(bench, phase, entry))
+    return EntryTime(seconds, max(peaks, default=0))
 
 
 def enter(bench: Bench, phase: DataPhase, entry: Entry) -> None:
@@ -251,8 +254,9 @@ def joint_step(bench: Bench, batches: Iterator[Batch]) -> tuple[float, float]:
 def check_times(bench: Bench, share: float) -> CheckTime:
     """Of some batches of the validation; all that it has where they are quick."""
     model = bench.state.evaluated_model().eval()
-    batches, found = bench.loader.validation(), []
-    with closing(batches):
+    found: list[float] = []
+    peaks: list[int] = []
+    with peak_noted(bench.env, peaks, trim=False), closing(bench.loader.validation()) as batches:
         begin = time.monotonic()
         for _ in islice(count(), MOST):
             seconds, pixels = checked_batch(bench, model, batches)
@@ -264,7 +268,7 @@ def check_times(bench: Bench, share: float) -> CheckTime:
     bench.state.model.train()
     kept = found[1:] or found  # the first begins a pass, and prepares its kernels
     middle = statistics.median(kept)
-    return CheckTime(middle, (max(kept) - min(kept)) / 2 / middle, len(kept))
+    return CheckTime(middle, (max(kept) - min(kept)) / 2 / middle, len(kept), max(peaks, default=0))
 
 
 def checked_batch(bench: Bench, model: nn.Module, batches: Iterable[Batch]) -> tuple[float, int]:
@@ -289,10 +293,15 @@ def mean_pixels(loader: Loader, phase: DataPhase) -> float:
     return sum(height * width * images for (height, width), images in shapes.items()) / sum(shapes.values())
 
 
-def save_seconds(bench: Bench) -> float:
-    """Of a checkpoint, in a folder that is removed."""
-    with tempfile.TemporaryDirectory() as folder:
-        return bench.seconds(lambda: Saver(Path(folder)).save({"identity": {}, "state": bench.state.state_dict()}))
+def save_cost(bench: Bench) -> tuple[float, int]:
+    """Seconds of a checkpoint, in a folder that is removed, and the bytes that it takes beside what is in memory and
+    what the steps before have freed."""
+    peaks: list[int] = []
+    with tempfile.TemporaryDirectory() as folder, peak_noted(bench.env, peaks, trim=False):
+        before = peak_bytes(bench.env)
+        saver = Saver(Path(folder))
+        seconds = bench.seconds(lambda: saver.save({"identity": {}, "state": bench.state.state_dict()}))
+    return seconds, max([before, *peaks]) - before
 
 
 def matrix_flops(bench: Bench) -> float:

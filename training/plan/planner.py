@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from data_prep import DataError, Manifest
 from phases import Schedule
 from training.config.config import Config
+from training.config.schedule import check_start_epoch
 from training.data.dataset import check_schedule, checked_folders, folders_of, loader_name
 from training.errors import ConfigError
 from training.plan.accuracy import accuracy_of
@@ -40,21 +41,18 @@ class Opened(NamedTuple):
 
 class Planner:
     """Plans of many schedules in one process: dataset, key and measurements are read once, so that a schedule of known
-    points is arithmetic alone. `warn` takes a line about a cache that cannot be used."""
+    points is arithmetic alone. `warn` takes a line about a cache that cannot be used. The first measurement counts the
+    start of this process as that of a run."""
 
     def __init__(self, warn: Callable[[str], None]):
         self._warn = warn
         self._opened: dict[str, Opened] = {}
 
-    def planned(
-        self, name: str, config: Config, schedule: Schedule, may_measure: bool = True, origin_ns: int | None = None
-    ) -> Planned:
-        """The plan of a run of one process. `name`: of the schedule, for the reader; `origin_ns`: when this process
-        began, if its start is to count as a run's. Raises: ConfigError, DataError for input that cannot run,
-        such as a phase that does not fit into the memory; ConfigError for what the cache lacks where nothing may be
-        measured."""
-        opened = self._open(config, schedule)
-        check_schedule(config, schedule, opened.dataset, opened.loader)
+    def planned(self, name: str, config: Config, schedule: Schedule, may_measure: bool = True) -> Planned:
+        """The plan of a run of one process. `name`: of the schedule, for the reader. Raises: ConfigError, DataError for
+        input that cannot run, such as a phase that does not fit into the memory; ConfigError for what the cache lacks
+        where nothing may be measured."""
+        opened = self._checked(config, schedule)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset)
         if may_measure and missing(work, opened.found):
             refresh(opened.key, opened.found)
@@ -64,7 +62,7 @@ class Planner:
         if lacks and may_measure:
             from training.plan.measure import measure  # imports torch
 
-            notes = measure(config, schedule, opened.dataset, work, opened.found, origin_ns)
+            notes = measure(config, schedule, opened.dataset, work, opened.found, self._init(opened))
             write(opened.key, opened.found, self._warn)
         expected = accuracy_of(config, schedule, opened.dataset.name)
         plan = replace(forecast(name, config, work, opened.found), accuracy=expected)
@@ -83,8 +81,7 @@ class Planner:
     ) -> Planned:
         """The plan of a run on `hardware`, which is not here. `schedule`: for its number of processes; `basis`: the
         efficiency; None: of this machine. Raises: as planned."""
-        opened = self._open(config, schedule)
-        check_schedule(config, schedule, opened.dataset, opened.loader, hardware.count)
+        opened = self._checked(config, schedule, hardware.count)
         here = None if basis else self.planned("", config, schedule, may_measure)
         work = work_of(replace(config, loader=opened.loader), schedule, opened.dataset, hardware.count)
         if not all((point.size, point.whitening) in opened.found.saved for point in work.trainings):
@@ -97,6 +94,13 @@ class Planner:
         """T_total of the whole schedule. Raises: as planned."""
         return self.planned("", config, schedule).forecast.clocks["total"]
 
+    def _checked(self, config: Config, schedule: Schedule, world_size: int = 1) -> Opened:
+        """After the checks of a run that this schedule may fail. Raises: ConfigError, DataError."""
+        opened = self._open(config, schedule)
+        check_schedule(config, schedule, opened.dataset, opened.loader, world_size)
+        check_start_epoch(config, schedule)
+        return opened
+
     def _open(self, config: Config, schedule: Schedule) -> Opened:
         same = repr((folders_of(config, schedule), config.loader, config.device, settings_of(config)))
         if same not in self._opened:
@@ -105,6 +109,12 @@ class Planner:
             key = key_of(replace(config, loader=loader), schedule, dataset)
             self._opened[same] = Opened(dataset, loader, key, read(key, self._warn))
         return self._opened[same]
+
+    def _init(self, opened: Opened) -> float | None:
+        """Seconds of a program's start, where these or other measurements tell them: only the first measurement of a
+        process follows its start at once."""
+        known = (item.found.start for item in (opened, *self._opened.values()))
+        return next((start.init for start in known if start), None)
 
     def _count(self, config: Config, schedule: Schedule, opened: Opened, work: Work) -> None:
         """FLOPs of sizes that may then be fitted: no model is opened for them. Without a measured step nothing can

@@ -14,7 +14,7 @@ from data_prep.files import one_writer, write_atomically
 from training.plan.key import digest_of
 from training.plan.work import Checking, Entry, Training
 
-VERSION = 2
+VERSION = 3
 POINTS = ("steps", "checks", "entries", "flops", "saved", "shapes")  # fields of Measurements that grow
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -41,6 +41,15 @@ class CheckTime:
     per_pixel: float  # seconds for each pixel of the network's input
     spread: float
     batches: int  # measured
+    peak_bytes: int = 0  # as StepTime's, on top of what the steps before have freed; 0: not known
+
+
+@dataclass(frozen=True)
+class EntryTime:
+    """Of entering a data phase."""
+
+    seconds: float
+    peak_bytes: int = 0  # as StepTime's; 0: not known
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,13 @@ class StartTime:
 
     init: float
     prepare: float
-    warm: float
+    warm: float  # for each shape of a training batch
     checkpoint: float
     precision: str  # what `auto` has chosen
     device: str
     memory_bytes: int  # that a run may take
     peak_flops: float = 0.0  # a second, of a large matrix product
-    peak_bytes: int = 0  # as StepTime's, of all that is no training step: entering phases, validations; 0: not known
+    checkpoint_bytes: int = 0  # that one takes on top of what is in memory, freed blocks included; 0: not known
 
 
 @dataclass
@@ -63,7 +72,7 @@ class Measurements:
     start: StartTime | None = None
     steps: dict[Training, StepTime] = field(default_factory=dict)
     checks: dict[Checking, CheckTime] = field(default_factory=dict)
-    entries: dict[Entry, float] = field(default_factory=dict)  # seconds
+    entries: dict[Entry, EntryTime] = field(default_factory=dict)
     flops: dict[tuple[int, bool], int] = field(default_factory=dict)  # to train an image of (pixels, whitening)
     saved: dict[tuple[int, bool], int] = field(default_factory=dict)  # fp32 bytes that an image keeps for its gradient
     shapes: dict[Checking, float] = field(default_factory=dict)  # mean pixels of a validation image
@@ -103,10 +112,11 @@ def on_disk(path: Path, key: Mapping[str, Any]) -> Measurements:
 
 def refresh(key: Mapping[str, Any], found: Measurements) -> None:
     """Into `found`, what other processes have kept since it was read. Theirs counts where both have measured a point,
-    so that a plan from the cache says what this process says."""
+    so that a plan from the cache says what this process says; of what every measurement tells anew, the later one."""
     with suppress(*UNREADABLE):
         other = on_disk(file_of(key), key)
-        found.start, found.utc = other.start or found.start, other.utc or found.utc
+        if other.start and (not found.start or other.utc > found.utc):
+            found.start, found.utc = other.start, other.utc
         for name in POINTS:
             setattr(found, name, getattr(found, name) | getattr(other, name))
 
@@ -130,7 +140,7 @@ def content_of(found: Measurements) -> dict[str, Any]:
         "start": asdict(found.start) if found.start else None,
         "steps": [[list(point), asdict(value)] for point, value in found.steps.items()],
         "checks": [[list(point), asdict(value)] for point, value in found.checks.items()],
-        "entries": [[list(map(list, entry[:2])), entry.first, value] for entry, value in found.entries.items()],
+        "entries": [[list(map(list, entry[:2])), entry.first, asdict(value)] for entry, value in found.entries.items()],
         "flops": [[list(point), value] for point, value in found.flops.items()],
         "saved": [[list(point), value] for point, value in found.saved.items()],
         "shapes": [[list(point), value] for point, value in found.shapes.items()],
@@ -143,7 +153,10 @@ def measurements_of(content: dict[str, Any]) -> Measurements:
         start=StartTime(**content["start"]) if content["start"] else None,
         steps={Training(*point): checked(StepTime(**value)) for point, value in content["steps"]},
         checks={Checking(*point): checked(CheckTime(**value)) for point, value in content["checks"]},
-        entries={Entry(Training(*a), Checking(*b), first): float(v) for (a, b), first, v in content["entries"]},
+        entries={
+            Entry(Training(*a), Checking(*b), first): checked(EntryTime(**value))
+            for (a, b), first, value in content["entries"]
+        },
         flops={(int(size), bool(white)): int(value) for (size, white), value in content["flops"]},
         saved={(int(size), bool(white)): int(value) for (size, white), value in content["saved"]},
         shapes={Checking(*point): float(value) for point, value in content["shapes"]},

@@ -61,6 +61,7 @@ class Work:
     stretches: tuple[Stretch, ...]
     validation_images: int
     saves: int  # after epochs; more come with --checkpoint-minutes
+    shapes: int  # of training batches, which a run warms up with: those of skipped epochs, too
 
     @property
     def trainings(self) -> list[Training]:
@@ -89,7 +90,8 @@ def work_of(config: Config, schedule: Schedule, dataset: Manifest, world_size: i
             checks = validated(config, schedule, epoch) if part is parts[-1] else 0
             add(found, Stretch(phase, training, checking, part.start, part.end - part.start, steps, checks, enters))
             before = phase
-    return Work(tuple(found), dataset.splits["validation"].images, saves_of(config, schedule))
+    shapes = len({(phase.sz, phase.bs) for phase in schedule.data})
+    return Work(tuple(found), dataset.splits["validation"].images, saves_of(config, schedule), shapes)
 
 
 def add(found: list[Stretch], item: Stretch) -> None:

@@ -18,7 +18,7 @@ from dawn.runlog.records import Validation
 from phases import Schedule
 from training.config.config import Config
 from training.config.saved import save_config
-from training.config.schedule import resolved_schedule
+from training.config.schedule import check_start_epoch, resolved_schedule
 from training.data.dataset import checked_dataset, loader_name, oversized
 from training.data.loader import check_loader, open_loader
 from training.distributed.env import Env, chosen_device, open_env
@@ -128,10 +128,7 @@ def checked_alone(config: Config, schedule: Schedule, world_size: int) -> Manife
     sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
     check_model(config, len(dataset.classes), sizes, schedule.data)
     check_optimizer(config, schedule, len(dataset.classes))
-    if config.start_epoch >= schedule.epochs:
-        raise ConfigError(
-            f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
-        )
+    check_start_epoch(config, schedule)
     return dataset
 
 

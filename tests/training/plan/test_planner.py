@@ -10,10 +10,11 @@ from training.config.config import Config
 from training.data.dataset import checked_dataset
 from training.errors import ConfigError
 from training.plan import store
+from training.plan.elsewhere.hardware import hardware_named
 from training.plan.flops import add_flops
 from training.plan.key import key_of
 from training.plan.planner import Planner
-from training.plan.store import CheckTime, Measurements, StartTime, StepTime
+from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
 from training.plan.work import work_of
 
 
@@ -35,7 +36,7 @@ def known(toy, tmp_path, monkeypatch):
         StartTime(0.0, 0.0, 0.0, 0.0, "fp32", "cpu", 10**9),
         {point: StepTime(0.0, seconds, seconds, 0.0, 0.0, 3) for point, seconds in times.items()},
         dict.fromkeys(work.checkings, CheckTime(0.0, 0.0, 3)),
-        dict.fromkeys(work.entries, 0.0),
+        dict.fromkeys(work.entries, EntryTime(0.0)),
     )
     add_flops(config, len(dataset.classes), work, found)
     store.write(key_of(config, schedule, dataset), found, pytest.fail)
@@ -61,6 +62,15 @@ def test_a_schedule_that_does_not_fit_the_dataset_is_refused_by_a_planner_that_h
     total(planner, known, phases(16, 32))
     with pytest.raises(ConfigError, match=r"batch 1000 .* exceeds the 240 training images"):
         total(planner, known, phases(16, batch=1000))
+
+
+def test_a_schedule_of_which_nothing_is_left_is_refused_as_a_run_refuses_it(known):
+    """Its plan was of 0 s, and with --hardware or --compare a traceback."""
+    planner, late, schedule = Planner(pytest.fail), replace(known, start_epoch=2), Schedule.parse(known.phases)
+    with pytest.raises(ConfigError, match="--start-epoch 2: the schedule has 2 epochs"):
+        planner.planned("", late, schedule, may_measure=False)
+    with pytest.raises(ConfigError, match="--start-epoch 2: the schedule has 2 epochs"):
+        planner.extrapolated("", late, schedule, hardware_named("h100x1"), None, may_measure=False)
 
 
 @pytest.mark.parametrize("change", [pytest.param({"width": 0.5}, marks=pytest.mark.slow), {"holdout": 0.5}])

@@ -12,7 +12,7 @@ from training.data.dataset import checked_dataset
 from training.plan import store
 from training.plan.key import key_of
 from training.plan.planner import known_total
-from training.plan.store import CheckTime, Measurements, StartTime, StepTime
+from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
 from training.plan.work import work_of
 
 PHASES = "[{'ep':0,'sz':16,'bs':24},{'ep':1,'sz':32,'bs':24},{'ep':(0,2),'lr':0.1}]"
@@ -35,7 +35,7 @@ def measured(config):
         StartTime(0.0, 0.0, 0.0, 0.0, "fp32", "cpu", 10**9),
         {point: StepTime(0.1, seconds, seconds, 0.0, 0.0, 3, 0.0, 10**6) for point, seconds in times.items()},
         dict.fromkeys(work.checkings, CheckTime(0.0, 0.0, 3)),
-        dict.fromkeys(work.entries, 0.0),
+        dict.fromkeys(work.entries, EntryTime(0.0)),
     )
     store.write(key_of(config, schedule, dataset), found, pytest.fail)
     return config

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from training.plan import store
-from training.plan.store import Measurements, StepTime
-from training.plan.work import Training
+from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
+from training.plan.work import Checking, Entry, Training
 
 KEY = {"a": 1}
 WRITER = """
@@ -43,6 +43,24 @@ def test_what_another_process_has_kept_is_there_after_a_write_and_counts():
     store.write(KEY, second, pytest.fail)
     assert second.steps == {both: step(1.0), mine: step(2.0), theirs: step(3.0)}
     assert store.read(KEY, pytest.fail) == second
+
+
+def test_of_what_every_measurement_tells_anew_the_later_one_is_kept():
+    """The first one stayed for ever, and with it the peak of another schedule."""
+    first, later = (StartTime(0.0, 0.0, 0.0, 0.0, "fp32", "cpu", memory) for memory in (1, 2))
+    store.write(KEY, Measurements(first, utc="2026-11-27T10:00:00+00:00"), pytest.fail)
+    store.write(KEY, Measurements(later, utc="2026-11-27T11:00:00+00:00"), pytest.fail)
+    stale = Measurements(first, flops={(8, False): 1}, utc="2026-11-27T10:00:00+00:00")
+    store.write(KEY, stale, pytest.fail)
+    assert store.read(KEY, pytest.fail) == stale and stale.start == later
+
+
+def test_points_come_back_with_all_that_was_measured():
+    training, checking = Training(16, 8, ""), Checking(16, 8, "", False, "none", 1.0)
+    found = Measurements(checks={checking: CheckTime(1.0, 0.5, 3, 4)})
+    found.entries = {Entry(training, checking, True): EntryTime(1.0, 2)}
+    store.write(KEY, found, pytest.fail)
+    assert store.read(KEY, pytest.fail) == found
 
 
 def test_a_cache_that_cannot_be_written_costs_one_line(tmp_path, monkeypatch):

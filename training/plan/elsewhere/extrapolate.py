@@ -42,8 +42,9 @@ def seen_here(found: Measurements, work: Work) -> Basis:
     """`found` must tell all steps of `work`. The peak here is that of a large matrix product."""
     start = found.start
     share = {point: efficiency_of(found, point, start.peak_flops) for point in work.trainings}
-    switch = max(found.entries.values(), default=0.0)
-    return Basis(HERE, FROM_HERE, start.init, start.prepare, start.warm, start.checkpoint, switch, share)
+    switch = max((time.seconds for time in found.entries.values()), default=0.0)
+    warm = start.warm * work.shapes
+    return Basis(HERE, FROM_HERE, start.init, start.prepare, warm, start.checkpoint, switch, share)
 
 
 def efficiency_of(found: Measurements, point: Training, peak: float) -> float:

@@ -16,6 +16,8 @@ from training.plan.flops import counted
 def seen_in(path: str) -> Basis:
     """Of the run folder `path`. Raises: RunError, ConfigError for a run that does not tell it."""
     run, config = read_run(path), read_config(Path(path))
+    if not run.rows:
+        raise ConfigError(f"--scale-from {path}: no epoch of this run has ended. Give a run with one")
     logged = str(run.latest.hardware["name"])
     chip = chip_of(logged)
     if chip is None or run.start.precision not in chip.tera_flops:

@@ -96,9 +96,9 @@ def test_without_measurements_here_and_without_a_run_nothing_is_known(config):
         Planner(pytest.fail).extrapolated("", config, Schedule.parse(PHASES), hardware_named("h100x1"), None, False)
 
 
-def run_on(config, folder, name):
+def run_on(config, folder, name, **more):
     """A scripted run of `config` in bf16 on a GPU of that name."""
-    scripted_run(folder, precision="bf16", hardware=START["hardware"] | {"device": "cuda", "name": name})
+    scripted_run(folder, precision="bf16", hardware=START["hardware"] | {"device": "cuda", "name": name}, **more)
     save_config(folder, config)
     return str(folder)
 
@@ -113,6 +113,13 @@ def test_the_efficiency_of_a_run_is_its_arithmetic_over_its_peak_and_its_time(co
     more = ["--hardware", "h100x1", "--scale-from", run, "--no-measure", "--width", "0.25"]
     assert main(["plan", config.data, "--phases", PHASES, *more]) == 0
     assert "of the peak of NVIDIA L4" in capsys.readouterr().out
+
+
+def test_a_run_that_ended_in_its_first_epoch_tells_no_efficiency(config, tmp_path):
+    """It was a division by zero."""
+    run = run_on(config, tmp_path / "run", "NVIDIA L4", correct=())
+    with pytest.raises(ConfigError, match="no epoch of this run has ended"):
+        seen_in(run)
 
 
 def test_a_run_on_hardware_of_unknown_peak_tells_no_efficiency(config, tmp_path):
