@@ -17,7 +17,7 @@ from training.search import confirm, page, results
 from training.search.first import first_choices
 from training.search.settings import Settings
 from training.search.space import choices_of, phases_of, space_of, start_of
-from training.search.storage import free_lost_trials, open_study
+from training.search.storage import at_work, free_lost_trials, open_study, running
 from training.search.trials import Job, all_choices, spent_seconds, try_next
 from training.search.winner import Candidate, ranking, to_repeat
 
@@ -29,14 +29,21 @@ def searched(settings: Settings) -> int:
     if job.settings.dry_run:
         print("\n".join(plan_lines(job)))
         return 0
+    with at_work(settings.folder) as worker:
+        return carried_out(job._replace(worker=worker))
+
+
+def carried_out(job: Job) -> int:
+    folder = job.settings.folder
     study = open_study(job.settings, job.space, first_choices(choices_of(job.start), job.space))
-    if lost := free_lost_trials(study):
+    if lost := free_lost_trials(study, folder):
         print(f"going on: {len(study.trials)} trials are there, {lost} of a process that has ended come again")
     try:
         explore(job, study)
     except KeyboardInterrupt:
-        raise Ended(f"{settings.folder}: interrupted. The same command goes on", INTERRUPTED) from None
-    if others := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        raise Ended(f"{folder}: interrupted. The same command goes on", INTERRUPTED) from None
+    free_lost_trials(study, folder)
+    if others := running(study):
         print(f"{len(others)} trials of other processes are under way: the last process to end tells the winner")
         return 0
     best = next(iter(ranking(study, job.settings.target)), None)
@@ -70,6 +77,7 @@ def plan_lines(job: Job) -> list[str]:
 def explore(job: Job, study: Study) -> None:
     """Trials until the budget or their number is used up. The files are written after each."""
     while begun(study) < job.settings.most_trials and has_time(job, study):
+        free_lost_trials(study, job.settings.folder)
         if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
             study.enqueue_trial(again.params)
         best = next(iter(ranking(study, job.settings.target)), None)

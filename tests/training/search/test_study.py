@@ -3,8 +3,9 @@
 import csv
 import json
 import signal
-import socket
+import sqlite3
 import subprocess
+import sys
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -18,14 +19,14 @@ from dawn import read_run
 from phases import Schedule
 from training.config.recipes.registry import recipe_config
 from training.errors import ConfigError
-from training.search import results
+from training.search import results, trials
 from training.search.confirm import compared, confirmed, reaches
 from training.search.explore import missed
 from training.search.first import CHANGES, first_choices
 from training.search.page import point, write_page
 from training.search.settings import parsed
 from training.search.space import choices_of, phases_of, space_of, start_of
-from training.search.storage import free_lost_trials, open_study
+from training.search.storage import at_work, free_lost_trials, freed, next_trial, open_study, running
 from training.search.trials import (
     GRID,
     Child,
@@ -36,8 +37,11 @@ from training.search.trials import (
     report,
     spent_seconds,
     try_next,
+    watched,
 )
 from training.search.winner import ranking, to_repeat
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -129,15 +133,102 @@ def test_a_damaged_journal_is_one_line(study, job):
         open_study(job.settings, job.space, [choices_of(job.start)])
 
 
-def test_a_trial_of_a_process_that_has_ended_comes_again(study, job):
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    trial = study.ask(fixed_distributions=job.space.distributions)
-    for name, value in {"host": socket.gethostname(), "pid": gone.pid}.items():
-        trial.set_user_attr(name, value)
-    assert free_lost_trials(study) == 1
+KILLED = """
+import os, sys
+from pathlib import Path
+from training.search.settings import parsed
+from training.search.space import choices_of, space_of, start_of
+from training.search.storage import at_work, next_trial, open_study
+
+settings = parsed(sys.argv[1:])
+start = start_of(settings.config)
+space = space_of(start, False, "")
+with at_work(settings.folder) as worker:
+    next_trial(open_study(settings, space, [choices_of(start)]), space, settings.folder, worker)
+    os._exit(1)
+"""
+
+
+def test_a_trial_of_a_process_that_was_killed_comes_again(job):
+    """The number of a process tells nothing on another machine, or when another process has got it."""
+    words = [job.settings.config.data, "--recipe", "toy", "--target", "90", "--budget", "10m"]
+    command = [sys.executable, "-c", KILLED, *words, "--logdir", str(job.settings.folder)]
+    assert subprocess.run(command, cwd=ROOT).returncode == 1
+    study = open_study(job.settings, job.space, [choices_of(job.start)])
+    (trial,) = study.trials
+    assert trial.state == TrialState.RUNNING and free_lost_trials(study, job.settings.folder) == 1
     assert study.trials[trial.number].state == TrialState.FAIL
     assert study.ask(fixed_distributions=job.space.distributions).params == trial.params
+
+
+def test_a_trial_whose_process_was_killed_before_it_left_its_name_comes_again(study, job):
+    """One between two names ended every later start with a KeyError."""
+    trial = study.ask()  # before it has taken its choices
+    folder = job.settings.folder
+    assert free_lost_trials(study, folder) == 1 and free_lost_trials(study, folder) == 0
+    assert study.trials[trial.number].state == TrialState.FAIL
+    again = study.ask(fixed_distributions=job.space.distributions)
+    assert all_choices(job, again.params) == choices_of(job.start)
+
+
+def test_a_trial_of_a_living_process_is_not_lost(study, job):
+    folder = job.settings.folder
+    with at_work(folder) as worker:
+        next_trial(study, job.space, folder, worker)
+        assert free_lost_trials(study, folder) == 0
+    assert free_lost_trials(study, folder) == 1
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///{}/trials.db"])
+def test_a_lost_trial_is_freed_once_by_processes_that_start_together(job, tmp_path, url):
+    """The second one ended with a ValueError."""
+    settings = replace(job.settings, storage=url.format(tmp_path))
+    mine, others = (open_study(settings, job.space, [choices_of(job.start)]) for _ in range(2))
+    mine.ask(fixed_distributions=job.space.distributions)
+    (seen,) = running(others)
+    assert freed(mine, running(mine)[0]) and not freed(others, seen)
+    assert [trial.state for trial in others.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def without_heartbeats(path):
+    """As an hour after the last one."""
+    with sqlite3.connect(path) as database:
+        return database.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')").rowcount
+
+
+@pytest.fixture
+def shared(job, tmp_path):
+    """The study in a database, and the file of that."""
+    settings = replace(job.settings, storage=f"sqlite:///{tmp_path}/trials.db")
+    return open_study(settings, job.space, [choices_of(job.start)]), tmp_path / "trials.db"
+
+
+def test_a_run_that_is_watched_keeps_the_heartbeat_of_its_trial(shared, job, monkeypatch):
+    """None was written: the trial of a machine that was gone for good ran for ever, and no process told a winner."""
+    monkeypatch.setattr(trials, "POLL_SECONDS", 0.05)
+    study, database = shared
+    folder = job.settings.folder
+    lost, trial = (next_trial(study, job.space, folder, worker) for worker in ("gone", "here"))
+    assert without_heartbeats(database) == 2
+    watched(["sleep", "0.2"], folder / "trials" / "0001", trial, job, 10.0, may_prune=False)
+    assert free_lost_trials(study, folder) == 1
+    assert [trial.number for trial in running(study)] == [1] and study.trials[0].state == TrialState.FAIL
+    assert study.ask(fixed_distributions=job.space.distributions).params == lost.params
+
+
+def test_a_trial_without_any_heartbeat_is_lost_and_told_late_it_is_no_traceback(shared, job):
+    """Its process was killed before the first one, or it stood still, as a laptop that sleeps."""
+    study, database = shared
+    folder = job.settings.folder
+
+    def stands_still(config, schedule):
+        return without_heartbeats(database) and free_lost_trials(study, folder)
+
+    killed = study.ask(fixed_distributions=job.space.distributions)
+    assert free_lost_trials(study, folder) == 0 and without_heartbeats(database) == 1
+    assert free_lost_trials(study, folder) == 1
+    found = try_next(job._replace(planned=stands_still), study, inf)
+    assert found.state == TrialState.FAIL and found.params == killed.params
 
 
 def test_what_a_search_leaves(study, job):
