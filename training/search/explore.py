@@ -19,7 +19,7 @@ from training.search.settings import Settings
 from training.search.space import choices_of, phases_of, space_of, start_of
 from training.search.storage import at_work, free_lost_trials, open_study, running
 from training.search.trials import Job, all_choices, spent_seconds, try_next
-from training.search.winner import Candidate, ranking, to_repeat
+from training.search.winner import Candidate, most_accurate, ranking, reaching, to_repeat
 
 
 def searched(settings: Settings) -> int:
@@ -46,10 +46,9 @@ def carried_out(job: Job) -> int:
     if others := running(study):
         print(f"{len(others)} trials of other processes are under way: the last process to end tells the winner")
         return 0
-    best = next(iter(ranking(study, job.settings.target)), None)
-    if best is None or best.evidence.mean < job.settings.target:
-        return missed(job, study, best)
-    return finish(job, study, best)
+    ranked = ranking(study, job.settings.target)
+    best = reaching(ranked, job.settings.target)
+    return finish(job, study, best) if best else missed(job, study, most_accurate(ranked))
 
 
 def prepared(settings: Settings) -> Job:
@@ -80,7 +79,7 @@ def explore(job: Job, study: Study) -> None:
         free_lost_trials(study, job.settings.folder)
         if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
             study.enqueue_trial(again.params)
-        best = next(iter(ranking(study, job.settings.target)), None)
+        best = reaching(ranking(study, job.settings.target), job.settings.target)
         told = try_next(job, study, best.expected_seconds if best else inf)
         print(line_of(told, job.settings.target), flush=True)
         results.write_trials(job.settings.folder / "trials.csv", study)

@@ -39,7 +39,7 @@ from training.search.trials import (
     try_next,
     watched,
 )
-from training.search.winner import ranking, to_repeat
+from training.search.winner import most_accurate, ranking, reaching, to_repeat
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -110,6 +110,20 @@ def test_a_lucky_trial_falls_back_when_its_choices_run_again(study, job):
     best, *_ = ranking(study, 90.0)
     assert best.params["lr"] == 0.3 and best.runs == 3 and to_repeat(study, 90.0, 0.7) is None
     assert best.evidence.mean == pytest.approx(90.4) and best.expected_seconds > 10
+
+
+def test_a_fast_choice_just_below_the_target_hides_none_that_reaches_it(study, job):
+    """It was expected to reach the target soonest, with restarts: the search told that no choice does."""
+    study.ask(fixed_distributions=job.space.distributions)
+    told(study, job, 40.0, 93.9, lr=0.1)
+    told(study, job, 100.0, 94.4, lr=0.3)
+    ranked = ranking(study, 94.0)
+    assert [one.params["lr"] for one in ranked] == [0.1, 0.3]
+    assert reaching(ranked, 94.0) == ranked[1] == most_accurate(ranked) and reaching(ranked, 95.0) is None
+    for accuracy in (93.9, 93.9):
+        assert to_repeat(study, 94.0, 0.7).params["lr"] == 0.1
+        told(study, job, 40.0, accuracy, lr=0.1)
+    assert to_repeat(study, 94.0, 0.7).params["lr"] == 0.3
 
 
 def test_the_same_command_goes_on_and_another_search_is_refused(study, job):
