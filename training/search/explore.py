@@ -8,17 +8,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dawn.commandline import quoted
 from dawn.tables import percent_text
+from phases import PhaseError, Schedule
+from training.config.config import Config
 from training.config.loaders import reads
 from training.data.dataset import loader_name
 from training.distributed.launcher import warn
 from training.errors import EXIT_CODES, INTERRUPTED, ConfigError, Ended, Outcome
 from training.plan.planner import Planner
 from training.search import confirm, page, results
-from training.search.first import first_choices
+from training.search.first import first_choices, start_inside
 from training.search.settings import Settings
 from training.search.space import choices_of, phases_of, space_of, start_of
 from training.search.storage import at_work, free_lost_trials, open_study, running
-from training.search.trials import Job, all_choices, spent_seconds, try_next
+from training.search.trials import Job, all_choices, config_of, spent_seconds, try_next
 from training.search.winner import Candidate, most_accurate, ranking, reaching, to_repeat
 
 
@@ -35,7 +37,8 @@ def searched(settings: Settings) -> int:
 
 def carried_out(job: Job) -> int:
     folder = job.settings.folder
-    study = open_study(job.settings, job.space, first_choices(choices_of(job.start), job.space))
+    first = first_choices(start_inside(choices_of(job.start), job.space), job.space)
+    study = open_study(job.settings, job.space, first)
     if lost := free_lost_trials(study, folder):
         print(f"going on: {len(study.trials)} trials are there, {lost} of a process that has ended come again")
     try:
@@ -57,12 +60,24 @@ def prepared(settings: Settings) -> Job:
     is_tree = reads(loader_name(settings.config, start.schedule)).form in ("files", "packed tree")
     space = space_of(start, is_tree, settings.space)
     planner = Planner(warn)
-    seconds = planner.total_seconds(settings.config, start.schedule)
+    job = Job(settings, start, space, planner.total_seconds, 0.0)
+    seconds = planner.total_seconds(*first_run(job))
     if seconds > settings.budget_seconds:
         raise ConfigError(
             f"--budget: {settings.budget_seconds:.0f} s is less than one trial, which takes {seconds:.0f} s as planned"
         )
-    return Job(settings, start, space, planner.total_seconds, seconds)
+    return job._replace(start_seconds=seconds)
+
+
+def first_run(job: Job) -> tuple[Config, Schedule]:
+    """The start inside the space. Raises: ConfigError for fixed values that no run can have."""
+    choices, place = start_inside(choices_of(job.start), job.space), job.settings.space
+    try:
+        phases = phases_of(job.start, choices)
+        return config_of(job, choices, phases), Schedule.parse(phases)
+    except (PhaseError, ConfigError) as error:
+        where = f"--space {place}: the start with these values" if place else "search: the start"
+        raise ConfigError(f"{where} cannot run: {error}") from None
 
 
 def plan_lines(job: Job) -> list[str]:

@@ -42,10 +42,11 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """What a trial chooses (`distributions`) and what `--space` has fixed."""
+    """What a trial chooses (`distributions`), what `--space` has fixed, and all names that it has `given`."""
 
     distributions: dict[str, BaseDistribution]
     fixed: Choices
+    given: frozenset[str] = frozenset()
 
     def lines(self) -> list[str]:
         ranges = {name: text_of(found) for name, found in self.distributions.items()}
@@ -118,7 +119,7 @@ def space_of(start: Start, crops: bool, path: str) -> Space:
     free = {name: value for name, value in (ranges | changed).items() if name not in fixed}
     if not free:
         raise ConfigError(f"--space {path}: fixes every choice. Leave at least one with a range")
-    return Space(free, fixed)
+    return Space(free, fixed, frozenset(given))
 
 
 def read_space(path: str, known: list[str]) -> dict[str, Any]:

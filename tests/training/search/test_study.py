@@ -21,8 +21,8 @@ from training.config.recipes.registry import recipe_config
 from training.errors import ConfigError
 from training.search import results, trials
 from training.search.confirm import compared, confirmed, reaches
-from training.search.explore import missed
-from training.search.first import CHANGES, first_choices
+from training.search.explore import first_run, missed, prepared
+from training.search.first import CHANGES, first_choices, start_inside
 from training.search.page import point, write_page
 from training.search.settings import parsed
 from training.search.space import choices_of, phases_of, space_of, start_of
@@ -92,6 +92,51 @@ def test_the_next_ones_are_what_people_try_by_hand_each_in_the_space(job):
     assert min(made["epochs"] for made in others) == pytest.approx(0.7 * start["epochs"])
     fixed = replace(job.space, distributions={"lr": job.space.distributions["lr"]})
     assert [made["lr"] / start["lr"] for made in first_choices(start, fixed)] == pytest.approx([1, 1.4, 0.7])
+
+
+def spaced(job, changes):
+    """The search with a --space file of these changes."""
+    path = job.settings.folder.parent / "space.json"
+    path.write_text(json.dumps(changes))
+    return job._replace(settings=replace(job.settings, space=str(path)), space=space_of(job.start, False, str(path)))
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///{}/trials.db"])
+def test_a_start_outside_the_given_space_begins_with_what_is_nearest(job, tmp_path, url):
+    """Choices without the start's were a traceback, and a range without it was left by the first trial."""
+    sizes, texts, epochs = {"choices": [12, 24, 32]}, {"choices": ["flip-shift"]}, {"low": 1.5, "high": 3, "step": 0.5}
+    job = spaced(job, {"size_1": sizes, "tta": texts, "epochs": epochs, "lr_end": 0.1})
+    start = choices_of(job.start)
+    assert start["size_1"] == 16 and start["epochs"] == 6 and start["lr_end"] == 0
+    first = first_choices(start_inside(start, job.space), job.space)
+    study = open_study(replace(job.settings, storage=url.format(tmp_path)), job.space, first)
+    for made in first:
+        trial = study.ask(fixed_distributions=job.space.distributions)
+        assert all_choices(job, trial.params | job.space.fixed) == made
+        create_trial(params=trial.params, distributions=job.space.distributions, value=0.0)  # raises: out of range
+    want = {"size_1": 12, "tta": "flip-shift", "epochs": 3.0, "lr_end": 0.1}
+    assert first[0] == start | want
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"tta": "mirror"}, "--tta 'mirror': choose from"),
+        ({"epochs": 0}, "the range begins at 0 and ends at 0"),
+        ({"size_1": 4}, "'sz' must be a whole number from 8"),
+    ],
+)
+def test_fixed_values_that_no_run_can_have_are_one_line(job, changes, found):
+    """Each trial was refused, a thousand of them."""
+    job = spaced(job, changes)
+    with pytest.raises(ConfigError, match=f"^--space {job.settings.space}: the start with these values") as error:
+        prepared(job.settings)
+    assert found in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_first_run_has_the_fixed_values(job):
+    config, schedule = first_run(spaced(job, {"epochs": 2, "tta": "flip"}))
+    assert config.tta == "flip" and schedule.total_epochs == 2 and first_run(job)[1].total_epochs == 6
 
 
 def test_a_lucky_trial_falls_back_when_its_choices_run_again(study, job):
