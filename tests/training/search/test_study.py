@@ -94,6 +94,14 @@ def test_the_next_ones_are_what_people_try_by_hand_each_in_the_space(job):
     assert [made["lr"] / start["lr"] for made in first_choices(start, fixed)] == pytest.approx([1, 1.4, 0.7])
 
 
+@pytest.mark.parametrize("words", ["--epochs 3", "--batch-size 32", "--size-factor 0.5", "--scale-lr"])
+def test_a_flag_that_changes_the_schedule_is_refused(toy, words):
+    """The plan of a trial was without it, its run with it."""
+    flag, *_ = given = words.split()
+    with pytest.raises(ConfigError, match=f"^{flag}: a search plans .* --phases .* --space"):
+        parsed([str(toy), "--recipe", "toy", "--target", "90", "--budget", "10m", *given])
+
+
 def spaced(job, changes):
     """The search with a --space file of these changes."""
     path = job.settings.folder.parent / "space.json"
@@ -101,15 +109,14 @@ def spaced(job, changes):
     return job._replace(settings=replace(job.settings, space=str(path)), space=space_of(job.start, False, str(path)))
 
 
-@pytest.mark.parametrize("url", ["", "sqlite:///{}/trials.db"])
-def test_a_start_outside_the_given_space_begins_with_what_is_nearest(job, tmp_path, url):
+def test_a_start_outside_the_given_space_begins_with_what_is_nearest(job):
     """Choices without the start's were a traceback, and a range without it was left by the first trial."""
     sizes, texts, epochs = {"choices": [12, 24, 32]}, {"choices": ["flip-shift"]}, {"low": 1.5, "high": 3, "step": 0.5}
     job = spaced(job, {"size_1": sizes, "tta": texts, "epochs": epochs, "lr_end": 0.1})
     start = choices_of(job.start)
     assert start["size_1"] == 16 and start["epochs"] == 6 and start["lr_end"] == 0
     first = first_choices(start_inside(start, job.space), job.space)
-    study = open_study(replace(job.settings, storage=url.format(tmp_path)), job.space, first)
+    study = open_study(job.settings, job.space, first)
     for made in first:
         trial = study.ask(fixed_distributions=job.space.distributions)
         assert all_choices(job, trial.params | job.space.fixed) == made
