@@ -8,7 +8,6 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from data_prep.files import write_atomically
 from dawn.page.document import asset, document
 from dawn.page.html import Cell, chart, details, facts, note, number_text, section, table, text
 from dawn.tables import percent_text
@@ -41,7 +40,7 @@ def write_page(job: Job, study: Study, best: Candidate | None, runs: Runs) -> No
     )
     script = files("training.search").joinpath("search.js").read_text(encoding="utf-8")
     page = document(title, body, data_of(job, trials, runs), [asset("page.css")], [script])
-    write_atomically(settings.folder / PAGE, page.encode())
+    results.write_alone(settings.folder / PAGE, page)
 
 
 def result(job: Job, study: Study, best: Candidate | None, runs: Runs) -> str:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -321,6 +322,22 @@ def test_what_a_search_leaves(study, job):
     )
     write_page(job, study, None, {})
     assert "winner on held-out images" not in (folder / "search.html").read_text()
+
+
+def test_two_processes_write_into_one_folder(study, job):
+    """The unfinished file of one was renamed by the other. Under a database nothing had made the folder before."""
+    folder = job.settings.folder.parent / "another"
+    told(study, job, 9.0, 91.0)
+    best = ranking(study, 90.0)[0]
+
+    def write(number):
+        results.write_trials(folder / "trials.csv", study)
+        results.write_best(folder / "best.json", job.settings, [{"ep": number}], best)
+        return json.loads((folder / "best.json").read_text())
+
+    with ThreadPoolExecutor(4) as threads:  # the lock is between files that are open: threads are as good as processes
+        assert all(threads.map(write, range(40)))
+    assert {path.name for path in folder.iterdir()} == {".lock", "best.json", "trials.csv"}
 
 
 def test_a_trial_trains_on_held_out_images_with_a_seed_of_its_own(job):
