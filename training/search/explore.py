@@ -137,11 +137,13 @@ def finish(job: Job, study: Study, best: Candidate) -> int:
     """best.json, the confirmation, the page."""
     settings = job.settings
     choices = all_choices(job, best.params | job.space.fixed)
-    results.write_best(settings.folder / "best.json", settings, phases_of(job.start, choices), best)
-    runs: dict[str, list[dict]] = {}
+    phases = phases_of(job.start, choices)
+    results.write_best(settings.folder / "best.json", settings, phases, best)
+    runs: page.Runs = {}
     if settings.confirm:
-        print("\n".join(confirm.confirm(settings, choices, settings.folder / "best.json")))
-        runs = confirm.confirmed(settings)
+        sides = confirm.sides_of(settings, phases, choices)
+        print("\n".join(confirm.confirm(settings, sides)))
+        runs = confirm.confirmed(sides)
     page.write_page(job, study, best, runs)
     print(f"{settings.folder}/search.html\ntrain it: {results.command_of_best(settings, choices)}")
     print(f"to make the files again: the same command, or see {quoted(settings.folder / 'trials.csv')}")

@@ -21,7 +21,7 @@ from phases import Schedule
 from training.config.recipes.registry import recipe_config
 from training.errors import ConfigError
 from training.search import results, trials
-from training.search.confirm import compared, confirmed, reaches
+from training.search.confirm import compared, confirmed, reaches, sides_of
 from training.search.explore import first_run, missed, prepared
 from training.search.first import CHANGES, first_choices, start_inside
 from training.search.page import point, write_page
@@ -425,10 +425,36 @@ def test_a_trial_that_is_ended_early_leaves_no_process(tmp_path):
 
 
 def test_the_confirmation_is_told_apart_by_side(job):
+    sides = sides_of(job.settings, [{"ep": 0}], {"tta": "flip"})
     for side, best in (("winner", 94.6), ("start", 93.1)):
         for seed in (0, 1):
-            long_run(job.settings.folder / "confirm" / side / f"seed-{seed}", epochs=4, seed=seed, best=best)
-    found = confirmed(job.settings)
+            long_run(sides[side].folder / f"seed-{seed}", epochs=4, seed=seed, best=best)
+    found = confirmed(sides)
     assert [run["seed"] for run in found["winner"]] == [0, 1] and found["winner"][0]["seconds"] > 0
     assert reaches(found["winner"], 50.0) and not reaches([], 50.0)
-    assert any("hit rate" in line for line in compared(job.settings.folder / "confirm"))
+    assert any("hit rate" in line for line in compared(sides, job.settings.folder / "confirm" / "compare.json"))
+
+
+def test_another_winner_is_confirmed_in_another_folder(job):
+    """Its runs would have gone into those of the winner before, and were refused at every start."""
+    phases, others = [{"ep": 0, "sz": 16}], [{"ep": 0, "sz": 24}]
+    before, same, flag, sizes = (
+        sides_of(job.settings, *made)
+        for made in ((phases, {"tta": "flip"}), (phases, {"tta": "flip"}), (phases, {"tta": "none"}), (others, {}))
+    )
+    assert before == same and before["start"] == flag["start"] == sizes["start"]
+    assert len({side["winner"].folder for side in (before, flag, sizes)}) == 3
+
+
+def test_a_confirmation_that_diverged_is_a_miss(study, job):
+    """Without a validation it ended every later start; with one it was a short run of that accuracy."""
+    sides = sides_of(job.settings, [{"ep": 0}], {})
+    ends = {"a": ([(9412, 9960)] * 5, "finished"), "b": ([(9412, 9960)] * 2, "diverged"), "c": ([None], "diverged")}
+    for seed, (name, (correct, outcome)) in enumerate(ends.items()):
+        scripted_run(sides["winner"].folder / f"seed-{name}", correct, outcome=outcome, seed=seed)
+    runs = confirmed(sides)
+    assert [run["percent"] for run in runs["winner"]] == [94.12, None, None]
+    assert not reaches(runs["winner"], 90.0) and reaches(runs["winner"][:1], 90.0)
+    write_page(job, study, None, runs)
+    page = (job.settings.folder / "search.html").read_text()
+    assert "target reached in 1 of 3, 2 diverged" in page and "start on the test images" in page
