@@ -5,14 +5,11 @@ the system takes back however the process ends. In a database it writes a heartb
 """
 
 import fcntl
-import hashlib
-import json
 import os
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +20,18 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from data_prep import load_manifest
 from data_prep.files import one_writer
+from training.config.own_code import own_code
+from training.data.dataset import folders_of, loader_name
 from training.errors import ConfigError
+from training.plan.key import digest_of, hardware_facts
 from training.search.settings import Settings
-from training.search.space import Choices, Space
+from training.search.space import Choices, Space, start_of
 
 JOURNAL = "trials.journal"
 NAME = "search"  # of the study in its storage
+SPEED = ("threads", "inspect", "inspect_every", "detect_anomaly")  # no training fields, and yet of a run's time
 WORKERS = "workers"  # folder of the locked files
 HEARTBEAT_SECONDS = 1  # about once for each look at the run
 GRACE_SECONDS = 300  # without a heartbeat, after which a trial is lost; to plan one may take a minute of measuring
@@ -40,14 +42,14 @@ def open_study(settings: Settings, space: Space, first: Sequence[Choices]) -> St
     """The search's trials, begun with `first` or gone on with. Raises: ConfigError for a storage that cannot be opened
     or holds another search."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    place = settings.storage or str(settings.folder / JOURNAL)
+    place, mine = settings.storage or str(settings.folder / JOURNAL), fingerprint(settings, space)
     with one_writer(settings.folder, wait=True):  # processes that start together enqueue `first` once
         try:
             study = optuna.create_study(
                 storage=storage_at(place, bool(settings.storage)), study_name=NAME, sampler=sampler(settings),
                 pruner=pruner(), load_if_exists=True,
             )  # fmt: skip
-            check_same(study, fingerprint(settings, space), place)
+            check_same(study, mine, place)
             if not study.get_trials(deepcopy=False):
                 for choices in first:
                     study.enqueue_trial({name: choices[name] for name in space.distributions}, skip_if_exists=True)
@@ -76,22 +78,35 @@ def pruner() -> optuna.pruners.BasePruner:
     return optuna.pruners.PercentilePruner(75.0, n_startup_trials=6, n_min_trials=4)
 
 
-def fingerprint(settings: Settings, space: Space) -> str:
-    """Of everything that makes trials comparable."""
-    config = asdict(settings.config) | {"logdir": "", "workers": 0}
-    facts = {"version": VERSION, "config": config, "target": settings.target, "space": space.lines()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+def fingerprint(settings: Settings, space: Space) -> dict[str, str]:
+    """Digests of everything that makes trials comparable, by kind. Flags that change only what a run prints and writes
+    are not in it, nor the number of workers, nor CUDA_VISIBLE_DEVICES: processes share a search with a GPU each."""
+    config, schedule = start_of(settings.config)
+    flags = config.training_fields([]) | {name: getattr(config, name) for name in SPEED}
+    phases = repr((schedule.data, schedule.lr, schedule.momentum))
+    hardware = hardware_facts(config)
+    facts = {
+        "version": VERSION,
+        "settings": [flags, phases, loader_name(config, schedule), settings.target],
+        "space": space.lines(),
+        "data": [load_manifest(folder).sha256 for folder in folders_of(config, schedule)],
+        "code": {flag: found["sha256"] for flag, found in own_code(config).items()},
+        "hardware": [hardware["cpu"], hardware["cores"], sorted(set(hardware["gpus"]))],
+    }
+    return {kind: digest_of({kind: found}) for kind, found in facts.items()}
 
 
-def check_same(study: Study, mine: str, place: str) -> None:
+def check_same(study: Study, mine: dict[str, str], place: str) -> None:
     """Raises: ConfigError."""
     found = study.user_attrs.get("search")
     if found is None:
         study.set_user_attr("search", mine)
     elif found != mine:
+        known = found if isinstance(found, dict) else mine | {"version": ""}
+        other = ", ".join(kind for kind in mine if known.get(kind) != mine[kind])
         raise ConfigError(
-            f"--storage {place}: holds another search (other settings, target, space or data, or of an earlier "
-            "version). Name another --logdir or --storage"
+            f"--storage {place}: holds another search (other {other}). Its trials cannot be compared with these: name "
+            "another --logdir or --storage"
         )
 
 

@@ -187,6 +187,46 @@ def test_the_same_command_goes_on_and_another_search_is_refused(study, job):
         open_study(replace(job.settings, target=91.0), job.space, [choices_of(job.start)])
 
 
+def test_trials_of_other_data_or_own_code_are_not_mixed_with_these(job, tmp_path, monkeypatch):
+    """The paths were compared and not what is there."""
+    code, phases, root = tmp_path / "mine.py", tmp_path / "phases.json", tmp_path / "data"
+    code.write_text("def network(classes): ...\n")
+    phases.write_text(json.dumps([{"ep": 0, "sz": 16, "bs": 60}, {"ep": [0, 2], "lr": 0.1}]))
+    manifest = (Path(job.settings.config.data) / "manifest.json").read_text()
+    root.mkdir()
+    (root / "manifest.json").write_text(manifest)
+    words = [str(root), "--phases", str(phases), "--model", f"{code}:network", "--target", "90", "--budget", "10m"]
+
+    def opened(*more):
+        settings = parsed([*words, "--logdir", str(tmp_path / "search"), *more])
+        return open_study(settings, space_of(start_of(settings.config), False, ""), [])
+
+    opened()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    opened("--no-tensorboard", "--print-freq", "3", "--workers", "1", "--checkpoint-every", "7")
+    digest = json.loads(manifest)["sha256"]
+    edits = {
+        "data": (root / "manifest.json", digest, digest[::-1]),
+        "code": (code, "...", "return 1"),
+        "settings": (phases, "60", "40"),
+    }
+    for kind, (path, before, after) in edits.items():
+        text = path.read_text()
+        path.write_text(text.replace(before, after))
+        with pytest.raises(ConfigError, match=rf"holds another search \(other {kind}\)"):
+            opened()
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=r"\(other settings\)"):
+        opened("--threads", "3")
+
+
+def test_a_search_of_an_earlier_version_is_refused_as_such(job):
+    study = open_study(job.settings, job.space, [])
+    study.set_user_attr("search", "ab" * 32)
+    with pytest.raises(ConfigError, match=r"\(other version\)"):
+        open_study(job.settings, job.space, [])
+
+
 def test_a_storage_that_cannot_be_opened_is_one_line(job):
     with pytest.raises(ConfigError, match="--storage nonsense://x: ") as error:
         open_study(replace(job.settings, storage="nonsense://x"), job.space, [])
