@@ -18,7 +18,7 @@ from training.plan.planner import Planner
 from training.search import confirm, page, results
 from training.search.first import first_choices, start_inside
 from training.search.settings import Settings
-from training.search.space import choices_of, phases_of, space_of, start_of
+from training.search.space import choices_of, never_shrinks, phases_of, space_of, start_of
 from training.search.storage import at_work, free_lost_trials, open_study, running
 from training.search.trials import Job, all_choices, config_of, spent_seconds, try_next
 from training.search.winner import Candidate, most_accurate, ranking, reaching, to_repeat
@@ -74,10 +74,19 @@ def first_run(job: Job) -> tuple[Config, Schedule]:
     choices, place = start_inside(choices_of(job.start), job.space), job.settings.space
     try:
         phases = phases_of(job.start, choices)
+        check_fixed_sizes(job)
         return config_of(job, choices, phases), Schedule.parse(phases)
     except (PhaseError, ConfigError) as error:
         where = f"--space {place}: the start with these values" if place else "search: the start"
         raise ConfigError(f"{where} cannot run: {error}") from None
+
+
+def check_fixed_sizes(job: Job) -> None:
+    """Raises: ConfigError where each trial would be refused for images that get smaller."""
+    numbers = range(1, len(job.start.schedule.data) + 1)
+    sizes = [job.space.fixed[f"size_{i}"] for i in numbers if f"size_{i}" in job.space.fixed]
+    if never_shrinks(job.start.schedule) and sizes != sorted(sizes):
+        raise ConfigError(f"its images get smaller ({', '.join(map(str, sizes))} px), those of the recipe do not")
 
 
 def plan_lines(job: Job) -> list[str]:

@@ -160,8 +160,10 @@ def read_choice(place: str, value: Any, kind: type) -> Any:
 
 
 def check_kind(place: str, values: Sequence[Any], kind: type) -> None:
-    """Raises: ConfigError for a number in the place of a text, and a text in that of a number."""
+    """Raises: ConfigError for a number in the place of a text, a text in that of a number, and NaN."""
     for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"--space {place}: {value} must be a finite number")
         if isinstance(value, str) != (kind is str):
             raise ConfigError(f"--space {place}: {value!r} must be a {'text' if kind is str else 'number'}")
 
