@@ -5,6 +5,8 @@ the system takes back however the process ends. In a database it writes a heartb
 """
 
 import fcntl
+import hashlib
+import json
 import os
 import uuid
 import warnings
@@ -22,10 +24,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from data_prep import load_manifest
 from data_prep.files import one_writer
+from data_prep.workers import default_workers
 from training.config.own_code import own_code
 from training.data.dataset import folders_of, loader_name
 from training.errors import ConfigError
-from training.plan.key import digest_of, hardware_facts
+from training.logs.machine import cpu_name, gpu_names
 from training.search.settings import Settings
 from training.search.space import Choices, Space, start_of
 
@@ -84,16 +87,17 @@ def fingerprint(settings: Settings, space: Space) -> dict[str, str]:
     config, schedule = start_of(settings.config)
     flags = config.training_fields([]) | {name: getattr(config, name) for name in SPEED}
     phases = repr((schedule.data, schedule.lr, schedule.momentum))
-    hardware = hardware_facts(config)
+    gpus = [] if config.device == "cpu" else sorted(set(gpu_names()))
     facts = {
         "version": VERSION,
         "settings": [flags, phases, loader_name(config, schedule), settings.target],
         "space": space.lines(),
         "data": [load_manifest(folder).sha256 for folder in folders_of(config, schedule)],
         "code": {flag: found["sha256"] for flag, found in own_code(config).items()},
-        "hardware": [hardware["cpu"], hardware["cores"], sorted(set(hardware["gpus"]))],
+        "hardware": [cpu_name(), default_workers(), gpus],
     }
-    return {kind: digest_of({kind: found}) for kind, found in facts.items()}
+    texts = {kind: json.dumps(found, sort_keys=True) for kind, found in facts.items()}
+    return {kind: hashlib.sha256(text.encode()).hexdigest() for kind, text in texts.items()}
 
 
 def check_same(study: Study, mine: dict[str, str], place: str) -> None:
