@@ -79,3 +79,12 @@ def nvml_of() -> ModuleType | None:
     except pynvml.NVMLError:  # no library, no driver
         return None
     return pynvml
+
+
+def gpu_names() -> list[str]:
+    """As the driver tells them; none without one."""
+    nvml = nvml_of()
+    if not nvml:
+        return []
+    names = [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(n)) for n in range(nvml.nvmlDeviceGetCount())]
+    return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]

@@ -14,7 +14,7 @@ from phases import Schedule
 from training.config.config import Config
 from training.config.own_code import own_code
 from training.data.dataset import loader_name
-from training.logs.machine import cpu_name, nvml_of, package_version, source_digest
+from training.logs.machine import cpu_name, gpu_names, package_version, source_digest
 
 # Settings that change what is computed, not how long it takes, or that a schedule or a point holds. A new one counts
 # until it stands here.
@@ -56,15 +56,6 @@ def hardware_facts(config: Config) -> dict[str, Any]:
         "gpus": [] if config.device == "cpu" else gpu_names(),
         "environment": {name: os.environ.get(name) for name in THREADS},
     }
-
-
-def gpu_names() -> list[str]:
-    """As the driver tells them; none without one."""
-    nvml = nvml_of()
-    if not nvml:
-        return []
-    names = [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(n)) for n in range(nvml.nvmlDeviceGetCount())]
-    return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]
 
 
 def digest_of(key: Mapping[str, Any]) -> str:

@@ -8,18 +8,20 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dawn.commandline import quoted
 from dawn.tables import percent_text
+from phases import PhaseError, Schedule
+from training.config.config import Config
 from training.config.loaders import reads
 from training.data.dataset import loader_name
 from training.distributed.launcher import warn
 from training.errors import EXIT_CODES, INTERRUPTED, ConfigError, Ended, Outcome
 from training.plan.planner import Planner
 from training.search import confirm, page, results
-from training.search.first import first_choices
+from training.search.first import first_choices, start_inside
 from training.search.settings import Settings
-from training.search.space import choices_of, phases_of, space_of, start_of
-from training.search.storage import free_lost_trials, open_study
-from training.search.trials import Job, all_choices, spent_seconds, try_next
-from training.search.winner import Candidate, ranking, to_repeat
+from training.search.space import choices_of, never_shrinks, phases_of, space_of, start_of
+from training.search.storage import at_work, free_lost_trials, open_study, running
+from training.search.trials import Job, all_choices, config_of, spent_seconds, try_next
+from training.search.winner import Candidate, most_accurate, ranking, reaching, to_repeat
 
 
 def searched(settings: Settings) -> int:
@@ -29,20 +31,27 @@ def searched(settings: Settings) -> int:
     if job.settings.dry_run:
         print("\n".join(plan_lines(job)))
         return 0
-    study = open_study(job.settings, job.space, first_choices(choices_of(job.start), job.space))
-    if lost := free_lost_trials(study):
+    with at_work(settings.folder) as worker:
+        return carried_out(job._replace(worker=worker))
+
+
+def carried_out(job: Job) -> int:
+    folder = job.settings.folder
+    first = first_choices(start_inside(choices_of(job.start), job.space), job.space)
+    study = open_study(job.settings, job.space, first)
+    if lost := free_lost_trials(study, folder):
         print(f"going on: {len(study.trials)} trials are there, {lost} of a process that has ended come again")
     try:
         explore(job, study)
     except KeyboardInterrupt:
-        raise Ended(f"{settings.folder}: interrupted. The same command goes on", INTERRUPTED) from None
-    if others := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        raise Ended(f"{folder}: interrupted. The same command goes on", INTERRUPTED) from None
+    free_lost_trials(study, folder)
+    if others := running(study):
         print(f"{len(others)} trials of other processes are under way: the last process to end tells the winner")
         return 0
-    best = next(iter(ranking(study, job.settings.target)), None)
-    if best is None or best.evidence.mean < job.settings.target:
-        return missed(job, study, best)
-    return finish(job, study, best)
+    ranked = ranking(study, job.settings.target)
+    best = reaching(ranked, job.settings.target)
+    return finish(job, study, best) if best else missed(job, study, most_accurate(ranked))
 
 
 def prepared(settings: Settings) -> Job:
@@ -51,12 +60,33 @@ def prepared(settings: Settings) -> Job:
     is_tree = reads(loader_name(settings.config, start.schedule)).form in ("files", "packed tree")
     space = space_of(start, is_tree, settings.space)
     planner = Planner(warn)
-    seconds = planner.total_seconds(settings.config, start.schedule)
+    job = Job(settings, start, space, planner.total_seconds, 0.0)
+    seconds = planner.total_seconds(*first_run(job))
     if seconds > settings.budget_seconds:
         raise ConfigError(
             f"--budget: {settings.budget_seconds:.0f} s is less than one trial, which takes {seconds:.0f} s as planned"
         )
-    return Job(settings, start, space, planner.total_seconds, seconds)
+    return job._replace(start_seconds=seconds)
+
+
+def first_run(job: Job) -> tuple[Config, Schedule]:
+    """The start inside the space. Raises: ConfigError for fixed values that no run can have."""
+    choices, place = start_inside(choices_of(job.start), job.space), job.settings.space
+    try:
+        phases = phases_of(job.start, choices)
+        check_fixed_sizes(job)
+        return config_of(job, choices, phases), Schedule.parse(phases)
+    except (PhaseError, ConfigError) as error:
+        where = f"--space {place}: the start with these values" if place else "search: the start"
+        raise ConfigError(f"{where} cannot run: {error}") from None
+
+
+def check_fixed_sizes(job: Job) -> None:
+    """Raises: ConfigError where each trial would be refused for images that get smaller."""
+    numbers = range(1, len(job.start.schedule.data) + 1)
+    sizes = [job.space.fixed[f"size_{i}"] for i in numbers if f"size_{i}" in job.space.fixed]
+    if never_shrinks(job.start.schedule) and sizes != sorted(sizes):
+        raise ConfigError(f"its images get smaller ({', '.join(map(str, sizes))} px), those of the recipe do not")
 
 
 def plan_lines(job: Job) -> list[str]:
@@ -70,9 +100,10 @@ def plan_lines(job: Job) -> list[str]:
 def explore(job: Job, study: Study) -> None:
     """Trials until the budget or their number is used up. The files are written after each."""
     while begun(study) < job.settings.most_trials and has_time(job, study):
+        free_lost_trials(study, job.settings.folder)
         if again := to_repeat(study, job.settings.target, spent_seconds(study) / job.settings.budget_seconds):
             study.enqueue_trial(again.params)
-        best = next(iter(ranking(study, job.settings.target)), None)
+        best = reaching(ranking(study, job.settings.target), job.settings.target)
         told = try_next(job, study, best.expected_seconds if best else inf)
         print(line_of(told, job.settings.target), flush=True)
         results.write_trials(job.settings.folder / "trials.csv", study)
@@ -115,11 +146,13 @@ def finish(job: Job, study: Study, best: Candidate) -> int:
     """best.json, the confirmation, the page."""
     settings = job.settings
     choices = all_choices(job, best.params | job.space.fixed)
-    results.write_best(settings.folder / "best.json", settings, phases_of(job.start, choices), best)
-    runs: dict[str, list[dict]] = {}
+    phases = phases_of(job.start, choices)
+    results.write_best(settings.folder / "best.json", settings, phases, best)
+    runs: page.Runs = {}
     if settings.confirm:
-        print("\n".join(confirm.confirm(settings, choices, settings.folder / "best.json")))
-        runs = confirm.confirmed(settings)
+        sides = confirm.sides_of(settings, phases, choices)
+        print("\n".join(confirm.confirm(settings, sides)))
+        runs = confirm.confirmed(sides)
     page.write_page(job, study, best, runs)
     print(f"{settings.folder}/search.html\ntrain it: {results.command_of_best(settings, choices)}")
     print(f"to make the files again: the same command, or see {quoted(settings.folder / 'trials.csv')}")

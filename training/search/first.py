@@ -19,7 +19,7 @@ CHANGES: tuple[dict[str, float | str], ...] = (  # factors of the start's number
 
 
 def first_choices(start: Choices, space: Space) -> list[Choices]:
-    """The start and its neighbours, each once, as far as the space allows the change."""
+    """The start and its neighbours, each once, as far as the space allows the change. `start`: inside the space."""
     found = [start]
     for change in CHANGES:
         made = start | {
@@ -30,6 +30,13 @@ def first_choices(start: Choices, space: Space) -> list[Choices]:
     return found
 
 
+def start_inside(start: Choices, space: Space) -> Choices:
+    """The start with the nearest value of each range that `--space` gives, and with its fixed values. The default
+    ranges leave the start as it is, also one that lies outside."""
+    given = {name: found for name, found in space.distributions.items() if name in space.given}
+    return start | {name: nearest(found, start[name], 1) for name, found in given.items()} | space.fixed
+
+
 def change_in(change: dict[str, float | str], space: Space) -> list[tuple[str, float | str]]:
     """`share` is the last one of the space. Empty if the space lacks one of the choices."""
     shares = [name for name in space.distributions if name.startswith("share_")]  # in the order of their numbers
@@ -38,10 +45,11 @@ def change_in(change: dict[str, float | str], space: Space) -> list[tuple[str, f
 
 
 def nearest(distribution: BaseDistribution, value: Any, by: float | str) -> Any:
-    """What the distribution has nearest to `by` times the value, or `by` itself where it is a text."""
+    """What the distribution has nearest to `by` times the value. Of texts `by` itself, else the value, else the first
+    choice."""
     if isinstance(distribution, CategoricalDistribution):
         if isinstance(by, str) or isinstance(value, str):
-            return by if by in distribution.choices else value
+            return next((text for text in (by, value) if text in distribution.choices), distribution.choices[0])
         return min(distribution.choices, key=lambda choice: abs(choice - value * by))
     if isinstance(by, str):
         return value

@@ -8,7 +8,6 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from data_prep.files import write_atomically
 from dawn.page.document import asset, document
 from dawn.page.html import Cell, chart, details, facts, note, number_text, section, table, text
 from dawn.tables import percent_text
@@ -41,7 +40,7 @@ def write_page(job: Job, study: Study, best: Candidate | None, runs: Runs) -> No
     )
     script = files("training.search").joinpath("search.js").read_text(encoding="utf-8")
     page = document(title, body, data_of(job, trials, runs), [asset("page.css")], [script])
-    write_atomically(settings.folder / PAGE, page.encode())
+    results.write_alone(settings.folder / PAGE, page)
 
 
 def result(job: Job, study: Study, best: Candidate | None, runs: Runs) -> str:
@@ -72,11 +71,19 @@ def held_out(best: Candidate, target: float) -> str:
 def tested(found: list[dict[str, Any]], target: float) -> str:
     if not found:
         return "no run"
-    hits = sum(run["percent"] >= target for run in found)
-    percent = percent_text(mean(run["percent"] for run in found), target)
-    return (
-        f"mean {percent} % and {mean(run['seconds'] for run in found):.1f} s, target reached in {hits} of {len(found)}"
-    )
+    whole = ended(found)
+    words = [f"target reached in {sum(run['percent'] >= target for run in whole)} of {len(found)}"]
+    if whole:
+        percent = percent_text(mean(run["percent"] for run in whole), target)
+        words.insert(0, f"mean {percent} % and {mean(run['seconds'] for run in whole):.1f} s")
+    if len(whole) < len(found):
+        words.append(f"{len(found) - len(whole)} diverged")
+    return ", ".join(words)
+
+
+def ended(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without those that diverged."""
+    return [run for run in found if run["percent"] is not None]
 
 
 def importance(study: Study) -> str:
@@ -136,7 +143,7 @@ def data_of(job: Job, trials: list[FrozenTrial], runs: Runs) -> dict[str, Any]:
     target = job.settings.target
     best = max([target, *(p["percent"] for p in seen)])
     sides = {
-        side: [run | {"about": f"{side}, seed {run['seed']}"} for run in runs.get(side, [])]
+        side: [run | {"about": f"{side}, seed {run['seed']}"} for run in ended(runs.get(side, []))]
         for side in ("winner", "start")
     }
     low = max(0.0, min([target, *(p["percent"] for p in seen)]), target - SHOWN_BELOW)

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from data_prep.files import write_atomically
+from data_prep.files import one_writer, write_atomically
 from dawn.tables import percent_text
 from training.search.settings import Settings
 from training.search.space import Choices, flags_of
@@ -23,6 +23,12 @@ FEW = 8  # trials below which no importance is told
 
 
 def write_trials(path: Path, study: Study) -> None:
+    """Read and written in one step: of several processes the last to write has seen what the others did."""
+    with one_writer(path.parent, wait=True):
+        write_atomically(path, table_of(study).encode())
+
+
+def table_of(study: Study) -> str:
     names = sorted({name for trial in study.trials for name in trial.params})
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
@@ -30,7 +36,7 @@ def write_trials(path: Path, study: Study) -> None:
     for trial in done(study):
         row = row_of(trial)
         out.writerow([*(row[name] for name in COLUMNS), *(trial.params.get(name, "") for name in names)])
-    write_atomically(path, text.getvalue().encode())
+    return text.getvalue()
 
 
 def done(study: Study) -> list[FrozenTrial]:
@@ -54,7 +60,13 @@ def write_best(path: Path, settings: Settings, phases: list, best: Candidate) ->
     seen = f"{percent} % of {best.evidence.images} held-out images, mean of {best.runs} runs"
     start = settings.config.recipe or "the given schedule"
     content = {"source": f"a search that began with {start}", "result": seen, "phases": phases}
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_alone(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_alone(path: Path, text: str) -> None:
+    """As one of the processes that share the folder: the unfinished file has the same name for all of them."""
+    with one_writer(path.parent, wait=True):
+        write_atomically(path, text.encode())
 
 
 def command_of_best(settings: Settings, choices: Choices) -> str:

@@ -10,6 +10,7 @@ from training.config.parser import Parser, config_from
 from training.distributed.launcher import ranks
 from training.errors import ConfigError
 
+RESCALING = ("epochs", "batch_size", "size_factor", "scale_lr")  # fields that change a run's schedule after it is read
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -37,6 +38,7 @@ def parsed(arguments: list[str]) -> Settings:
     config = config_from([*others, *trial])
     if config.resume or config.evaluate or config.dry_run:
         raise ConfigError("search: makes its runs itself. Leave out --resume, --evaluate and --dry-run")
+    check_schedule_as_written(config)
     name = f"runs/search-{config.recipe or 'run'}-{options.target}"
     if not config.holdout:
         raise ConfigError("search: needs held-out images. Give --holdout a share or a number above 0")
@@ -57,12 +59,22 @@ def parsed(arguments: list[str]) -> Settings:
     )
 
 
+def check_schedule_as_written(config: Config) -> None:
+    """Raises: ConfigError for a flag, or a setting of one's own recipe, that is no part of the trials' plans."""
+    for name in RESCALING:
+        if getattr(config, name) != getattr(Config(), name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: a search plans its schedules as they are written. Leave it out: write "
+                "the start into --phases or the range into --space"
+            )
+
+
 def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m training search",
         allow_abbrev=False,
         description="Find the schedule that reaches a target soonest here, on held-out training images; confirm it on "
-        "the test images with fresh seeds. All flags of a run may follow (python -m training --help).",
+        "the test images with fresh seeds. The flags of a run may follow (python -m training --help).",
     )
     add = made.add_argument
     add("--target", required=True, help="accuracy in percent, of the recipe's metric")

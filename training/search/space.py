@@ -42,10 +42,11 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """What a trial chooses (`distributions`) and what `--space` has fixed."""
+    """What a trial chooses (`distributions`), what `--space` has fixed, and all names that it has `given`."""
 
     distributions: dict[str, BaseDistribution]
     fixed: Choices
+    given: frozenset[str] = frozenset()
 
     def lines(self) -> list[str]:
         ranges = {name: text_of(found) for name, found in self.distributions.items()}
@@ -118,7 +119,7 @@ def space_of(start: Start, crops: bool, path: str) -> Space:
     free = {name: value for name, value in (ranges | changed).items() if name not in fixed}
     if not free:
         raise ConfigError(f"--space {path}: fixes every choice. Leave at least one with a range")
-    return Space(free, fixed)
+    return Space(free, fixed, frozenset(given))
 
 
 def read_space(path: str, known: list[str]) -> dict[str, Any]:
@@ -159,8 +160,10 @@ def read_choice(place: str, value: Any, kind: type) -> Any:
 
 
 def check_kind(place: str, values: Sequence[Any], kind: type) -> None:
-    """Raises: ConfigError for a number in the place of a text, and a text in that of a number."""
+    """Raises: ConfigError for a number in the place of a text, a text in that of a number, and NaN."""
     for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"--space {place}: {value} must be a finite number")
         if isinstance(value, str) != (kind is str):
             raise ConfigError(f"--space {place}: {value!r} must be a {'text' if kind is str else 'number'}")
 

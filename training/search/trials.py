@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -23,7 +24,7 @@ from training.errors import ConfigError
 from training.search.objective import Evidence, log_expected_seconds, seed_deviation
 from training.search.settings import Settings
 from training.search.space import FLAGS, Choices, Space, Start, choices_of, flags_of, never_shrinks, phases_of
-from training.search.storage import worker
+from training.search.storage import beat, freed, next_trial
 
 POLL_SECONDS = 1.0
 GRID = 20  # points of the curve at which trials are compared, over the start's planned time
@@ -36,6 +37,7 @@ class Job(NamedTuple):
     space: Space
     planned: Planned
     start_seconds: float  # planned
+    worker: str = ""  # name of this process in the trials
 
 
 class Ended(NamedTuple):
@@ -50,9 +52,17 @@ class Ended(NamedTuple):
 def try_next(job: Job, study: Study, best_seconds: float) -> FrozenTrial:
     """Ask for the next choices, run them unless they cannot win any more, and tell the result. `best_seconds`: expected
     for the best choices so far."""
-    trial = study.ask(fixed_distributions=job.space.distributions)
-    for name, value in worker().items():
-        trial.set_user_attr(name, value)
+    trial = next_trial(study, job.space, job.settings.folder, job.worker)
+    try:
+        return told(job, study, trial, best_seconds)
+    except UpdateFinishedTrialError:  # its heartbeat was away for too long: another process took it for lost
+        return study._storage.get_trial(trial._trial_id)
+    except KeyboardInterrupt:  # nobody need wait until its heartbeat is missed
+        freed(study, study._storage.get_trial(trial._trial_id))
+        raise
+
+
+def told(job: Job, study: Study, trial: Trial, best_seconds: float) -> FrozenTrial:
     begin = time.monotonic()
     ended = tried(job, study, trial, best_seconds)
     trial.set_user_attr("wall_seconds", time.monotonic() - begin)
@@ -115,6 +125,7 @@ def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: f
         reported = 0
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
+            beat(trial)
             reported = report(trial, folder, job, seconds, reported)
             if may_prune and trial.should_prune():
                 return Ended(TrialState.PRUNED, "behind three quarters of the trials", *accuracy_of(folder, job))

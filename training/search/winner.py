@@ -1,6 +1,7 @@
 """From the trials to the choice that is expected to reach the target soonest, and which choice to repeat."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from optuna.study import Study
@@ -43,11 +44,22 @@ def ranking(study: Study, target: float) -> list[Candidate]:
     return sorted(found, key=lambda one: one.expected_seconds)
 
 
+def reaching(ranked: Sequence[Candidate], target: float) -> Candidate | None:
+    """The first one of a ranking whose mean reaches `target`. The very first may be a fast one that falls just short:
+    it is expected to reach it in some runs."""
+    return next((one for one in ranked if one.evidence.mean >= target), None)
+
+
+def most_accurate(ranked: Sequence[Candidate]) -> Candidate | None:
+    return max(ranked, key=lambda one: one.evidence.mean, default=None)
+
+
 def to_repeat(study: Study, target: float, spent_share: float) -> Candidate | None:
-    """In the last third of the budget: the best choice, until it has REPEATS runs. The best of many single trials owes
-    a part of its rank to luck; a choice that only was lucky falls back, and the next one is repeated. None while other
-    choices wait for their trial."""
-    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+    """In the last third of the budget: the first of the ranking and then the first that reaches the target, until each
+    has REPEATS runs. The best of many single trials owes a part of its rank to luck; a choice that only was lucky falls
+    back, and the next one is repeated. None while other choices wait for their trial."""
+    if spent_share < REPEAT_FROM or study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         return None
-    best = next(iter(ranking(study, target)), None)
-    return best if best and spent_share >= REPEAT_FROM and best.runs < REPEATS else None
+    ranked = ranking(study, target)
+    best = [*ranked[:1], reaching(ranked, target)]
+    return next((one for one in best if one and one.runs < REPEATS), None)

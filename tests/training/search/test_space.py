@@ -78,6 +78,8 @@ def test_a_file_changes_ranges_and_fixes_values(tmp_path):
         ('{"tta": {"low": 0.0, "high": 1.0}}', "'tta': 0.0 must be a text"),
         ('{"lr": {"choices": ["high"]}}', "'lr': 'high' must be a number"),
         ('{"momentum": "flip"}', "'momentum': 'flip' must be a number"),
+        ('{"epochs": NaN}', "'epochs': nan must be a finite number"),
+        ('{"lr": {"low": 0.1, "high": 1e999}}', "'lr': inf must be a finite number"),
         ('{"lr": null}', "None is no number, text or range"),
     ],
 )
