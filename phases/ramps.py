@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from phases.phase import LrPhase, PhaseError
 
-ROUNDING = 1e-9  # epochs: a step that ends on a fractional border may be computed an ulp beyond it
+ROUNDING = 1e-10  # epochs: a step that ends on a fractional border may be computed an ulp beyond it
 Written = tuple[LrPhase, float, float | None]  # the phase, its first value, its last value (None: one number)
 
 

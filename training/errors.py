@@ -51,8 +51,8 @@ class PeerFailed(Exception):
 class Ended(ConfigError):
     """A run that is to go on has come to its own end already: nothing is left to do."""
 
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, exit_code: int = INPUT_ERROR) -> None:
+        super().__init__(text)  # pickle calls it with the text alone, on the way to the other ranks, and sets the code
         self.exit_code = exit_code
 
 

@@ -45,6 +45,14 @@ def test_the_log_has_the_parts_of_an_epoch_and_the_end_of_a_cut_one(folder):
     assert [row.validation is not None for row in (whole, cut)] == [True, True]
 
 
+def test_a_short_epoch_ends_inside_the_first_of_two_parts(toy, tmp_path):
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 4}, {'ep': 0.5, 'sz': 16, 'bs': 4}, {'ep': (0, 1), 'lr': 0.1}]"
+    assert train(toy, tmp_path / "run", "--phases", phases, "--short-epoch", "--print-freq", "1") == 0
+    (row,) = read_run(tmp_path / "run").rows
+    assert row.steps < 30 and row.images == row.images_seen == 4 * row.steps
+    assert [part["steps"] for part in row.parts] == [row.steps, 0]
+
+
 def test_positions_of_logged_steps_are_those_of_the_schedule(folder):
     found = [step.position for step in logged_steps(*read_run_and_events(folder))]
     ends = [0.25, 0.5, 0.5 + 0.5 / 3, 0.5 + 1 / 3, 1, *(1 + 0.65 * step / 4 for step in (1, 2, 3, 4))]

@@ -17,6 +17,7 @@ from run_toy import EVERY_STEP, KILLED, STEPS, events, fault, result
 from two_ranks import (
     PAIRS,
     SECONDS,
+    TIMEOUT,
     ClockSetBack,
     MemoryLimit,
     Ranks,
@@ -292,6 +293,34 @@ def test_elastic_runs_see_the_same_global_batches(base, killed, tmp_path, ranks)
         assert [getattr(row, name) for row in read_run(folder).rows] == [
             getattr(row, name) for row in read_run(undisturbed).rows
         ], name
+
+
+def test_a_later_resume_keeps_the_global_batches_of_an_elastic_one(base, killed):
+    """2 -> 1 with the flag, killed again, then 1 -> 1 without it, as a launcher starts it."""
+    again = fault("kill", epoch=2, step=1)
+    assert codes(run_ranks("--resume", killed, "--allow-elastic", *SAVES, *again, count=1)) == [KILLED]
+    assert codes(run_ranks("--resume", killed, count=1)) == [3]
+    undisturbed = read_run(undisturbed_pair(base)).rows
+    for name in ("steps", "images", "images_seen", "global_batch_size", "lr"):
+        assert [getattr(row, name) for row in read_run(killed).rows] == [getattr(row, name) for row in undisturbed]
+
+
+def test_a_launcher_that_starts_an_ended_run_again_gets_its_exit_code_from_every_rank(base, tmp_path):
+    folder = shutil.copytree(undisturbed_pair(base), tmp_path / "run")
+    ended = run_ranks(*pair_arguments(base, folder), restarts=1, seconds=SOON)
+    assert codes(ended) == [3, 3] and ended[1].err == "" and "Traceback" not in ended[0].err
+
+
+def test_three_ranks_that_freeze_the_whitening_layer_go_on_to_the_same_bits(base, tmp_path):
+    """Of a network with more gradients than DDP's first bucket holds: three ranks add in the order of the buckets."""
+    wide = [*PAIRS["frozen"], "--width", "0.75"]
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    assert codes(run_ranks(*run_toy.toy_arguments(base / "toy", whole, *wide), count=3)) == [3] * 3
+    kill = fault("kill", epoch=2, step=1, rank=1)
+    command = run_toy.toy_arguments(base / "toy", folder, *wide, *TIMEOUT, *SAVES, *kill)
+    assert codes(run_ranks(*command, count=3))[1] == KILLED
+    assert codes(run_ranks("--resume", folder, count=3)) == [3] * 3
+    assert result(folder) == result(whole)
 
 
 def test_another_setting_is_refused(killed):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from dawn import read_run
+from dawn import RunError, read_run
 from phases import Schedule, batch_warning
 from training.config.config import Config
 from training.config.recipes.registry import origin
@@ -18,12 +18,13 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
     schedule = Schedule.parse(config.phases)
     if config.batch_size:
         schedule = schedule.with_batch_size(config.batch_size)
-    if config.resume and config.allow_elastic:
+    own_factor = schedule.batch_factor
+    if config.resume and is_elastic(config, world_size):
         schedule = with_world_size(schedule, saved_world_size(config), world_size)
     if config.size_factor != 1:
         schedule = schedule.with_size_factor(config.size_factor)
     if config.scale_lr:
-        schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or schedule.batch_factor)
+        schedule = schedule.with_lr_factor(schedule.batch_ratio(world_size) or own_factor)
     elif warning := batch_warning(schedule, world_size):
         warn(warning)
     schedule = schedule.compressed(config.epochs) if config.epochs else schedule
@@ -38,6 +39,17 @@ def check_start_epoch(config: Config, schedule: Schedule) -> None:
         raise ConfigError(
             f"--start-epoch {config.start_epoch}: the schedule has {schedule.total_epochs} epochs, counted from 0"
         )
+
+
+def is_elastic(config: Config, world_size: int) -> bool:
+    """Whether the run to be resumed keeps its global batch on another number of devices: as the flag says now, or as it
+    said in the attempt before."""
+    if config.allow_elastic:
+        return True
+    try:
+        return read_run(config.logdir).latest.world_size == world_size
+    except RunError:  # killed before its first line
+        return False
 
 
 def saved_world_size(config: Config) -> int:

@@ -62,14 +62,16 @@ def leaves_unused(config: Config, model: nn.Module, env: Env) -> bool:
     return any(p.requires_grad and p.grad is None for p in copy.parameters())
 
 
-def set_whitening(config: Config, state, env: Env, trained: bool) -> None:
+def set_whitening(config: Config, state, env: Env, trained: bool) -> bool:
     """Whether cifarnet's first layer is trained, of a TrainState. DDP waits for the gradient of every parameter that
-    was trained when it was made, so it is made anew."""
+    was trained when it was made, so it is made anew: True when it was."""
     changed = trained != state.model.whiten.bias.requires_grad
     state.model.train_whitening(trained)
-    if changed and env.world_size > 1:
-        state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
-        state.forward = wrapped(config, state.model, env)
+    if not changed or env.world_size == 1:
+        return False
+    state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
+    state.forward = wrapped(config, state.model, env)
+    return True
 
 
 def compiled(config: Config, model: nn.Module) -> nn.Module:

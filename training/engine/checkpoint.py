@@ -8,6 +8,7 @@ import pickle
 import re
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Saver:
     ) -> None:
         self.folder, self.before_write, self.attempt = folder / "checkpoints", before_write, attempt
         self.saved_at = time.monotonic()  # or begun
+        self.written: set[str] = set()  # names of the files of this attempt
 
     def save(self, content: dict[str, Any]) -> Path:
         """Write `content` as the newest generation. Raises: ConfigError when the disk refuses it; older generations
@@ -67,12 +69,23 @@ class Saver:
 
     def write(self, path: Path, data: bytes, about: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        older = [g for g in generations(self.folder) if g["file"] != path.name][: GENERATIONS - 1]
+        others = (g for g in generations(self.folder) if g["file"] != path.name)
+        older = list(islice(filter(self.is_whole, others), GENERATIONS - 1))
         self.before_write(path, data)
         write_atomically(path, data)
-        newest = {"file": path.name, "bytes": len(data), **about}
-        write_atomically(self.folder / INDEX, json.dumps([newest, *older], indent=1).encode())
-        self.remove_all_but({g["file"] for g in [newest, *older]})
+        kept = [{"file": path.name, "bytes": len(data), **about}, *older]
+        write_atomically(self.folder / INDEX, json.dumps(kept, indent=1).encode())
+        self.remove_all_but({generation["file"] for generation in kept})
+        self.written.add(path.name)
+
+    def is_whole(self, generation: dict) -> bool:
+        """A damaged one that a resume has passed over must not stand in the way of the one that it has used."""
+        if generation["file"] in self.written:
+            return True
+        try:
+            return bool(read_generation(self.folder / generation["file"], generation))
+        except ValueError:
+            return False
 
     def remove_all_but(self, names: set[str]) -> None:
         for path in self.folder.iterdir():

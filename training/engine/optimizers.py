@@ -117,7 +117,18 @@ def parameter_groups(config: Config, model: nn.Module) -> list[dict]:
 
 
 def sgd(config: Config, groups: list[dict]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, **one_kernel(groups))
+    fused = one_kernel(groups)
+    found = torch.optim.SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, **fused)
+    return with_buffers(found) if fused and config.momentum else found
+
+
+def with_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """With momentum from zeros, which gives the first step the same bits. The fused kernel leaves its own first buffers
+    as torch.empty gave them when fp16 overflows in the first step (torch 2.15, optim/sgd.py, _fused_sgd)."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def adamw(config: Config, groups: list[dict]) -> torch.optim.Optimizer:

@@ -24,6 +24,7 @@ from training.engine.faults import Faults
 from training.engine.optimizers import Moment
 from training.engine.state import NEVER, OF_EACH_RANK, TrainState
 from training.engine.step import step
+from training.engine.warmup import WARM_STEPS, random_batch, untouched
 from training.errors import Diverged, Outcome
 from training.logs.environment import EnergyMeter
 from training.logs.logbook import Logbook
@@ -122,32 +123,31 @@ def parts_left(job: Job, epoch: int) -> list[Part]:
 @contextlib.contextmanager
 def anomalies_found(job: Job) -> Iterator[None]:
     """--detect-anomaly: torch names the operation whose gradient was NaN. Its warning, which has the traceback of the
-    forward call, goes to debug.log; the other ranks show theirs. Raises: Diverged."""
+    forward call, goes to debug.log. Raises: Diverged."""
     if not job.config.detect_anomaly:
         yield
         return
     try:
-        with anomaly_warnings_told(job.book.crash if job.env.rank == 0 else None), torch.autograd.detect_anomaly():
+        with anomaly_warnings_told(job.book.crash), torch.autograd.detect_anomaly():
             yield
     except RuntimeError as error:
         if "returned nan values" not in str(error):
             raise
         place = f"epoch {job.state.epoch + 1}, step {job.state.step + 1}"
         what = " ".join(str(error).split()).rstrip(".")
-        where = "debug.log" if job.env.rank == 0 else "the warning above"
-        raise Diverged(f"{what}, at {place}. {where} has the forward call") from error
+        raise Diverged(f"{what}, at {place}. debug.log has the forward call") from error
 
 
 @contextlib.contextmanager
-def anomaly_warnings_told(told: Callable[[str], None] | None) -> Iterator[None]:
-    """Torch's warning of an anomaly, with the traceback of its forward call, is handed to `told`; None: it is shown."""
+def anomaly_warnings_told(told: Callable[[str], None]) -> Iterator[None]:
+    """Torch's warning of an anomaly, with the traceback of its forward call, is handed to `told`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Anomaly Detection has been enabled")  # the user has asked for it
         warnings.filterwarnings("always", message="Error detected in")  # another seed may have said the same before
         show = warnings.showwarning
 
         def keep(message: Warning | str, *place: Any, **rest: Any) -> None:
-            if told and str(message).startswith("Error detected in"):
+            if str(message).startswith("Error detected in"):
                 told(str(message))
             else:
                 show(message, *place, **rest)
@@ -196,7 +196,18 @@ def enter_whitening(job: Job, epoch: int) -> None:
         job.env.group.spread(list(state.model.parameters()))
         if state.average is not None:
             state.average.module.load_state_dict(state.model.state_dict())
-    set_whitening(job.config, state, job.env, trained)
+    if set_whitening(job.config, state, job.env, trained) and job.env.world_size > 2:
+        settle(job)
+
+
+def settle(job: Job) -> None:
+    """DDP made anew settles in its first step in which order more than two ranks add their gradients. A resumed run
+    would settle it in another step than the undisturbed one, and its sums would have other last bits."""
+    phase, state = job.part.phase, job.state
+    with untouched(state):
+        for _ in range(WARM_STEPS):
+            batch = random_batch((phase.sz, phase.sz), phase.bs, job.classes, state, job.env)
+            step(job.config, state, batch, 0.0, None)
 
 
 def train_part(job: Job, part: Part) -> None:
@@ -207,7 +218,7 @@ def train_part(job: Job, part: Part) -> None:
     meter = StepMeter(job, part)
     # Counted from the manifest, equal on all ranks. Shards of a loader differ by one, and ranks that train until their
     # own data ends leave the others waiting in an all-reduce.
-    for number in range(state.step, part.first_step + job.steps_in(part)):
+    for number in range(state.step, job.config.steps_of(part.stop_step)):
         group.ask()
         save_if_due(job)
         loss_factor = job.faults.before_step(epoch, number) if job.config.inject_fault else 1.0

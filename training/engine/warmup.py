@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from torch import distributed as dist
+from torch import nn
 
 from phases import DataPhase, Schedule
 from training.config.config import Config
@@ -21,7 +23,7 @@ from training.engine.step import step
 from training.errors import ConfigError
 from training.models.build import has_whitening
 
-COMPILER_WARM_STEPS = 2  # the second step meets the optimiser's state and the gradients' buffers
+WARM_STEPS = 2  # the second step meets the optimiser's state, and the gradients' buffers as they stay
 NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -98,7 +100,7 @@ def warm_training(config: Config, state: TrainState, env: Env, batch: Batch, tra
     for trained in (False, True):
         if has_whitening(state.model):
             set_whitening(config, state, env, trained)
-        for _ in range(COMPILER_WARM_STEPS):
+        for _ in range(WARM_STEPS):
             train_step(config, state, batch, 0.0, None)
 
 
@@ -118,10 +120,30 @@ def preflight(config: Config, schedule: Schedule, state: TrainState, env: Env, c
     ranks. The state is afterwards what it was. Raises: ConfigError that names a batch that fits."""
     phases = {(p.sz, p.bs, p.val_sz, p.val_bs, p.rect_val): p for p in reversed(schedule.data)}
     forward, state.forward = state.forward, state.model
-    with untouched(state):
+    with untouched(state), norms_alone(state.model):
         for phase in sorted(phases.values(), key=lambda p: p.sz**2 * p.bs, reverse=True):
             env.group.together(lambda phase=phase: check_fits(config, phase, state, env, classes))
     state.forward = forward
+
+
+@contextlib.contextmanager
+def norms_alone(model: nn.Module) -> Iterator[None]:
+    """SyncBatchNorm takes the statistics of this rank alone: another rank may try another batch, or none. All ranks
+    call it."""
+    norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
+    if not norms or not dist.is_initialized():
+        yield
+        return
+    groups = [norm.process_group for norm in norms]
+    alone, _ = dist.new_subgroups(1)
+    for norm in norms:
+        norm.process_group = alone
+    try:
+        yield
+    finally:
+        for norm, group in zip(norms, groups, strict=True):
+            norm.process_group = group
+        dist.destroy_process_group(alone)
 
 
 def check_fits(config: Config, phase: DataPhase, state: TrainState, env: Env, classes: int) -> None:

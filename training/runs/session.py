@@ -124,6 +124,11 @@ def own_input(config: Config, schedule: Schedule) -> Manifest | Exception:
 
 def checked_alone(config: Config, schedule: Schedule, world_size: int) -> Manifest:
     """The dataset, after every check that needs no other rank and no run folder."""
+    if config.detect_anomaly and world_size > 1:  # the one that finds it would leave the others waiting
+        raise ConfigError(
+            f"--detect-anomaly: works in one process, not in {world_size}. Start one, or train without it and use "
+            "`python -m training diagnose RUN` when the run has diverged"
+        )
     dataset = checked_dataset(config, schedule, world_size)
     sizes = {size for phase in schedule.data for size in (phase.sz, phase.val_sz)}
     check_model(config, len(dataset.classes), sizes, schedule.data)

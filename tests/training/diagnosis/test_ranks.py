@@ -32,6 +32,14 @@ def diverge(two, data, folder, *more: str) -> None:
     assert f"torchrun --nproc-per-node=2 -m training diagnose {folder}" in ended[0].out + ended[0].err
 
 
+def test_anomaly_mode_is_refused_in_two_processes(two, toy, tmp_path):
+    first, second = two.call(trained, flags(toy, tmp_path / "run", "--detect-anomaly"))
+    assert (first.code, second.code, second.err) == (2, 2, "") and not (tmp_path / "run").exists()
+    assert (
+        first.err.startswith("error: --detect-anomaly: works in one process, not in 2") and first.err.count("\n") == 1
+    )
+
+
 def diagnosis(two, folder) -> tuple[list[str], dict]:
     """What is printed, by rank 0 alone, and the record."""
     first, second = two.call(trained, ["diagnose", str(folder)])

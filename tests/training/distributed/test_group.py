@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from rank_processes import Failed, world
+from torch import distributed as dist
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from data_prep import DataError
@@ -14,6 +16,7 @@ from dawn import RunError
 from training.config.config import Config
 from training.distributed.group import Group, open_group
 from training.distributed.launcher import ranks
+from training.engine.warmup import norms_alone
 from training.errors import ConfigError
 
 CONFIG = Config(timeout_minutes=1)
@@ -29,6 +32,19 @@ def two():
 def meeting():
     with open_group(CONFIG, ranks()) as group:
         yield group
+
+
+def norms_of_the_preflight() -> tuple:
+    """The groups of a synchronised norm; it takes no images on a CPU."""
+    norm = nn.SyncBatchNorm(3)
+    with meeting():
+        with norms_alone(norm):
+            alone = dist.get_process_group_ranks(norm.process_group)
+        return alone, norm.process_group
+
+
+def test_in_the_preflight_a_synchronised_norm_waits_for_no_other_rank(two):
+    assert two.call(norms_of_the_preflight) == [([0], None), ([1], None)]
 
 
 # sums and questions

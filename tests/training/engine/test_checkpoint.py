@@ -39,6 +39,15 @@ def test_a_lost_index_and_a_damaged_newest_file(tmp_path):
         load(tmp_path, notes.append)
 
 
+def test_a_save_keeps_the_whole_checkpoint_that_the_run_went_on_from(tmp_path):
+    older, newest = saved(tmp_path, 3, 4)
+    newest.write_bytes(newest.read_bytes()[:-9] + b"\0" * 9)
+    (now,) = saved(tmp_path, 5, attempt=1)
+    assert [place["file"] for place in read_index(tmp_path / "checkpoints")] == [now.name, older.name]
+    now.write_bytes(b"")
+    assert step_of(tmp_path, []) == 3 and not newest.exists()
+
+
 @pytest.mark.parametrize("times", [(1, 2), (2, 1), (1, 1)])
 def test_without_index_the_last_attempt_is_the_newest_whatever_the_file_times(tmp_path, times):
     """A run that went on from an older checkpoint than its newest; then its folder was copied."""

@@ -23,6 +23,7 @@ from training.engine.optimizers import (
     normalise_filters,
     parameter_groups,
     set_hyperparameters,
+    with_buffers,
 )
 from training.engine.precision import Precision
 from training.engine.state import AveragedWeights, TrainState, new_state
@@ -113,6 +114,20 @@ def test_lr_factors_of_biases_and_head():
     factor = {id(p): g["lr_factor"] for g in parameter_groups(CONFIG, model) for p in g["params"]}
     assert factor[id(model.head.weight)] == 2.0 and factor[id(model.whiten.bias)] == 0.5
     assert factor[id(model.blocks[0].norm1.bias)] == 0.5 and factor[id(model.blocks[0].conv1.weight)] == 1.0
+
+
+def test_momentum_that_begins_at_zero_gives_the_same_bits():
+    """As a GPU has it, where an overflow in the first step must find buffers."""
+    models = [build_model(CONFIG, 6) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    plain, filled = (torch.optim.SGD(m.parameters(), 0.1, 0.9, weight_decay=0.01, nesterov=True) for m in models)
+    for model, optimizer in zip(models, (plain, with_buffers(filled)), strict=True):
+        for seed in range(3):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(batch(seed).images), batch(seed).targets).backward()
+            optimizer.step()
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_muon_holds_exactly_the_convolution_weights():
