@@ -5,8 +5,8 @@
 TREE is an image tree, resized to 160 px and packed:
 
     python -m data_prep imagenette data/imagenette && python -m data_prep resize data/imagenette --sizes 160
-    python -m data_prep pack data/imagenette-160 && python -m data_prep cifar10 data/cifar10
-    python benchmarks/gpu.py data/imagenette-160 --cifar data/cifar10 --out gpu.md
+    python -m data_prep pack data/imagenette-sz/160 && python -m data_prep cifar10 data/cifar10
+    python benchmarks/gpu.py data/imagenette-sz/160 --cifar data/cifar10 --out gpu.md
 
 Each line of the table is written to --out and to the output as soon as it is known, so that a run that is cut off has
 still brought the first answers. Each part runs in a process of its own, for its share of the thirty minutes at most. A

@@ -56,6 +56,7 @@ def training(options: argparse.Namespace) -> Iterator[str]:
     loops = [loop for loop in LOOPS if options.device == "cuda" or not loop[2]]
     yield f"{'px':>4} " + " ".join(f"{name:>14}" for name, *_ in loops) + "  of the matrix products' rate"
     for size in options.sizes:
+        torch._dynamo.reset()  # a second size would make the peers' graphs dynamic, which are slower
         batch = random_images(device, size, options.batch)
         steps = {name: make(options.model, device, compiled) for name, make, compiled in loops}
         found: dict[str, list[float]] = {name: [] for name in steps}

@@ -33,7 +33,8 @@ stopped=no
 trap 'stopped=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM # to every process of the step, not to this script
 
 # --wait: a machine that is done gives the others this many seconds, in which rank 0 saves
-srun --wait=90 torchrun \
+# srun of Slurm 22.05 to 23.02 does not take the processors of a task from the job
+srun --wait=90 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} torchrun \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$PROCESSES" --max-restarts=3 \
     --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
     training/train_imagenet_nv.py "$DATA" --phases imagenet18-4 --init-bn0 --no-bn-wd \

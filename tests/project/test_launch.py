@@ -144,6 +144,14 @@ def test_a_signalled_job_saves_goes_back_into_the_queue_and_resumes(job, tmp_pat
     process.wait(120)
 
 
+def test_a_task_of_srun_gets_the_processors_of_the_job(job, tmp_path):
+    """From Slurm 22.05 on srun does not take --cpus-per-task from the job."""
+    process = job(SLURM_CPUS_PER_TASK="96")
+    assert "--cpus-per-task=96" in (tmp_path / "arguments").read_text().splitlines()
+    process.send_signal(signal.SIGTERM)
+    process.wait(120)
+
+
 def test_two_jobs_whose_first_machine_is_the_same_meet_at_different_ports():
     """The second died with the first. From 32768 on Linux hands ports out to anybody."""
     line = next(line for line in scripts()["slurm.sh"].splitlines() if line.startswith("port="))

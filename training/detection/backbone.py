@@ -1,5 +1,6 @@
 """Where the backbone of a detector comes from: a run of ours, a file of weights, torchvision, or chance."""
 
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -80,11 +81,18 @@ def published(weights: str) -> nn.Module:
 
     name = NAMED.fullmatch(weights)[1].lower()
     try:
-        return models.get_model(name, weights=models.get_weight(weights))
+        entry = models.get_weight(weights)
+        network = models.get_model(name, weights=None, num_classes=len(entry.meta["categories"]))
     except (ValueError, KeyError, AttributeError):
         raise ConfigError(f"--weights {weights}: torchvision has none of this name. See its documentation") from None
-    except OSError as error:
-        raise ConfigError(f"--weights {weights}: cannot be downloaded ({error}). Get the file, give its path") from None
+    try:  # torchvision's own way unpickles what lies in its cache
+        network.load_state_dict(entry.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        raise ConfigError(
+            f"--weights {weights}: cannot be read or downloaded ({reason}). Get the file, give its path"
+        ) from None
+    return network
 
 
 def from_file(path: Path, model: str) -> tuple[nn.Module, tuple, tuple, str]:

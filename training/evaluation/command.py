@@ -119,7 +119,7 @@ def task_of_run(options: argparse.Namespace) -> Task:
 
 
 def is_same_dataset(trained: Trained, data: str) -> bool:
-    return load_manifest(data).sha256 == trained.run.start.dataset.get("sha256")
+    return load_manifest(data).sha256 == trained.validated_sha256
 
 
 def trained_for(trained: Trained) -> str:
@@ -180,8 +180,7 @@ def ways_of(options: argparse.Namespace, subject: Subject, pictures: Pictures, s
 
 def own_way(trained: Trained, options: argparse.Namespace, pictures: Pictures) -> Way | None:
     """What the run validates with; None where the flags ask for other images."""
-    start, phase = trained.run.start, trained.phase
-    other_data = bool(options.data) and pictures.dataset.sha256 != start.dataset.get("sha256")
+    phase, other_data = trained.phase, pictures.dataset.sha256 != trained.validated_sha256
     other_part = pictures.config.holdout != trained.config.holdout
     other_resize = bool(options.resize) and options.resize != (phase.val_resize or trained.config.val_resize)
     if other_data or other_part or other_resize or short_name(pictures.loader) != trained.loader:

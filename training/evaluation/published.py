@@ -50,7 +50,7 @@ def open_published(name: str, file: str, classes: int, warn: Callable[[str], Non
     if not name:
         raise ConfigError(f"--weights-file {file}: does not tell its network. Name it: --model resnet50")
     library, base, tag = parts_of(name)
-    state, wanted = (plain(state), None) if state is not None else downloaded(library, base, tag)
+    state, wanted = (plain(state), None) if state is not None else downloaded(library, base, tag, warn)
     config = shaped(Config(model=f"timm/{base}" if library == "timm" else base), header)
     network, found = fitted(config, state, (classes, IMAGENET_CLASSES), f"--weights-file {file}" if file else name)
     wanted = wanted or input_known(library, base, tag, Path(file), header, warn)
@@ -109,7 +109,7 @@ def input_known(
         filter = interpolation_of(header.get("val_interpolation", ""))
         return Input(int(header["image_size"]), resize, filter, *input_of(header))
     if library == "timm":
-        return timm_input(timm_entry(base, tag))
+        return timm_input(timm_entry(base, tag), warn)
     if library == "torchvision" and (entries := torchvision_entries(base)):
         named = [entry for entry in entries if entry.url.rsplit("/", 1)[-1] == file.name]
         entry = torchvision_entry(base, tag) if tag else (named or [type(entries[0]).DEFAULT])[0]
@@ -119,7 +119,7 @@ def input_known(
     return Input()
 
 
-def downloaded(library: str, base: str, tag: str) -> tuple[dict[str, Tensor], Input]:
+def downloaded(library: str, base: str, tag: str, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], Input]:
     """The state dict of published weights, from the library's cache or the network. Raises: ConfigError."""
     if library == "torchvision":
         entry = torchvision_entry(base, tag)
@@ -133,7 +133,7 @@ def downloaded(library: str, base: str, tag: str) -> tuple[dict[str, Tensor], In
     from timm import create_model
 
     with download_errors(f"timm/{name}"):  # timm reads safetensors, or torch.load(weights_only=True)
-        return create_model(name, pretrained=True).state_dict(), timm_input(entry)
+        return create_model(name, pretrained=True).state_dict(), timm_input(entry, warn)
 
 
 @contextlib.contextmanager
@@ -191,12 +191,16 @@ def timm_entry(base: str, tag: str) -> dict[str, Any]:
     return entry.to_dict()
 
 
-def timm_input(entry: dict[str, Any]) -> Input:
-    """What timm's own validation does: the size for tests where there is one."""
+def timm_input(entry: dict[str, Any], warn: Callable[[str], None]) -> Input:
+    """What timm's own validation does: the size for tests where there is one. What is done otherwise is told."""
     from timm.data import resolve_data_config
 
     made = resolve_data_config({}, pretrained_cfg=entry, use_test_size=True)
     size = made["input_size"][-1]
+    if made["crop_mode"] != "center":
+        warn(f"timm shows these weights images of crop mode {made['crop_mode']!r}, here the centre is cut out")
+    if made["interpolation"] not in INTERPOLATIONS:
+        warn(f"timm resizes images for these weights with {made['interpolation']!r}, here the filter is bilinear")
     mean, std = (tuple(255 * value for value in made[name]) for name in ("mean", "std"))
     return Input(size, 1 / made["crop_pct"], interpolation_of(made["interpolation"]), mean, std)
 

@@ -48,6 +48,11 @@ class Trained:
     loader: str  # that the run was trained with
 
     @property
+    def validated_sha256(self) -> str | None:
+        """Of the dataset whose validation images the run saw last, which need not be that of its first phase."""
+        return self.identity.get("datasets", {}).get(self.phase.valdir) or self.run.start.dataset.get("sha256")
+
+    @property
     def phase(self) -> DataPhase:
         """Of the last step that these weights were trained with."""
         epoch, step = self.counters["epoch"], self.counters["step"]

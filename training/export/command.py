@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from data_prep import load_manifest
 from data_prep.files import write_atomically
 from dawn.runlog.evaluations import SHAPES
 from dawn.runlog.writer import utc_now
@@ -15,7 +16,7 @@ from training.config.parser import Parser
 from training.distributed.env import open_env
 from training.distributed.launcher import warn
 from training.errors import ConfigError
-from training.evaluation.measure import Subject, Way, measured, open_pictures
+from training.evaluation.measure import Subject, Way, measured, open_pictures, takes_rectangles
 from training.evaluation.trained import Trained, check_classes, load_trained
 from training.export.formats import SUFFIXES, check_packages, onnx_bytes, safetensors_bytes, torch_bytes
 from training.export.model_card import MARK, Handover, Remeasured, card
@@ -89,15 +90,18 @@ def remeasured(trained: Trained, network: torch.nn.Module, data: str) -> list[Re
 
     `data`: prepared like the run's own dataset. Raises: ConfigError, DataError.
     """
-    pictures = open_pictures(replace(trained.config, data=data.rstrip("/")), trained.phase)
-    dataset = pictures.dataset
+    data = data.rstrip("/")
+    dataset = load_manifest(data + trained.phase.valdir)
+    is_own = dataset.sha256 == trained.validated_sha256
+    holdout = trained.config.holdout if is_own else 0.0  # a part of other images means nothing
+    pictures = open_pictures(replace(trained.config, data=data, holdout=holdout), trained.phase)
     check_classes(trained, dataset, f"--evaluate {data}", warn)
-    if dataset.sha256 != trained.run.start.dataset.get("sha256"):
+    if not is_own:
         warn(f"--evaluate {data}: not the dataset that the run was trained on; the card says so")
-    shapes = SHAPES if pictures.has_rectangles else SHAPES[:1]
+    subject, size = Subject(network, trained.config, trained.weights, trained.mean, trained.std), trained.phase.val_sz
+    shapes = SHAPES if pictures.has_rectangles and takes_rectangles(subject, size) else SHAPES[:1]
     views = dict.fromkeys(("none", "flip", trained.config.tta))
-    ways = [Way(trained.phase.val_sz, shape, tta) for shape in shapes for tta in views]
-    subject = Subject(network, trained.config, trained.weights, trained.mean, trained.std)
+    ways = [Way(size, shape, tta) for shape in shapes for tta in views]
     with open_env(replace(trained.config, device="cpu" if trained.config.device == "cpu" else "auto")) as env:
         where = f"{dataset.name} {dataset.sha256[:12]}, {env.device.type}"
         return [Remeasured(item.way.shape, item.seen, where) for item in measured([subject], pictures, ways, env, warn)]

@@ -2,8 +2,11 @@
 stopped. `python -m dawn study FOLDER` says what they show together."""
 
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dawn.commandline import quoted
@@ -27,7 +30,7 @@ def train_seeds(arguments: list[str]) -> int:
     config = config_from(others)  # bad input is told before the first run
     if ranks().world_size > 1:
         raise ConfigError("--seeds: starts its runs itself, one process each. Under torchrun, start a run per --seed")
-    if config.resume or config.evaluate or config.dry_run or "--seed" in others:
+    if config.resume or config.evaluate or config.dry_run or any(re.match("--seed(=|$)", word) for word in others):
         others = "--seed, --resume, --evaluate and --dry-run"
         raise ConfigError(f"--seeds: makes or goes on with its runs itself. Leave out {others}")
     base, seeds = Path(own.logdir or f"runs/{config.recipe or 'run'}-seeds"), parse_seeds(own.seeds)
@@ -56,12 +59,22 @@ def train_seed(base: Path, seed: int, arguments: list[str]) -> int:
         return Outcome(outcome).exit_code
     print(f"seed {seed}: {'going on' if has_begun else 'training'} in {folder}", flush=True)
     more = ["--resume", str(folder)] if has_begun else [*arguments, "--seed", str(seed), "--logdir", str(folder)]
-    process = subprocess.Popen([sys.executable, "-m", "training", *more])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # Ctrl-C reaches the run as well, which saves
-            continue
+    with subprocess.Popen([sys.executable, "-m", "training", *more]) as process, sigterm_passed_on(process):
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # Ctrl-C reaches the run as well, which saves
+                continue
+
+
+@contextmanager
+def sigterm_passed_on(process: subprocess.Popen) -> Iterator[None]:
+    """`kill` and batch systems may tell this process alone. The run saves and ends, and so does this one then."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -376,6 +376,22 @@ def test_weights_that_cannot_be_used_are_said_in_one_line(tmp_path):
             open_backbone(weights, model, 0, refuse)
 
 
+class Planted:
+    def __reduce__(self):
+        return os.mkdir, (self.place,)
+
+
+def test_published_weights_that_lie_in_the_cache_are_not_unpickled(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    Planted.place = str(tmp_path / "it ran")
+    cache = tmp_path / "hub/checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(Planted(), cache / "resnet18-f37072fd.pth")
+    with pytest.raises(ConfigError, match=r"ResNet18_Weights\.IMAGENET1K_V1: cannot be read"):
+        open_backbone("ResNet18_Weights.IMAGENET1K_V1", "", 0, refuse)
+    assert not (tmp_path / "it ran").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

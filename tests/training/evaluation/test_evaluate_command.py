@@ -9,6 +9,8 @@ import pytest
 from refusals import training_refused
 from tiny_run import events, train
 
+from data_prep.engines.local import Local
+from data_prep.trees.resize import resize_tree
 from dawn.runlog.evaluations import read_evaluations
 from training.__main__ import main
 from training.config.config import Config
@@ -174,6 +176,22 @@ def test_a_dataset_of_other_classes_is_one_line(copy, toy, tmp_path, capsys):
     ):
         path.write_text(json.dumps(manifest | change | {"sha256": "0" * 64}))
         training_refused(capsys, ["evaluate", str(copy), "--data", str(tmp_path / "other")], words)
+
+
+@pytest.mark.slow
+def test_the_own_dataset_is_that_of_the_last_validation(toy, tmp_path, capsys):
+    """A first phase on smaller copies, as in 2018, and a part held out of the originals."""
+    root, folder = shutil.copytree(toy, tmp_path / "toy"), tmp_path / "run"
+    resize_tree(root, [24], Local(1))
+    sizes = "{'ep': 0, 'sz': 16, 'bs': 60, 'trndir': '-sz/24'}, {'ep': 1, 'sz': 16, 'bs': 60}"
+    phases = f"[{sizes}, {{'ep': [0, 2], 'lr': 0.1}}]"
+    more = ("--loader", "threads", "--shift", "0", "--flip", "random", "--holdout", "0.1", "--phases", phases)
+    assert train(root, folder, *more) == 0
+    for data, images, own in ((root, 24, 1), (f"{root}-sz/24", 60, 0)):
+        capsys.readouterr()
+        assert main(["evaluate", str(folder), "--square", "--tta", "none", "--data", str(data)]) == 0
+        out = capsys.readouterr().out
+        assert f"{images} " in out and out.count("\n*  ") == own, out
 
 
 def test_a_damaged_result_is_told_before_anything_is_measured(copy, capsys):

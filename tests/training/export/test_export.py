@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_prep import load_manifest
 from data_prep.engines.local import Local
 from data_prep.sources.toy import prepare_toy
 from data_prep.trees.pack import pack_tree
@@ -268,6 +269,14 @@ def test_trees_are_measured_in_every_shape(few, tmp_path):
     assert [text.count(f"\n| {shape} |") for shape in ("square", "rectangular")] == [3, 2]
     mean = ", ".join(f"{value / 255:.5f}" for value in MEAN)
     assert f"minus ({mean})" in text and f"{STD[0] / 255:.5f}" in text
+
+
+def test_of_another_dataset_all_validation_images_are_counted(toy, few, tmp_path, capsys):
+    folder = trained_run(toy, tmp_path / "run", "--holdout", "0.1", "--width", "0.125")
+    capsys.readouterr()
+    assert export(folder, "--format", "torch", "--out", tmp_path / "w.pt", "--evaluate", few) == 0
+    images = load_manifest(few).splits["validation"].images
+    assert f" of {images}" in (tmp_path / "w.pt.md").read_text() and "not the dataset" in capsys.readouterr().err
 
 
 def test_without_the_dataset_the_card_says_what_is_missing(cifarnet_run, tmp_path):

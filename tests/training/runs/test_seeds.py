@@ -1,5 +1,10 @@
 """A run per seed: started, resumed, or left alone."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from tiny_run import events, flags, train
 
@@ -7,6 +12,7 @@ from training.__main__ import main
 from training.errors import ConfigError
 from training.runs.seeds import parse_seeds
 
+REPOSITORY = Path(__file__).parents[3]
 WRITTEN = {"0-3": [0, 1, 2, 3], "0,3,7": [0, 3, 7], "2, 1-2": [2, 1], "5": [5]}
 
 
@@ -64,6 +70,19 @@ def test_runs_that_have_ended_are_not_repeated(toy, tmp_path, capsys):
     assert (tmp_path / "seed-4" / "run.jsonl").read_bytes() == before
 
 
-def test_a_set_of_seeds_has_no_seed_of_its_own(toy, tmp_path, capsys):
-    assert main([*flags(toy, tmp_path), "--seeds", "0-1", "--seed", "3"]) == 2
+@pytest.mark.parametrize("seed", [["--seed", "3"], ["--seed=3"]])
+def test_a_set_of_seeds_has_no_seed_of_its_own(toy, tmp_path, capsys, seed):
+    assert main([*flags(toy, tmp_path), "--seeds", "0-1", *seed]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_command_alone_reaches_its_run_which_saves(toy, tmp_path):
+    command = [sys.executable, "-m", "training", *flags(toy, tmp_path, "--epochs", "2000"), "--seeds", "0-1"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, process_group=0) as process:
+        log = tmp_path / "seed-0/run.jsonl"
+        while process.poll() is None and not (log.exists() and events(tmp_path / "seed-0", "epoch")):
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(120) == 75
+    assert events(tmp_path / "seed-0", "stop")[-1]["outcome"] == "preempted" and not (tmp_path / "seed-1").exists()
