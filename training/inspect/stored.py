@@ -30,7 +30,7 @@ MOVED = "Restore it, or move the dataset back and remove the file"
 
 class Stored(NamedTuple):
     """Of a run. `folder`: RUN/inspect; `counts` of the validation after `epoch` (0-based), the last one; `images` by
-    epoch, at least one."""
+    epoch, at least one; none of a later epoch, which an attempt before the last one may have left there."""
 
     folder: Path
     counts: Counts
@@ -61,6 +61,7 @@ def read_stored(run: Path) -> Stored:
         raise damaged(folder / COUNTS, "its epoch is no number")
     if int(epoch) not in images:
         raise ConfigError(f"{epoch_file(folder, int(epoch))}: is missing. {AGAIN}")
+    images = {n: seen for n, seen in images.items() if n <= int(epoch)}  # a resume went back behind the others
     for number, seen in images.items():
         check_images(epoch_file(folder, number), seen, counts)
     return Stored(folder, counts, int(epoch), images)

@@ -228,6 +228,18 @@ def test_a_validation_whose_file_is_gone_is_told(run, tmp_path, capsys):
     assert "of the validation after epoch 1: it does not count" in capsys.readouterr().err
 
 
+def test_validations_that_a_resume_went_back_behind_do_not_count(run, tmp_path, capsys):
+    """The attempt before came further: its file of epoch 3 is there, and the numbers are of epoch 2."""
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+    shutil.copy(copy / "inspect" / "epochs" / "0001.npz", copy / "inspect" / "epochs" / "0003.npz")
+    assert sorted(read_stored(copy).images) == [0, 1]
+    tables = []
+    for folder in (run, copy):
+        assert main(["suspects", str(folder)]) == 0
+        tables.append((folder / "inspect" / "suspects.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
 @pytest.mark.slow
 def test_planted_wrong_labels_are_found(tmp_path):
     """1 % of the validation labels: at least 80 % of them are among the first 2 % of the images."""
