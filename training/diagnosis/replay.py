@@ -72,6 +72,11 @@ class BadStep:
     first: bool  # no update was made before it
     beginning: Beginning  # of the forward pass: the random numbers are those that follow mixup's
 
+    @property
+    def dataset_folder(self) -> str:
+        """Of the phase. DATA itself need not be there."""
+        return self.job.config.data.rstrip("/") + self.job.loader.phase.trndir
+
     def rewind(self) -> None:
         restore(self.job, self.beginning)
 

@@ -117,6 +117,11 @@ class Names(NamedTuple):
     known: bool = True  # whether these are those of the dataset
 
 
+def dataset_folder(config: Config) -> str:
+    """Of the first data phase, as the run's log names the dataset. DATA itself need not be there."""
+    return config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir
+
+
 def names_of(run: Path, config: Config, stored: Stored) -> Names:
     """Of the run's dataset; where it is gone or another one those that `keep_names` stored, and without them numbers.
     Raises: ConfigError for a damaged file of stored names."""
@@ -124,7 +129,7 @@ def names_of(run: Path, config: Config, stored: Stored) -> Names:
     last = stored.images[max(stored.images)]
     files = [f"validation image {row}" for row in range(int(last.rows.max(initial=0)) + 1)]
     try:
-        root = config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir  # as the run's log names it
+        root = dataset_folder(config)
         manifest = load_manifest(root)
         if manifest.sha256 == read_run(run).start.dataset.get("sha256"):
             if index_name("validation") in manifest.splits["validation"].files:

@@ -124,6 +124,17 @@ def test_an_image_of_one_value_is_named_with_its_file(toy, tmp_path, capsys):
     assert f"`train/ring/{grey.name}`: has one value in all pixels, its part of the result is not finite" in named[-1]
 
 
+def test_a_run_with_only_a_copy_of_the_dataset_is_diagnosed(toy, tmp_path, capsys):
+    """DATA-sz/12 and no DATA."""
+    copy = tmp_path / "data-sz" / "12"
+    copy.parent.mkdir()
+    copy.symlink_to(toy)
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 60, 'trndir': '-sz/12'}, {'ep': (0, 1), 'lr': 0.1}]"
+    diverge(tmp_path / "data", tmp_path / "run", *planted("root"), "--phases", phases)
+    assert "`sqrt` in `fault`" in diagnosis(tmp_path / "run", capsys)[0]
+    assert (tmp_path / "run" / "diagnosis.png").is_file()
+
+
 @pytest.mark.slow
 def test_the_replay_begins_at_the_last_good_checkpoint(toy, tmp_path, capsys):
     """The fault is one that the log tells."""

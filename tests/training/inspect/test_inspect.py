@@ -220,6 +220,18 @@ def test_suspects_are_told_with_their_files(run, capsys):
     assert page.count("<figure>") == len(rows_of(run / "inspect" / "suspects.csv")) and "file://" in page
 
 
+def test_pictures_are_linked_where_only_a_copy_of_the_dataset_is(toy, tmp_path, capsys):
+    """DATA-sz/12 and no DATA."""
+    copy = tmp_path / "data-sz" / "12"
+    copy.parent.mkdir()
+    copy.symlink_to(toy)
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 60, 'trndir': '-sz/12'}, {'ep': (0, 1), 'lr': (0.1, 0.0)}]"
+    assert train(tmp_path / "data", tmp_path / "run", "--phases", phases, "--inspect", "light") == 0
+    assert main(["suspects", str(tmp_path / "run"), "--html"]) == 0
+    assert "note: " not in capsys.readouterr().err
+    assert f"{copy.as_uri()}/validation/" in (tmp_path / "run" / "inspect" / "suspects.html").read_text()
+
+
 def test_a_validation_whose_file_is_gone_is_told(run, tmp_path, capsys):
     """The scores rest on the others alone."""
     copy = without_dataset(run, tmp_path)
