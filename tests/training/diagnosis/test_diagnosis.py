@@ -146,6 +146,19 @@ def test_the_replay_begins_at_the_last_good_checkpoint(toy, tmp_path, capsys):
     assert "| replayed | 3 steps before it, on cpu |" in (folder / "diagnosis.md").read_text()
 
 
+def test_a_compiled_run_is_replayed_from_its_checkpoint_in_eager_code(toy, tmp_path, capsys, monkeypatch):
+    """Its checkpoint says --compile. PyTorch's own switch spares the run of this test the compiler."""
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    diverge(toy, tmp_path / "run", *NAN, "--compile")
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")
+    lines = diagnosis(tmp_path / "run", capsys)
+    assert lines[0].startswith("epoch 2, step 4:") and lines[1].startswith("cause 1: an injected fault")
+    assert "| replayed | 3 steps before it" in (tmp_path / "run" / "diagnosis.md").read_text()
+    ended = read_ended(tmp_path / "run")
+    with open_env(ended.config) as env, replayed(ended, None, env) as bad:
+        assert bad.job.state.forward is bad.job.state.model and not bad.job.config.compile
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--loader", "packed", "--workers", "1", "--accumulate", "2")])
 def test_the_replay_has_the_losses_of_the_run(toy, tmp_path, more):

@@ -1,6 +1,7 @@
 """Runs of two processes that diverged, diagnosed by two."""
 
 import json
+import shutil
 from pathlib import Path
 
 import planted_faults
@@ -10,6 +11,7 @@ from rank_processes import trained, world
 from refusals import training_refused
 from tiny_run import flags, train
 
+from training.__main__ import main
 from training.diagnosis.log import good_checkpoint, read_ended
 from training.diagnosis.record import told
 from training.diagnosis.replay import replayed
@@ -74,6 +76,25 @@ def test_a_bad_image_of_one_rank_is_named_with_its_file(two, toy, tmp_path):
     lines, record = diagnosis(two, tmp_path / "run")
     assert f", on rank {record['rank']} of 2" in lines[1] and lines[2].startswith("cause 1: a bad image")
     assert [row["file"] for row in record["batch"] if row["note"]] == [f"train/ring/{grey.name}"]
+
+
+@pytest.mark.slow
+def test_an_elastic_run_is_replayed_with_its_global_batches(two, toy, tmp_path, capsys):
+    """Begun by two, resumed by one and diverged there. Also from the checkpoint of the two, and from the first step."""
+    folder = tmp_path / "run"
+    stop = ("--inject-fault", json.dumps({"kind": "term", "epoch": 0, "batch": 0}))
+    ended = two.call(trained, flags(toy, folder, "--phases", PHASES, "--shift", "0", "--print-freq", "1", *stop))
+    assert [one.code for one in ended] == [75, 75], ended
+    of_two = shutil.copytree(folder / "checkpoints", tmp_path / "kept")
+    fault = json.dumps({"kind": "nan", "epoch": 1, "step": 3})
+    assert main(["--resume", str(folder), "--allow-elastic", "--inject-fault", fault]) == 4
+    assert main(["diagnose", str(folder)]) == 0
+    assert "epoch 2, step 4: " in capsys.readouterr().out
+    ended, (saved,) = read_ended(folder), of_two.glob("*.pt")
+    for checkpoint, steps, off in ((saved, 3, 0), (None, 7, 0.01)):  # batch norm saw the images of one rank at a time
+        with open_env(ended.config) as env, replayed(ended, checkpoint, env) as bad:
+            assert (bad.epoch, bad.step, bad.replayed, bad.job.global_batch) == (1, 3, steps, 40)
+            assert [past.loss for past in bad.past[-2:]] == pytest.approx(ended.losses[-2:], rel=off)
 
 
 @pytest.mark.slow
