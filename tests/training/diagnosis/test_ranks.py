@@ -66,7 +66,8 @@ def test_the_rank_of_the_fault_is_named_and_the_losses_are_those_of_the_run(two,
     assert lines[2].startswith("cause 1: an injected fault") and record["rank"] == 1
     assert ["rank", "rank 1 of 2"] in record["facts"] and len(record["batch"]) == 20
     pairs = zip(*two.call(losses_replayed, tmp_path / "run"), strict=True)
-    assert [sum(pair) / 2 for pair in pairs] == pytest.approx(read_ended(tmp_path / "run", 2).losses[4:], rel=1e-7)
+    logged = [line.loss for line in read_ended(tmp_path / "run", 2).logged[4:]]
+    assert [sum(pair) / 2 for pair in pairs] == pytest.approx(logged, rel=1e-7)
 
 
 @pytest.mark.slow
@@ -91,10 +92,11 @@ def test_an_elastic_run_is_replayed_with_its_global_batches(two, toy, tmp_path, 
     assert main(["diagnose", str(folder)]) == 0
     assert "epoch 2, step 4: " in capsys.readouterr().out
     ended, (saved,) = read_ended(folder), of_two.glob("*.pt")
+    assert [(line.epoch, line.step) for line in ended.logged] == [(1, 0), (1, 1), (1, 2)]  # not those of the two
     for checkpoint, steps, off in ((saved, 3, 0), (None, 7, 0.01)):  # batch norm saw the images of one rank at a time
         with open_env(ended.config) as env, replayed(ended, checkpoint, env) as bad:
             assert (bad.epoch, bad.step, bad.replayed, bad.job.global_batch) == (1, 3, steps, 40)
-            assert [past.loss for past in bad.past[-2:]] == pytest.approx(ended.losses[-2:], rel=off)
+            assert [past.loss for past in bad.past[-3:]] == pytest.approx([n.loss for n in ended.logged], rel=off)
 
 
 @pytest.mark.slow
