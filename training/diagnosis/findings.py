@@ -83,10 +83,10 @@ def initial_weights(bad: BadStep, culprit: Culprit) -> dict[str, Stats]:
         return {}
     with torch.random.fork_rng():
         model = build_model(bad.job.config, bad.job.classes)
-    return {n: stats_of(t) for n, t in own_tensors(module_of(model, culprit.call))}
+    return {n: stats_of(t) for n, t in own_tensors(submodule_of(model, culprit.call))}
 
 
-def module_of(model: nn.Module, call: Call) -> nn.Module:
+def submodule_of(model: nn.Module, call: Call) -> nn.Module:
     return model.get_submodule("" if call.name == NETWORK else call.name)
 
 
@@ -122,7 +122,7 @@ def own_growth(bad: BadStep, culprit: Culprit, initial: dict[str, Stats]) -> lis
     their input, and are left out."""
     if bad.first or culprit.call is None:
         return []
-    names = [name for name, _ in module_of(bad.job.state.model, culprit.call).named_parameters(recurse=False)]
+    names = [name for name, _ in submodule_of(bad.job.state.model, culprit.call).named_parameters(recurse=False)]
     begun = {name: initial[name].largest for name in names if name in initial and initial[name].largest > NEAR_ZERO}
     pairs = {name: (before, culprit.call.own[name].largest) for name, before in begun.items()}
     if not pairs:
