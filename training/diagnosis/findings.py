@@ -3,16 +3,18 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.data.loader import Batch
 from training.diagnosis.causes import GREW, GREW_WEIGHTS, Cause, Facts, Growth, causes
-from training.diagnosis.dissection import NETWORK, Culprit, Stats, Trace, culprit_of, own_tensors, stats_of
-from training.diagnosis.log import Ended, injected
-from training.diagnosis.replay import BadStep
+from training.diagnosis.dissection import NETWORK, Call, Culprit, Stats, Trace, culprit_of, own_tensors, stats_of
+from training.diagnosis.log import Ended, Logged, injected
+from training.diagnosis.replay import REMEMBERED, BadStep
 from training.engine.precision import Precision
 from training.engine.step import gradients
 from training.models.build import build_model
+
+NEAR_ZERO = 0.01  # a bias that begins there grows any number of times in a run that is well
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,11 @@ def initial_weights(bad: BadStep, culprit: Culprit) -> dict[str, Stats]:
         return {}
     with torch.random.fork_rng():
         model = build_model(bad.job.config, bad.job.classes)
-    name = "" if culprit.call.name == NETWORK else culprit.call.name
-    return {n: stats_of(t) for n, t in own_tensors(model.get_submodule(name))}
+    return {n: stats_of(t) for n, t in own_tensors(submodule_of(model, culprit.call))}
+
+
+def submodule_of(model: nn.Module, call: Call) -> nn.Module:
+    return model.get_submodule("" if call.name == NETWORK else call.name)
 
 
 def growths(ended: Ended, bad: BadStep, culprit: Culprit, initial: dict[str, Stats]) -> list[Growth]:
@@ -91,20 +96,39 @@ def growths(ended: Ended, bad: BadStep, culprit: Culprit, initial: dict[str, Sta
         found.append(weight_growth(bad))
         for what, values in (("the loss", [p.loss for p in past]), ("the largest logit", [p.logit for p in past])):
             found.append(Growth(what, len(past) - 1, values[0], values[-1], GREW))
-    if len(ended.losses) > 1:
-        found.append(Growth("the logged loss", ended.step, ended.losses[0], max(ended.losses[1:]), GREW))
+    found += logged_growth(ended.logged, bad)
     known = {growth.what for growth in found}
     return found + [growth for growth in own_growth(bad, culprit, initial) if growth.what not in known]
 
 
-def own_growth(bad: BadStep, culprit: Culprit, initial: dict[str, Stats]) -> list[Growth]:
-    """Of the culprit's own weights since the beginning of the run: that of them which grew most."""
-    now = culprit.call.own if culprit.call else {}
-    if bad.first or not initial.keys() & now.keys():
+def logged_growth(logged: list[Logged], bad: BadStep) -> list[Growth]:
+    """To the largest loss of the last steps: the log also has those before the checkpoint."""
+    before = [line for line in logged if (line.epoch, line.step) < (bad.epoch, bad.step)]
+    near = [line for line in before if steps_since(line.epoch, line.step, bad) <= REMEMBERED]
+    if len(near) < 2:
         return []
-    pairs = {name: (max(initial[name].largest, 0.01), now[name].largest) for name in initial}  # a bias begins at zero
+    first, peak = near[0], max(near[1:], key=lambda line: line.loss)
+    steps = steps_since(first.epoch, first.step, bad) - steps_since(peak.epoch, peak.step, bad)
+    return [Growth("the logged loss", steps, first.loss, peak.loss, GREW)]
+
+
+def steps_since(epoch: int, step: int, bad: BadStep) -> int:
+    """From a step to the bad one."""
+    return sum(bad.job.steps_of(number) for number in range(epoch, bad.epoch)) + bad.step - step
+
+
+def own_growth(bad: BadStep, culprit: Culprit, initial: dict[str, Stats]) -> list[Growth]:
+    """Of the culprit's own parameters since the beginning of the run: that of them which grew most. Statistics follow
+    their input, and are left out."""
+    if bad.first or culprit.call is None:
+        return []
+    names = [name for name, _ in submodule_of(bad.job.state.model, culprit.call).named_parameters(recurse=False)]
+    begun = {name: initial[name].largest for name in names if name in initial and initial[name].largest > NEAR_ZERO}
+    pairs = {name: (before, culprit.call.own[name].largest) for name, before in begun.items()}
+    if not pairs:
+        return []
     name = max(pairs, key=lambda name: pairs[name][1] / pairs[name][0])
-    steps = bad.job.state.images_seen // bad.job.global_batch
+    steps = steps_since(bad.job.config.start_epoch, 0, bad)
     return [Growth(f"the largest value of `{culprit.name}.{name}`", steps, *pairs[name], GREW)]
 
 

@@ -21,6 +21,14 @@ from training.runs.folder import LOG, ending
 from training.runs.resume import dataset_hashes
 
 
+class Logged(NamedTuple):
+    """A training step in the log; both counted from 0."""
+
+    epoch: int
+    step: int
+    loss: float
+
+
 class Ended(NamedTuple):
     """A diverged run. `epoch`, `step`: the position of its state when it noticed, which may be up to --print-freq steps
     after the bad step."""
@@ -31,7 +39,7 @@ class Ended(NamedTuple):
     epoch: int
     step: int
     detail: str
-    losses: list[float]  # of the training steps in the log
+    logged: list[Logged]  # of its last attempt: the steps of one before may have been trained again
     fault: dict[str, Any]  # that was injected into its last attempt; empty: none
 
 
@@ -49,9 +57,10 @@ def read_ended(folder: Path, world_size: int = 1) -> Ended:
     check_same_code({flag: facts["sha256"] for flag, facts in start.get("own_code", {}).items()}, config, str(folder))
     stop = events[-1]
     faults = [e["fault"] for e in fault_lines(folder, events) if e["attempt"] == start["attempt"]]
-    losses = [event["losses/xent"] for event in events if event["event"] == "step"]
+    lines = [e for e in events if e["event"] == "step" and e["attempt"] == start["attempt"]]
+    logged = [Logged(line["epoch"], line["step"] - 1, line["losses/xent"]) for line in lines]
     place = stop["epoch"], stop["step"], stop.get("detail", "")
-    return Ended(folder, config, start, *place, losses, faults[-1] if faults else {})
+    return Ended(folder, config, start, *place, logged, faults[-1] if faults else {})
 
 
 def fault_lines(folder: Path, events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -152,8 +152,7 @@ def names_of(bad: BadStep) -> list[str]:
     rows = bad.job.loader.last.rows
     if rows is None:
         return []
-    folder = bad.job.config.data.rstrip("/") + bad.job.loader.phase.trndir
-    index = index_of(bad.job.config, folder)["train"]
+    index = index_of(bad.job.config, bad.dataset_folder)["train"]
     names = [os.fsdecode(index.paths[row]) for row in rows.tolist()]
     printable = (name.encode("utf-8", "backslashreplace").decode() for name in names)
     return [name or f"training image {row}" for name, row in zip(printable, rows.tolist(), strict=True)]

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 from dawn import Clock
+from training.config.config import Config
 from training.config.schedule import resolved_schedule
 from training.data.loader import Batch, Loader, open_loader
 from training.data.transforms import mixed
 from training.diagnosis.log import Ended, injected
 from training.distributed.env import Env
 from training.distributed.group import Group
+from training.distributed.parallel import wrapped
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.faults import Faults
-from training.engine.state import rng_state, set_rng_state, tensors_of
+from training.engine.state import TrainState, rng_state, set_rng_state, tensors_of
 from training.engine.trainer import Job, enter_phase, finish_epoch, parts_left, train_part
 from training.errors import ConfigError
 from training.logs.environment import EnergyMeter
@@ -30,7 +32,7 @@ from training.logs.metrics import View, parse_target
 from training.runs.session import build_state, checked_input
 
 REMEMBERED = 100  # steps
-HERE = {"resume": "", "compile": False, "detect_anomaly": False, "checkpoint_minutes": 0.0, "inspect": "off"}
+HERE = {"resume": "", "allow_elastic": True, "detect_anomaly": False, "checkpoint_minutes": 0.0, "inspect": "off"}
 
 
 class Found(Exception):
@@ -71,6 +73,11 @@ class BadStep:
     replayed: int  # steps before this one
     first: bool  # no update was made before it
     beginning: Beginning  # of the forward pass: the random numbers are those that follow mixup's
+
+    @property
+    def dataset_folder(self) -> str:
+        """Of the phase. DATA itself need not be there."""
+        return self.job.config.data.rstrip("/") + self.job.loader.phase.trndir
 
     def rewind(self) -> None:
         restore(self.job, self.beginning)
@@ -152,16 +159,34 @@ def all_finite(tensors: list[Tensor]) -> bool:
 @contextlib.contextmanager
 def replayed(ended: Ended, checkpoint: Path | None, env: Env) -> Iterator[BadStep]:
     """Raises: ConfigError, DataError; also when the replay passes the run's end without a bad step."""
-    resume = {"resume": str(checkpoint)} if checkpoint else {"precision": ended.start["precision"]}
-    config = replace(ended.config, **(HERE | resume))
-    schedule = resolved_schedule(config, env.world_size, lambda text: None)
+    config = replayed_config(ended, checkpoint)
+    # The global batches of the run, also from its first step: a later attempt may have had another number of devices.
+    schedule = resolved_schedule(replace(config, resume=config.logdir), env.world_size, lambda text: None)
     with tempfile.TemporaryDirectory() as folder:
         dataset = env.group.together(lambda: checked_input(config, schedule, env))
         state, _ = build_state(config, schedule, dataset, env, Clock())
+        config = made_eager(config, state, env)
         loader = NotedLoader(open_loader(config, schedule, dataset, env, state.precision.dtype))
         with contextlib.closing(loader):
             job = unwritten_job(ended, config, schedule, env, loader, state, len(dataset.classes), Path(folder))
             yield bad_step(job, ended)
+
+
+def replayed_config(ended: Ended, checkpoint: Path | None) -> Config:
+    """`logdir` and `allow_elastic`: the log tells how many devices the run was started with."""
+    start = {"resume": str(checkpoint)} if checkpoint else {"precision": ended.start["precision"]}
+    return replace(ended.config, **(HERE | {"logdir": str(ended.folder)} | start))
+
+
+def made_eager(config: Config, state: TrainState, env: Env) -> Config:
+    """Without --compile, which hides the operations. Only after the state is built: a checkpoint is of the same
+    settings as its run, or it is refused."""
+    if not config.compile:
+        return config
+    config = replace(config, compile=False)
+    state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
+    state.forward = wrapped(config, state.model, env)
+    return config
 
 
 def unwritten_job(ended: Ended, config, schedule, env: Env, loader, state, classes: int, folder: Path) -> Job:

@@ -77,7 +77,7 @@ def batch_sheet(found: Findings, names: list[str]) -> bytes | None:
     batch, strange = loader.last, {*found.broken, *found.constant}
     order = sorted(range(len(batch.targets)), key=lambda place: (place not in strange, place))[:PICTURES]
     images = torch.nan_to_num(batch.images[order].float(), 0.0, 1e3, -1e3)
-    classes = load_manifest(found.ended.config.data).classes
+    classes = load_manifest(found.bad.dataset_folder).classes
     captions = [caption(place, names, classes[int(batch.targets[place])]) for place in order]
     return sheet(list(to_levels(images, loader.mean, loader.std)), captions)
 

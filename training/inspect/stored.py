@@ -30,7 +30,7 @@ MOVED = "Restore it, or move the dataset back and remove the file"
 
 class Stored(NamedTuple):
     """Of a run. `folder`: RUN/inspect; `counts` of the validation after `epoch` (0-based), the last one; `images` by
-    epoch, at least one."""
+    epoch, at least one; none of a later epoch, which an attempt before the last one may have left there."""
 
     folder: Path
     counts: Counts
@@ -61,6 +61,7 @@ def read_stored(run: Path) -> Stored:
         raise damaged(folder / COUNTS, "its epoch is no number")
     if int(epoch) not in images:
         raise ConfigError(f"{epoch_file(folder, int(epoch))}: is missing. {AGAIN}")
+    images = {n: seen for n, seen in images.items() if n <= int(epoch)}  # a resume went back behind the others
     for number, seen in images.items():
         check_images(epoch_file(folder, number), seen, counts)
     return Stored(folder, counts, int(epoch), images)
@@ -116,6 +117,11 @@ class Names(NamedTuple):
     known: bool = True  # whether these are those of the dataset
 
 
+def dataset_folder(config: Config) -> str:
+    """Of the first data phase, as the run's log names the dataset. DATA itself need not be there."""
+    return config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir
+
+
 def names_of(run: Path, config: Config, stored: Stored) -> Names:
     """Of the run's dataset; where it is gone or another one those that `keep_names` stored, and without them numbers.
     Raises: ConfigError for a damaged file of stored names."""
@@ -123,7 +129,7 @@ def names_of(run: Path, config: Config, stored: Stored) -> Names:
     last = stored.images[max(stored.images)]
     files = [f"validation image {row}" for row in range(int(last.rows.max(initial=0)) + 1)]
     try:
-        root = config.data.rstrip("/") + Schedule.parse(config.phases).data[0].trndir  # as the run's log names it
+        root = dataset_folder(config)
         manifest = load_manifest(root)
         if manifest.sha256 == read_run(run).start.dataset.get("sha256"):
             if index_name("validation") in manifest.splits["validation"].files:

@@ -12,7 +12,7 @@ from training.config.saved import read_config
 from training.errors import ConfigError
 from training.inspect.history import Suspect, suspects
 from training.inspect.predictions import FOLDER
-from training.inspect.stored import Names, Stored, keep_names, names_of, read_stored
+from training.inspect.stored import Names, Stored, dataset_folder, keep_names, names_of, read_stored
 from training.inspect.tables import suspects_csv
 
 MOST_IN_GALLERY = 200
@@ -33,6 +33,7 @@ def show_suspects(arguments: list[str]) -> int:
         raise ConfigError(f"--top {options.top}: must be at least 1")
     run = Path(options.run)
     stored, config = read_stored(run), read_config(run)
+    data = Path(dataset_folder(config))
     if not stored.tells_rows:
         raise ConfigError(f"{run}: its loader does not tell which images it gave. Let it set `rows` of each Batch")
     names, found = names_of(run, config, stored), suspects(stored.images)
@@ -51,14 +52,14 @@ def show_suspects(arguments: list[str]) -> int:
             file=sys.stderr,
         )
     if not names.known:
-        print(f"note: {config.data}: not the run's dataset, so names are numbers. Move it back there", file=sys.stderr)
+        print(f"note: {data}: not the run's dataset, so names are numbers. Move it back there", file=sys.stderr)
     if options.html:
         page = stored.folder / "suspects.html"
-        write(page, gallery(found[:MOST_IN_GALLERY], names, Path(config.data)))
+        write(page, gallery(found[:MOST_IN_GALLERY], names, data))
         print(page)
-        if found and not any((Path(config.data) / names.files[s.row]).is_file() for s in found[:MOST_IN_GALLERY]):
-            why = "has no image files" if Path(config.data).is_dir() else "is not there any more"
-            print(f"note: {page} shows no picture: {config.data} {why}", file=sys.stderr)
+        if found and not any((data / names.files[s.row]).is_file() for s in found[:MOST_IN_GALLERY]):
+            why = "has no image files" if data.is_dir() else "is not there any more"
+            print(f"note: {page} shows no picture: {data} {why}", file=sys.stderr)
     return 0
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import planted_faults
@@ -18,8 +19,9 @@ from torch import nn
 from data_prep.sources.toy import prepare_toy
 from training.__main__ import main
 from training.diagnosis.causes import Facts, Growth, causes, outside
-from training.diagnosis.dissection import LOSS, Operation, Stats, Trace, culprit_of
-from training.diagnosis.log import good_checkpoint, read_ended
+from training.diagnosis.dissection import LOSS, Call, Culprit, Operation, Stats, Trace, culprit_of
+from training.diagnosis.findings import logged_growth, own_growth
+from training.diagnosis.log import Logged, good_checkpoint, read_ended
 from training.diagnosis.replay import largest, replayed
 from training.distributed.env import open_env
 from training.engine.trainer import anomaly_warnings_told
@@ -124,6 +126,17 @@ def test_an_image_of_one_value_is_named_with_its_file(toy, tmp_path, capsys):
     assert f"`train/ring/{grey.name}`: has one value in all pixels, its part of the result is not finite" in named[-1]
 
 
+def test_a_run_with_only_a_copy_of_the_dataset_is_diagnosed(toy, tmp_path, capsys):
+    """DATA-sz/12 and no DATA."""
+    copy = tmp_path / "data-sz" / "12"
+    copy.parent.mkdir()
+    copy.symlink_to(toy)
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 60, 'trndir': '-sz/12'}, {'ep': (0, 1), 'lr': 0.1}]"
+    diverge(tmp_path / "data", tmp_path / "run", *planted("root"), "--phases", phases)
+    assert "`sqrt` in `fault`" in diagnosis(tmp_path / "run", capsys)[0]
+    assert (tmp_path / "run" / "diagnosis.png").is_file()
+
+
 @pytest.mark.slow
 def test_the_replay_begins_at_the_last_good_checkpoint(toy, tmp_path, capsys):
     """The fault is one that the log tells."""
@@ -135,6 +148,19 @@ def test_the_replay_begins_at_the_last_good_checkpoint(toy, tmp_path, capsys):
     assert "| replayed | 3 steps before it, on cpu |" in (folder / "diagnosis.md").read_text()
 
 
+def test_a_compiled_run_is_replayed_from_its_checkpoint_in_eager_code(toy, tmp_path, capsys, monkeypatch):
+    """Its checkpoint says --compile. PyTorch's own switch spares the run of this test the compiler."""
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    diverge(toy, tmp_path / "run", *NAN, "--compile")
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")
+    lines = diagnosis(tmp_path / "run", capsys)
+    assert lines[0].startswith("epoch 2, step 4:") and lines[1].startswith("cause 1: an injected fault")
+    assert "| replayed | 3 steps before it" in (tmp_path / "run" / "diagnosis.md").read_text()
+    ended = read_ended(tmp_path / "run")
+    with open_env(ended.config) as env, replayed(ended, None, env) as bad:
+        assert bad.job.state.forward is bad.job.state.model and not bad.job.config.compile
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--loader", "packed", "--workers", "1", "--accumulate", "2")])
 def test_the_replay_has_the_losses_of_the_run(toy, tmp_path, more):
@@ -144,7 +170,7 @@ def test_the_replay_has_the_losses_of_the_run(toy, tmp_path, more):
     ended = read_ended(tmp_path / "run")
     with open_env(ended.config) as env, replayed(ended, good_checkpoint(ended.folder, pytest.fail), env) as bad:
         assert (bad.epoch, bad.step, bad.first) == (1, 3, False)
-        assert [past.loss for past in bad.past] == ended.losses[4:]
+        assert [past.loss for past in bad.past] == [line.loss for line in ended.logged[4:]]
 
 
 @pytest.mark.slow
@@ -231,6 +257,35 @@ def test_a_log_of_zero_in_a_loss_is_named():
 def test_growth_is_by_orders_of_magnitude():
     assert not Growth("x", 9, 1.0, 99.0, 100).is_large and Growth("x", 9, 1.0, 100.0, 100).is_large
     assert Growth("x", 9, 1.0, float("nan"), 100).is_large and not Growth("x", 9, 0.0, 1.0, 100).is_large
+
+
+@pytest.fixture(scope="module")
+def late(toy, tmp_path_factory):
+    """A bad step, as if it were the third of epoch 31, with four steps an epoch."""
+    folder = tmp_path_factory.mktemp("late") / "run"
+    diverge(toy, folder, *planted("root"), "--phases", "[{'ep': 0, 'sz': 12, 'bs': 60}, {'ep': (0, 40), 'lr': 0.1}]")
+    with open_env(read_ended(folder).config) as env, replayed(read_ended(folder), None, env) as bad:
+        return replace(bad, epoch=30, step=2, first=False)
+
+
+@pytest.mark.parametrize(("logged", "told"), [
+    ([(0, 0, 2.3), (0, 1, 500), (29, 3, 2), (30, 0, 2.1)], ["from 2 to 2.1 in 1 step"]),  # the first two: long ago
+    ([(25, 1, 2), (30, 0, 500), (30, 1, 400)], ["from 2 to 500 in 19 steps"]),
+    ([(30, 1, 2), (30, 2, 500), (31, 0, 600)], []),  # not before the bad step
+])  # fmt: skip
+def test_the_logged_loss_grows_in_the_last_steps_only(late, logged, told):
+    found = logged_growth([Logged(*line) for line in logged], late)
+    assert [str(growth) for growth in found] == [f"the logged loss went {words}" for words in told]
+
+
+def test_of_a_module_only_parameters_grow_that_did_not_begin_at_zero(late):
+    """The bias begins at 0, and the statistics of a batch norm follow its input."""
+    initial = {"weight": stats(1, 1, 1), "bias": stats(0, 0, 0), "running_var": stats(1, 1, 1)}
+    own = {"weight": stats(0, 200, 0), "bias": stats(0, 50, 0), "running_var": stats(0, 1e6, 0)}
+    culprit = Culprit("output", Call("stem.1", "BatchNorm2d", 0, 0, None, own, 60, 0, 0), None)
+    (growth,) = own_growth(late, culprit, initial)
+    assert str(growth) == "the largest value of `stem.1.weight` went from 1 to 200 in 122 steps"
+    assert own_growth(late, culprit, {"bias": initial["bias"], "running_var": initial["running_var"]}) == []
 
 
 def stats(low: float, high: float, smallest: float) -> Stats:

@@ -1,6 +1,7 @@
 """Runs of two processes that diverged, diagnosed by two."""
 
 import json
+import shutil
 from pathlib import Path
 
 import planted_faults
@@ -10,6 +11,7 @@ from rank_processes import trained, world
 from refusals import training_refused
 from tiny_run import flags, train
 
+from training.__main__ import main
 from training.diagnosis.log import good_checkpoint, read_ended
 from training.diagnosis.record import told
 from training.diagnosis.replay import replayed
@@ -64,7 +66,8 @@ def test_the_rank_of_the_fault_is_named_and_the_losses_are_those_of_the_run(two,
     assert lines[2].startswith("cause 1: an injected fault") and record["rank"] == 1
     assert ["rank", "rank 1 of 2"] in record["facts"] and len(record["batch"]) == 20
     pairs = zip(*two.call(losses_replayed, tmp_path / "run"), strict=True)
-    assert [sum(pair) / 2 for pair in pairs] == pytest.approx(read_ended(tmp_path / "run", 2).losses[4:], rel=1e-7)
+    logged = [line.loss for line in read_ended(tmp_path / "run", 2).logged[4:]]
+    assert [sum(pair) / 2 for pair in pairs] == pytest.approx(logged, rel=1e-7)
 
 
 @pytest.mark.slow
@@ -74,6 +77,26 @@ def test_a_bad_image_of_one_rank_is_named_with_its_file(two, toy, tmp_path):
     lines, record = diagnosis(two, tmp_path / "run")
     assert f", on rank {record['rank']} of 2" in lines[1] and lines[2].startswith("cause 1: a bad image")
     assert [row["file"] for row in record["batch"] if row["note"]] == [f"train/ring/{grey.name}"]
+
+
+@pytest.mark.slow
+def test_an_elastic_run_is_replayed_with_its_global_batches(two, toy, tmp_path, capsys):
+    """Begun by two, resumed by one and diverged there. Also from the checkpoint of the two, and from the first step."""
+    folder = tmp_path / "run"
+    stop = ("--inject-fault", json.dumps({"kind": "term", "epoch": 0, "batch": 0}))
+    ended = two.call(trained, flags(toy, folder, "--phases", PHASES, "--shift", "0", "--print-freq", "1", *stop))
+    assert [one.code for one in ended] == [75, 75], ended
+    of_two = shutil.copytree(folder / "checkpoints", tmp_path / "kept")
+    fault = json.dumps({"kind": "nan", "epoch": 1, "step": 3})
+    assert main(["--resume", str(folder), "--allow-elastic", "--inject-fault", fault]) == 4
+    assert main(["diagnose", str(folder)]) == 0
+    assert "epoch 2, step 4: " in capsys.readouterr().out
+    ended, (saved,) = read_ended(folder), of_two.glob("*.pt")
+    assert [(line.epoch, line.step) for line in ended.logged] == [(1, 0), (1, 1), (1, 2)]  # not those of the two
+    for checkpoint, steps, off in ((saved, 3, 0), (None, 7, 0.01)):  # batch norm saw the images of one rank at a time
+        with open_env(ended.config) as env, replayed(ended, checkpoint, env) as bad:
+            assert (bad.epoch, bad.step, bad.replayed, bad.job.global_batch) == (1, 3, steps, 40)
+            assert [past.loss for past in bad.past[-3:]] == pytest.approx([n.loss for n in ended.logged], rel=off)
 
 
 @pytest.mark.slow

@@ -220,12 +220,36 @@ def test_suspects_are_told_with_their_files(run, capsys):
     assert page.count("<figure>") == len(rows_of(run / "inspect" / "suspects.csv")) and "file://" in page
 
 
+def test_pictures_are_linked_where_only_a_copy_of_the_dataset_is(toy, tmp_path, capsys):
+    """DATA-sz/12 and no DATA."""
+    copy = tmp_path / "data-sz" / "12"
+    copy.parent.mkdir()
+    copy.symlink_to(toy)
+    phases = "[{'ep': 0, 'sz': 12, 'bs': 60, 'trndir': '-sz/12'}, {'ep': (0, 1), 'lr': (0.1, 0.0)}]"
+    assert train(tmp_path / "data", tmp_path / "run", "--phases", phases, "--inspect", "light") == 0
+    assert main(["suspects", str(tmp_path / "run"), "--html"]) == 0
+    assert "note: " not in capsys.readouterr().err
+    assert f"{copy.as_uri()}/validation/" in (tmp_path / "run" / "inspect" / "suspects.html").read_text()
+
+
 def test_a_validation_whose_file_is_gone_is_told(run, tmp_path, capsys):
     """The scores rest on the others alone."""
     copy = without_dataset(run, tmp_path)
     (copy / "inspect" / "epochs" / "0001.npz").unlink()
     assert main(["suspects", str(copy)]) == 0
     assert "of the validation after epoch 1: it does not count" in capsys.readouterr().err
+
+
+def test_validations_that_a_resume_went_back_behind_do_not_count(run, tmp_path, capsys):
+    """The attempt before came further: its file of epoch 3 is there, and the numbers are of epoch 2."""
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "sheets"))
+    shutil.copy(copy / "inspect" / "epochs" / "0001.npz", copy / "inspect" / "epochs" / "0003.npz")
+    assert sorted(read_stored(copy).images) == [0, 1]
+    tables = []
+    for folder in (run, copy):
+        assert main(["suspects", str(folder)]) == 0
+        tables.append((folder / "inspect" / "suspects.csv").read_bytes())
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.slow
