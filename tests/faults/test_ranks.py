@@ -129,7 +129,7 @@ def test_negative_control(base, tmp_path, variant, drop, part, step):
     assert result(other)[part] != result(folder)[part]
 
 
-@pytest.mark.parametrize("save", [1, 3, 8])
+@pytest.mark.parametrize("save", [1, 2, 3])  # at the ends of epochs at least, and about 0.1 s apart
 def test_rank_0_killed_while_it_saves(base, tmp_path, save):
     """The half-written file is passed over and later removed."""
     folder = tmp_path / "run"
@@ -268,7 +268,8 @@ def test_another_number_of_ranks_is_refused(base, killed):
     )
     ended = run_ranks("--resume", killed, "--allow-elastic", count=3)
     assert codes(ended) == [2, 2, 2]
-    assert "the global batch 40 of the phase at epoch 0 does not divide by 3 devices" in one_line(ended)
+    words = "the global batch 40 of the phase at epoch 0 does not divide by 3 devices"
+    assert all(words in one.err and one.err.count("\n") == 1 for one in ended)  # each before it meets the others
     assert len(events(killed, "start")) == 1
 
 
@@ -418,7 +419,7 @@ def test_a_loss_of_one_rank_that_is_not_finite(base, tmp_path, rank):
     assert "diverged: the training loss was not finite at epoch 2, step 6" in ended[0].out
     assert (stop_line(folder)["outcome"], stop_line(folder)["exit_code"]) == ("diverged", 4)
     state = load(folder, run_toy.refuse)["state"]
-    assert (state["counters"]["epoch"], state["counters"]["step"]) in [(1, step) for step in range(1, 6)]
+    assert state["counters"]["epoch"] == 1 and state["counters"]["step"] < 6  # saves are about 0.1 s apart
     assert all(sums["bad_step"] == NEVER for sums in state["sums"])
     assert all(torch.isfinite(value.float()).all() for value in state["model"].values())
     assert "has ended (diverged)" in one_line(run_ranks("--resume", folder))
