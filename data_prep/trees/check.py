@@ -362,9 +362,12 @@ def _decode(root: Path | Remote, item: tuple[bytes, int | None]) -> PictureFacts
     file = os.path.join(root, os.fsdecode(path)) if isinstance(root, Path) else root.read(path)
     try:
         facts, size = picture_facts(file), read_rgb(file).size
+        data = b"" if file_sum is None else file if isinstance(file, bytes) else read(root, path)
     except DataError as error:
         return str(error).partition(": ")[2]
-    if file_sum is not None and zlib.crc32(read(root, path)) != file_sum:
+    except OSError as error:
+        return error.strerror or str(error)
+    if file_sum is not None and zlib.crc32(data) != file_sum:
         return "other bytes than when its segments were indexed"
     return facts._replace(width=size[0], height=size[1])
 

@@ -41,7 +41,8 @@ def resize_tree(
     Returns the manifests of the copies that are whole, by size. DataError when an image cannot be decoded.
     """
     check_sizes(sizes)
-    rule, source = rule or Rule(), Source.open(root, wait=skip_bad)
+    wait = skip_bad and shard != (1, 1)
+    rule, source = rule or Rule(), Source.open(root, wait)
     pictures = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
     check_shard(pictures[sizes[0]], shard)
     with disk_errors(disk_of(pictures[sizes[0]])), ExitStack() as held:
@@ -56,8 +57,8 @@ def resize_tree(
             title = f"resizing to {' and '.join(map(str, places))} px"
             bad = make_missing(job, source, partial(_make, job, rule, tuple(places)), title, engine, shard)
             if bad:
-                source = _without(bad, job, source, skip_bad)
-            source = Source.open(source.root, wait=skip_bad)  # another shard may have left out images
+                _leave_out(bad, job, source, skip_bad)
+            source = Source.open(source.root, wait)  # another shard may have left out images
             whole |= {size: _end(copies[size], source, rule, pictures[size], shard) for size in places}
     return {size: manifest for size, manifest in whole.items() if manifest}
 
@@ -89,11 +90,9 @@ def _make(job: Job, rule: Rule, sizes: tuple[int, ...], image: tuple[bytes, int]
     return [(made.width, made.height, len(made.data), made.kind) for made in copies]
 
 
-def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> Source:
-    """The source without the bad images, when the user wants that. Else DataError; what is made stays.
-
-    They leave the index of the source too: a tree and its copies must hold the same images.
-    """
+def _leave_out(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> None:
+    """Take the bad images out of the index of the source, when the user wants that: a tree and its copies must hold the
+    same images. Else DataError; what is made stays."""
     if skip_bad:
         with beside(source.root) as folder:
             write_problems(folder, bad)
@@ -101,7 +100,8 @@ def _without(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> So
             f"LEFT OUT of {source.root} and its copies: {len(bad):,} bad images, listed in {source.root}/{BAD_FILES}",
             file=sys.stderr,
         )
-        return source.without({problem.path for problem in bad})
+        source.leave_out({problem.path for problem in bad})
+        return
     for copy in job.copies:
         write_problems(copy, bad)
     raise DataError(

@@ -154,8 +154,9 @@ def complete(
 def lost_again(pictures: Path | Remote, missing: int) -> DataError:
     """Images that were made and recorded are not there when all are counted."""
     return DataError(
-        f"{pictures}: {missing:,} images are gone again, or have another size than when they were made. Let no other "
-        "program write there, use a disk that tells A.JPEG from a.JPEG, and run the same command again."
+        f"{pictures}: {missing:,} images are gone again, have another size than when they were made, or came into the "
+        "source meanwhile. Let no other program write there, use a disk that tells A.JPEG from a.JPEG, and run the "
+        "same command again."
     )
 
 

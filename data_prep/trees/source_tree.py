@@ -29,8 +29,8 @@ class Source:
         with one_writer_of(root, wait=True) if wait else nullcontext(), beside(root) as folder:
             return cls(root, load_manifest(folder), open_index(folder))
 
-    def without(self, bad: set[bytes]) -> "Source":
-        """The source when these images have left its index (their files stay)."""
+    def leave_out(self, bad: set[bytes]) -> None:
+        """Take these images out of the index (their files stay). Open the source again then. Raises: DataError."""
         if foreign_files(self.manifest):
             raise DataError(f"{self.root}: holds packed images that belong to its index, so none can be left out.")
         with one_writer_of(self.root, wait=True), beside(self.root) as folder:  # another shard may do the same now
@@ -44,8 +44,7 @@ class Source:
             for split, index in indices.items():
                 if len(np.unique(index.labels)) < len(facts.classes):
                     raise DataError(f"{self.root}: without its bad images a class of '{split}' would be empty.")
-            manifest = publish_index(folder, facts.name, facts.source, facts.classes, indices)
-        return Source(self.root, manifest, indices)
+            publish_index(folder, facts.name, facts.source, facts.classes, indices)
 
     @cached_property
     def paths(self) -> np.ndarray:  # (N,) bytes, of both splits

@@ -1,6 +1,7 @@
 """From the flags to the schedule that runs, and what is worth a warning about it. No torch."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from dawn import RunError, read_run
 from phases import Schedule, batch_warning
@@ -20,7 +21,10 @@ def resolved_schedule(config: Config, world_size: int, warn: Callable[[str], Non
         schedule = schedule.with_batch_size(config.batch_size)
     own_factor = schedule.batch_factor
     if config.resume and is_elastic(config, world_size):
-        schedule = with_world_size(schedule, saved_world_size(config), world_size)
+        before = saved_world_size(config)
+        if before != world_size:
+            check_elastic_folder(config)
+        schedule = with_world_size(schedule, before, world_size)
     if config.size_factor != 1:
         schedule = schedule.with_size_factor(config.size_factor)
     if config.scale_lr:
@@ -47,14 +51,29 @@ def is_elastic(config: Config, world_size: int) -> bool:
     if config.allow_elastic:
         return True
     try:
-        return read_run(config.logdir).latest.world_size == world_size
+        return read_run(resumed_folder(config)).latest.world_size == world_size
     except RunError:  # killed before its first line
         return False
 
 
 def saved_world_size(config: Config) -> int:
     """Devices that the run to be resumed was started with."""
-    return read_run(config.logdir).start.world_size
+    return read_run(resumed_folder(config)).start.world_size
+
+
+def resumed_folder(config: Config) -> Path:
+    """Of the run, or of the checkpoint, that --resume names."""
+    path = Path(config.resume)
+    return path if path.is_dir() else path.parent.parent
+
+
+def check_elastic_folder(config: Config) -> None:
+    """Raises: ConfigError for another folder, whose log would begin with the devices of now."""
+    if config.logdir and Path(config.logdir).resolve() != resumed_folder(config).resolve():
+        raise ConfigError(
+            f"--logdir {config.logdir}: a run that goes on with another number of devices than it was started with "
+            "stays in its folder. Leave --logdir out"
+        )
 
 
 def with_world_size(schedule: Schedule, before: int, now: int) -> Schedule:

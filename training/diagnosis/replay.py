@@ -19,7 +19,7 @@ from training.data.transforms import mixed
 from training.diagnosis.log import Ended, injected
 from training.distributed.env import Env
 from training.distributed.group import Group
-from training.distributed.parallel import wrapped
+from training.distributed.parallel import wrap_again
 from training.distributed.process import StopSignal
 from training.engine.checkpoint import Saver
 from training.engine.faults import Faults
@@ -184,8 +184,7 @@ def made_eager(config: Config, state: TrainState, env: Env) -> Config:
     if not config.compile:
         return config
     config = replace(config, compile=False)
-    state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
-    state.forward = wrapped(config, state.model, env)
+    wrap_again(config, state, env)
     return config
 
 

@@ -67,11 +67,15 @@ def set_whitening(config: Config, state, env: Env, trained: bool) -> bool:
     was trained when it was made, so it is made anew: True when it was."""
     changed = trained != state.model.whiten.bias.requires_grad
     state.model.train_whitening(trained)
-    if not changed or env.world_size == 1:
-        return False
+    if changed and env.world_size > 1:
+        wrap_again(config, state, env)
+    return changed and env.world_size > 1
+
+
+def wrap_again(config: Config, state, env: Env) -> None:
+    """The network of a TrainState in a new wrapper."""
     state.forward = None  # the old wrapper lets go of the parameters before the new one takes them
     state.forward = wrapped(config, state.model, env)
-    return True
 
 
 def compiled(config: Config, model: nn.Module) -> nn.Module:
