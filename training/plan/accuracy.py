@@ -41,6 +41,7 @@ MEASURED = {
     "cifar10-demo-fixed": Measured("cifar10", 87.26, 0.30, 3),
     "cifar10-94": Measured("cifar10", 94.13, 0.04, 3),
     "imagenette-5": Measured("imagenette", 88.00, 0.12, 3),
+    "imagenette-20": Measured("imagenette", 92.41, 0.32, 3),
 }
 
 
