@@ -75,6 +75,14 @@ def tree(tmp_path) -> Path:
     return plant(tmp_path / "photos", files | odds | {"a/grey.JPEG": grey})
 
 
+@pytest.fixture
+def sound(tree) -> Path:
+    """Without the damaged file, which `check` would tell of."""
+    (tree / "train/b/damaged.JPEG").unlink()
+    adopt(tree, again=True)
+    return tree
+
+
 def crops(root: Path) -> Path:
     return root.with_name(f"{root.name}-crops")
 
@@ -179,52 +187,46 @@ def test_another_source_and_a_changed_file_are_refused(tree):
 
 
 @needs_jpegtran
-def test_check_compares_the_copy_and_tells_of_damage(tree, capsys):
-    (tree / "train/b/damaged.JPEG").unlink()
-    adopt(tree, again=True)
-    index_crops(tree)
-    resize_tree(tree, [32], Local(1))
-    index_crops(copy_root(tree, 32))
-    assert check_dataset(tree, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
-    (tree / "train/a/440.JPEG").unlink()
-    assert check_dataset(tree, write=True, skip_bad=True, engine=Local(1))
-    for root in (tree, copy_root(tree, 32)):
+def test_check_compares_the_copy_and_tells_of_damage(sound, capsys):
+    index_crops(sound)
+    resize_tree(sound, [32], Local(1))
+    index_crops(copy_root(sound, 32))
+    assert check_dataset(sound, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
+    (sound / "train/a/440.JPEG").unlink()
+    assert check_dataset(sound, write=True, skip_bad=True, engine=Local(1))
+    for root in (sound, copy_root(sound, 32)):
         next(crops(root).rglob("440.*")).unlink()
         index_crops(root)  # they are copies of what is there now: segments are made again
-    assert check_dataset(tree, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
-    (crops(tree) / "train/a/420.JPEG").unlink()
-    (crops(tree) / "train.segments.npy").write_bytes(b"")
-    assert not check_dataset(tree, engine=Local(1))
+    assert check_dataset(sound, engine=Local(1)) and "3 copies agree" in capsys.readouterr().out
+    (crops(sound) / "train/a/420.JPEG").unlink()
+    (crops(sound) / "train.segments.npy").write_bytes(b"")
+    assert not check_dataset(sound, engine=Local(1))
     told = capsys.readouterr().out
     assert "420.JPEG" in told and "train.segments.npy" in told and "`index-crops` again" in told
 
 
 @needs_jpegtran
-def test_check_finds_a_changed_byte_that_decodes_and_the_advice_mends_it(tree, capsys):
-    (tree / "train/b/damaged.JPEG").unlink()
-    adopt(tree, again=True)
-    index_crops(tree)
-    whole, path = tree_hash(crops(tree)), crops(tree) / "train/a/420.JPEG"
+def test_check_finds_a_changed_byte_that_decodes_and_the_advice_mends_it(sound, capsys):
+    index_crops(sound)
+    whole, path = tree_hash(crops(sound)), crops(sound) / "train/a/420.JPEG"
     data = bytearray(path.read_bytes())
     data[-40] ^= 4
     path.write_bytes(data)
     read_rgb(path)  # no decoder minds
-    assert not check_dataset(tree, engine=Local(1))
+    assert not check_dataset(sound, engine=Local(1))
     assert "a/420.JPEG: other bytes than when its segments were indexed" in capsys.readouterr().out
     path.unlink()
-    index_crops(tree)
-    assert tree_hash(crops(tree)) == whole and check_dataset(tree, engine=Local(1))
+    index_crops(sound)
+    assert tree_hash(crops(sound)) == whole and check_dataset(sound, engine=Local(1))
 
 
 @needs_jpegtran
-def test_check_that_writes_keeps_segments_that_still_fit(tree, capsys):
-    (tree / "train/b/damaged.JPEG").unlink()
-    adopt(tree, again=True)
-    index_crops(tree)
-    resize_tree(tree, [32], Local(1))
-    next(copy_root(tree, 32).rglob("420.*")).unlink()
-    before = load_manifest(crops(tree))
-    assert not check_dataset(tree, write=True, engine=Local(1)) and load_manifest(crops(tree)) == before
+def test_check_that_writes_keeps_segments_that_still_fit(sound, capsys):
+    index_crops(sound)
+    resize_tree(sound, [32], Local(1))
+    next(copy_root(sound, 32).rglob("420.*")).unlink()
+    before = load_manifest(crops(sound))
+    assert not check_dataset(sound, write=True, engine=Local(1)) and load_manifest(crops(sound)) == before
     assert "no longer fit" not in capsys.readouterr().out
 
 
@@ -242,12 +244,8 @@ def test_a_jpegtran_that_was_ended_does_not_make_a_picture_damaged(tmp_path, tre
         assert main(["index-crops", str(tree), "--workers", "1"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert words in error and f"{tree}/train/" in error and not (crops(tree) / "manifest.json").exists()
-    assert "10 of 14 images can be cut" in run_told(tree, capsys)
-
-
-def run_told(root: Path, capsys) -> str:
-    index_crops(root)
-    return capsys.readouterr().out
+    index_crops(tree)
+    assert "10 of 14 images can be cut" in capsys.readouterr().out
 
 
 class WithThief(Local):
@@ -260,14 +258,12 @@ class WithThief(Local):
 
 
 @needs_jpegtran
-def test_a_copy_that_vanishes_before_all_are_counted_is_one_line(tree):
-    (tree / "train/b/damaged.JPEG").unlink()
-    adopt(tree, again=True)
-    WithThief.copies = crops(tree), copy_root(tree, 32)
+def test_a_copy_that_vanishes_before_all_are_counted_is_one_line(sound):
+    WithThief.copies = crops(sound), copy_root(sound, 32)
     with pytest.raises(DataError, match="1 images are gone again"):
-        index_in_processes(tree, WithThief(1))
+        index_in_processes(sound, WithThief(1))
     with pytest.raises(DataError, match="1 images are gone again"):
-        resize_tree(tree, [32], WithThief(1))
+        resize_tree(sound, [32], WithThief(1))
 
 
 @needs_jpegtran
