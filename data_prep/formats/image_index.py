@@ -7,6 +7,7 @@ by class and name, so labels are those of sorted class folders. Paths are bytes:
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,16 +53,26 @@ def open_index(
 
 def check_images(root: str | Path, index: ImageIndex) -> None:
     """Compare presence and size of every image file with the index. DataError names the first that differs."""
-    for name, expected in zip(index.paths, index.bytes, strict=True):
-        path = Path(root) / os.fsdecode(name)
-        size = path.stat().st_size if path.is_file() else None
+    start = os.fsencode(os.path.join(root, ""))
+    for name, expected in zip(index.paths, index.bytes.tolist(), strict=True):
+        size = _size(start + name)
         if size != expected:
+            path = Path(root) / os.fsdecode(name)
             state = " is missing" if size is None else f" has {size} bytes, the index says {expected}"
             if kind := wrong_kind(path, "picture"):
                 state = f": {kind}"
             raise DataError(
                 f"{printable(path)}{state}. See what else differs: python -m data_prep check {quoted(root)}"
             )
+
+
+def _size(path: bytes) -> int | None:
+    """None where no file is. (A Path for each of 1.28 million takes ten times as long: benchmarks/start_up.py.)"""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def index_digest(indices: dict[str, ImageIndex]) -> str:
