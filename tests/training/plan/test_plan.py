@@ -18,6 +18,7 @@ from training.plan import measure, store
 from training.plan.fit import check_time, in_proportion, interpolated, step_time
 from training.plan.forecast import forecast
 from training.plan.key import key_of
+from training.plan.measure import Small, thinned
 from training.plan.peaks import reset_peak
 from training.plan.report import as_json
 from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
@@ -131,6 +132,18 @@ def test_two_measured_steps_of_nearly_the_same_work_do_not_decide_the_time_of_an
     assert step_time(found, wanted)[0].joint == pytest.approx(0.70 * 0.46)
     del found.steps[plain]
     assert step_time(found, wanted)[0].joint == pytest.approx(70 / 104 * seconds)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 9.0])
+def test_slow_steps_are_left_out_only_where_a_fit_gives_them(seconds):
+    """imagenette-20 has 64 and 96 px in one folder and 128 px in another, which no fit reaches: its plan failed."""
+    smaller = [Training(size, 64, "-sz/160") for size in (64, 80, 96)]
+    found, points = Measurements(), [*smaller, Training(128, 64, "")]
+    found.flops = {(point.size, False): point.size**2 for point in points}
+    chosen, notes = thinned(dict.fromkeys(points, Small(seconds, 0.0)), found)
+    assert len(chosen) == (4 if seconds == 1 else 3) and len(notes) == (seconds == 9)
+    found.steps = {point: StepTime(0.1, seconds, seconds, 0.0, 0.0, 3) for point in chosen}
+    assert all(step_time(found, point)[0] for point in points)
 
 
 def test_a_size_between_measured_ones_is_fitted_by_its_arithmetic(config):
