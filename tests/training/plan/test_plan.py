@@ -12,6 +12,7 @@ from phases import Schedule
 from phases.parts import epoch_parts
 from training.__main__ import main
 from training.config.config import Config
+from training.config.saved import save_config
 from training.data.dataset import checked_dataset
 from training.distributed.env import Env
 from training.plan import measure, store
@@ -198,6 +199,15 @@ def test_a_damaged_cache_is_named_and_passed_over(cache):
         assert store.read(key, said.append) == Measurements()
         assert str(store.file_of(key)) in said[-1] and "\n" not in said[-1]
     assert len(said) == 5
+
+
+@pytest.mark.parametrize("words", ["--resume {}", "--evaluate"])
+def test_a_part_of_a_run_is_not_planned(toy, tmp_path, capsys, words):
+    """Both were passed over in silence."""
+    save_config(tmp_path, Config(data=str(toy), recipe="toy", phases="toy"))
+    assert planned(toy, *words.format(tmp_path).split()) == 2
+    said = capsys.readouterr().err
+    assert "Leave out --resume and --evaluate" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf"])
