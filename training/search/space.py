@@ -145,9 +145,8 @@ def read_choice(place: str, value: Any, kind: type) -> Any:
         return value
     try:
         if set(value) == {"choices"}:
-            found = CategoricalDistribution(value["choices"])
-            check_kind(place, found.choices, kind)
-            return found
+            check_kind(place, value["choices"], kind)
+            return CategoricalDistribution(value["choices"])
         names = {"low", "high", "step", "log"}
         if not {"low", "high"} <= set(value) <= names:
             raise ValueError("write low and high, and perhaps step or log; or choices")
@@ -160,11 +159,11 @@ def read_choice(place: str, value: Any, kind: type) -> Any:
 
 
 def check_kind(place: str, values: Sequence[Any], kind: type) -> None:
-    """Raises: ConfigError for a number in the place of a text, a text in that of a number, and NaN."""
+    """Raises: ConfigError for anything but a text where `kind` is one, else anything but a finite number."""
     for value in values:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"--space {place}: {value} must be a finite number")
-        if isinstance(value, str) != (kind is str):
+        if not isinstance(value, str if kind is str else int | float) or isinstance(value, bool):
             raise ConfigError(f"--space {place}: {value!r} must be a {'text' if kind is str else 'number'}")
 
 

@@ -89,3 +89,7 @@ def test_a_bad_file_is_one_line(tmp_path, text, found):
     with pytest.raises(ConfigError, match=r"^--space ") as error:
         space_of(start_of(recipe_config("cifar10-demo")), False, str(path))
     assert found in str(error.value) and "\n" not in str(error.value)
+        ('{"lr": {"choices": [0.1, null]}}', "'lr': None must be a number"),
+        ('{"tta": {"choices": ["flip", null]}}', "'tta': None must be a text"),
+        ('{"lr": {"choices": [true, 0.1]}}', "'lr': True must be a number"),
+        ('{"lr": {"low": null, "high": 0.1}}', "'lr': None must be a number"),
