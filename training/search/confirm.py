@@ -13,10 +13,8 @@ from data_prep.files import one_writer
 from dawn.__main__ import main as dawn
 from dawn.runlog.run import Run, read_run
 from training.errors import Ended, Outcome
-from training.search.settings import Settings
+from training.search.settings import FIRST_SEED, Settings
 from training.search.space import Choices, flags_of
-
-FIRST_SEED = 1_000_000_000  # trials count from --seed
 
 
 class Side(NamedTuple):

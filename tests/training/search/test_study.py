@@ -75,7 +75,9 @@ def test_the_next_ones_are_what_people_try_by_hand_each_in_the_space(job):
     assert [made["lr"] / start["lr"] for made in first_choices(start, fixed)] == pytest.approx([1, 1.4, 0.7])
 
 
-@pytest.mark.parametrize("words", ["--epochs 3", "--batch-size 32", "--size-factor 0.5", "--scale-lr"])
+@pytest.mark.parametrize(
+    "words", ["--epochs 3", "--batch-size 32", "--size-factor 0.5", "--scale-lr", "--start-epoch 2"]
+)
 def test_a_flag_that_changes_the_schedule_is_refused(toy, words):
     """The plan of a trial was without it, its run with it."""
     flag, *_ = given = words.split()
@@ -86,6 +88,19 @@ def test_a_flag_that_changes_the_schedule_is_refused(toy, words):
 def spaced(job, changes):
     """The search with a --space file of these changes."""
     path = job.settings.folder.parent / "space.json"
+def test_a_search_without_a_target(toy):
+    """It was a traceback."""
+    with pytest.raises(ConfigError, match=r"^search: needs a target"):
+        parsed([str(toy), "--recipe", "toy", "--target", "", "--budget", "10m"])
+
+
+def test_no_trial_has_a_seed_of_the_confirmation(toy):
+    words = [str(toy), "--recipe", "toy", "--target", "90", "--budget", "10m", "--trials", "500", "--seed"]
+    with pytest.raises(ConfigError, match=r"^--seed 999999501: trials count from it"):
+        parsed([*words, "999999501"])
+    assert parsed([*words, "999999500"]).seed == 999999500
+
+
     path.write_text(json.dumps(changes))
     return job._replace(settings=replace(job.settings, space=str(path)), space=space_of(job.start, False, str(path)))
 
