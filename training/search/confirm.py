@@ -14,7 +14,7 @@ from dawn.__main__ import main as dawn
 from dawn.runlog.run import Run, read_run
 from training.errors import Ended, Outcome
 from training.search.settings import FIRST_SEED, Settings
-from training.search.space import Choices, flags_of
+from training.search.space import Choices, flags_of, start_of
 
 
 class Side(NamedTuple):
@@ -26,7 +26,7 @@ class Side(NamedTuple):
 
 def sides_of(settings: Settings, phases: list[dict[str, Any]], choices: Choices) -> dict[str, Side]:
     """Winner and start. Each winner has a folder of its own: a search that goes on may find another one."""
-    flags = ["--phases", json.dumps(phases), *flags_of(choices)]
+    flags = ["--phases", json.dumps(phases), *flags_of(start_of(settings.config), choices)]
     name = f"winner-{hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]}"
     place = settings.folder / "confirm"
     return {"winner": Side(place / name, flags), "start": Side(place / "start", [])}

@@ -75,7 +75,8 @@ def first_run(job: Job) -> tuple[Config, Schedule]:
     try:
         phases = phases_of(job.start, choices)
         check_fixed_sizes(job)
-        return config_of(job, choices, phases), Schedule.parse(phases)
+        schedule = Schedule.parse(phases)
+        return config_of(job, choices, phases), schedule
     except (PhaseError, ConfigError) as error:
         where = f"--space {place}: the start with these values" if place else "search: the start"
         raise ConfigError(f"{where} cannot run: {error}") from None

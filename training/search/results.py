@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from data_prep.files import one_writer, write_atomically
 from dawn.tables import percent_text
 from training.search.settings import Settings
-from training.search.space import Choices, flags_of
+from training.search.space import Choices, flags_of, start_of
 from training.search.winner import Candidate
 
 COLUMNS = ("trial", "state", "planned_seconds", "accuracy", "expected_seconds", "wall_seconds", "reason")
@@ -70,7 +70,8 @@ def write_alone(path: Path, text: str) -> None:
 
 
 def command_of_best(settings: Settings, choices: Choices) -> str:
-    words = [*settings.flags, "--phases", str(settings.folder / "best.json"), *flags_of(choices)]
+    chosen = flags_of(start_of(settings.config), choices)
+    words = [*settings.flags, "--phases", str(settings.folder / "best.json"), *chosen]
     return shlex.join(["python", "-m", "training", *words, "--target", settings.config.target])
 
 

@@ -23,7 +23,16 @@ from training.distributed.process import at_parents_death
 from training.errors import ConfigError
 from training.search.objective import Evidence, log_expected_seconds, seed_deviation
 from training.search.settings import Settings
-from training.search.space import FLAGS, Choices, Space, Start, choices_of, flags_of, never_shrinks, phases_of
+from training.search.space import (
+    Choices,
+    Space,
+    Start,
+    choices_of,
+    flags_of,
+    never_shrinks,
+    phases_of,
+    settings_of,
+)
 from training.search.storage import beat, freed, next_trial
 
 POLL_SECONDS = 1.0
@@ -75,9 +84,9 @@ def told(job: Job, study: Study, trial: Trial, best_seconds: float) -> FrozenTri
 
 
 def tried(job: Job, study: Study, trial: Trial, best_seconds: float) -> Ended:
-    choices = trial.params | job.space.fixed
+    choices = all_choices(job, trial.params | job.space.fixed)
     try:
-        phases = phases_of(job.start, all_choices(job, choices))
+        phases = phases_of(job.start, choices)
         schedule = Schedule.parse(phases)
         if never_shrinks(job.start.schedule) and not never_shrinks(schedule):
             return Ended(TrialState.PRUNED, "its images get smaller, those of the start do not")
@@ -99,8 +108,7 @@ def all_choices(job: Job, choices: Choices) -> Choices:
 
 
 def config_of(job: Job, choices: Choices, phases: list) -> Config:
-    flags = {name: choices[name] for name in FLAGS if name in choices}
-    return with_values(replace(job.settings.config, phases=json.dumps(phases)), flags)
+    return with_values(replace(job.settings.config, phases=json.dumps(phases)), settings_of(job.start, choices))
 
 
 def command_of(job: Job, choices: Choices, phases: list, folder: Path, number: int) -> list[str]:
@@ -109,7 +117,7 @@ def command_of(job: Job, choices: Choices, phases: list, folder: Path, number: i
     return [
         *(sys.executable, "-m", "training"),
         *settings.flags,
-        *flags_of(all_choices(job, choices)),
+        *flags_of(job.start, choices),
         *("--phases", json.dumps(phases), "--holdout", f"{settings.config.holdout:.15g}"),
         *("--target", settings.config.target, "--no-stop-at-target"),
         *("--seed", f"{settings.seed + number}", "--logdir", str(folder)),

@@ -226,7 +226,7 @@ def test_two_processes_write_into_one_folder(study, job):
 
 
 def test_a_trial_trains_on_held_out_images_with_a_seed_of_its_own(job):
-    words = command_of(job, {}, [{"ep": 0}], Path("trials/0007"), 7)
+    words = command_of(job, choices_of(job.start), [{"ep": 0}], Path("trials/0007"), 7)
     assert words[words.index("--holdout") + 1] == "0.1" and words[words.index("--seed") + 1] == "7"
     assert json.loads(words[words.index("--phases") + 1]) == [{"ep": 0}] and "--no-stop-at-target" in words
 
@@ -310,7 +310,7 @@ def test_a_trial_that_is_ended_early_leaves_no_process(tmp_path):
 
 
 def test_the_confirmation_is_told_apart_by_side(job):
-    sides = sides_of(job.settings, [{"ep": 0}], {"tta": "flip"})
+    sides = sides_of(job.settings, [{"ep": 0}], choices_of(job.start))
     for side, best in (("winner", 94.6), ("start", 93.1)):
         for seed in (0, 1):
             long_run(sides[side].folder / f"seed-{seed}", epochs=4, seed=seed, best=best)
@@ -324,8 +324,9 @@ def test_another_winner_is_confirmed_in_another_folder(job):
     """Its runs would have gone into those of the winner before, and were refused at every start."""
     phases, others = [{"ep": 0, "sz": 16}], [{"ep": 0, "sz": 24}]
     before, same, flag, sizes = (
-        sides_of(job.settings, *made)
-        for made in ((phases, {"tta": "flip"}), (phases, {"tta": "flip"}), (phases, {"tta": "none"}), (others, {}))
+        sides_of(job.settings, made, start | {"tta": tta})
+        for made, tta in ((phases, "flip"), (phases, "flip"), (phases, "none"), (others, "none"))
+    start = choices_of(job.start)
     )
     assert before == same and before["start"] == flag["start"] == sizes["start"]
     assert len({side["winner"].folder for side in (before, flag, sizes)}) == 3
@@ -333,7 +334,7 @@ def test_another_winner_is_confirmed_in_another_folder(job):
 
 def test_a_confirmation_that_diverged_is_a_miss(study, job):
     """Without a validation it ended every later start; with one it was a short run of that accuracy."""
-    sides = sides_of(job.settings, [{"ep": 0}], {})
+    sides = sides_of(job.settings, [{"ep": 0}], choices_of(job.start))
     ends = {"a": ([(9412, 9960)] * 5, "finished"), "b": ([(9412, 9960)] * 2, "diverged"), "c": ([None], "diverged")}
     for seed, (name, (correct, outcome)) in enumerate(ends.items()):
         scripted_run(sides["winner"].folder / f"seed-{name}", correct, outcome=outcome, seed=seed)
