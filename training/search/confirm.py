@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -15,6 +14,7 @@ from dawn.runlog.run import Run, read_run
 from training.errors import Ended, Outcome
 from training.search.settings import FIRST_SEED, Settings
 from training.search.space import Choices, flags_of, start_of
+from training.search.trials import Child
 
 
 class Side(NamedTuple):
@@ -48,7 +48,8 @@ def train(settings: Settings, folder: Path, flags: list[str]) -> None:
     """Raises: Ended where a run does not come to its own end."""
     command = [sys.executable, "-m", "training", *settings.flags, *flags, "--target", settings.config.target]
     seeds = f"{FIRST_SEED}-{FIRST_SEED + settings.confirm - 1}"
-    code = subprocess.run([*command, "--seeds", seeds, "--logdir", str(folder)]).returncode
+    with Child([*command, "--seeds", seeds, "--logdir", str(folder)]) as child:
+        code = child.wait()
     if code:
         raise Ended(f"{folder}: the confirmation stopped. The same command goes on from there", code)
 

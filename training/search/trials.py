@@ -146,13 +146,13 @@ def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: f
 
 class Child:
     """A child that outlives neither the block nor this process: it is asked to end, then made to. Ctrl-C does not reach
-    it, since a search that is interrupted repeats the trial."""
+    it: the search is interrupted and asks it to end. `output`: a file for what it prints; None: as this process."""
 
-    def __init__(self, command: list[str], output: IO[str]) -> None:
+    def __init__(self, command: list[str], output: IO[str] | None = None) -> None:
         self.child = subprocess.Popen(
             command,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if output else None,
             start_new_session=True,
             preexec_fn=lambda: at_parents_death(signal.SIGTERM),
         )
