@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -36,6 +38,7 @@ from training.search.space import (
 from training.search.storage import beat, freed, next_trial
 
 POLL_SECONDS = 1.0
+NOTE_EVERY = 10  # polls
 GRID = 20  # points of the curve at which trials are compared, over the start's planned time
 Planned = Callable[[Config, Schedule], float]  # seconds of T_total at this hardware
 
@@ -67,14 +70,20 @@ def try_next(job: Job, study: Study, best_seconds: float) -> FrozenTrial:
     except UpdateFinishedTrialError:  # its heartbeat was away for too long: another process took it for lost
         return study._storage.get_trial(trial._trial_id)
     except KeyboardInterrupt:  # nobody need wait until its heartbeat is missed
+        with suppress(UpdateFinishedTrialError):
+            note_time(trial)
         freed(study, study._storage.get_trial(trial._trial_id))
         raise
 
 
+def note_time(trial: Trial) -> None:
+    """What it has taken so far. Of a trial whose process is killed the last note counts."""
+    trial.set_user_attr("wall_seconds", (datetime.now() - trial.datetime_start).total_seconds())
+
+
 def told(job: Job, study: Study, trial: Trial, best_seconds: float) -> FrozenTrial:
-    begin = time.monotonic()
     ended = tried(job, study, trial, best_seconds)
-    trial.set_user_attr("wall_seconds", time.monotonic() - begin)
+    note_time(trial)
     trial.set_user_attr("reason", ended.reason)
     if ended.accuracy is not None:
         trial.set_user_attr("accuracy", ended.accuracy)
@@ -130,10 +139,13 @@ def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: f
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     with log.open("w") as output, Child(command, output) as child:
-        reported = 0
+        reported = polls = 0
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             beat(trial)
+            polls += 1
+            if polls % NOTE_EVERY == 0:
+                note_time(trial)
             reported = report(trial, folder, job, seconds, reported)
             if may_prune and trial.should_prune():
                 return Ended(TrialState.PRUNED, "behind three quarters of the trials", *accuracy_of(folder, job))
@@ -232,5 +244,5 @@ def key_of(params: Choices) -> str:
 
 
 def spent_seconds(study: Study) -> float:
-    """Of all processes and earlier starts."""
+    """Of all processes and earlier starts, also of trials under way and of those that were killed."""
     return sum(trial.user_attrs.get("wall_seconds", 0.0) for trial in study.get_trials(deepcopy=False))
