@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from data_prep.files import one_writer, write_atomically
+from dawn.commandline import quoted
 from dawn.tables import percent_text
 from training.search.settings import Settings
 from training.search.space import Choices, flags_of, start_of
@@ -72,7 +72,7 @@ def write_alone(path: Path, text: str) -> None:
 def command_of_best(settings: Settings, choices: Choices) -> str:
     chosen = flags_of(start_of(settings.config), choices)
     words = [*settings.flags, "--phases", str(settings.folder / "best.json"), *chosen]
-    return shlex.join(["python", "-m", "training", *words, "--target", settings.config.target])
+    return " ".join(map(quoted, ["python", "-m", "training", *words, "--target", settings.config.target]))
 
 
 def importances(study: Study) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What a search keeps and makes of its trials; here they are told by hand, and no network is trained."""
 
 import csv
+import html
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -85,9 +86,6 @@ def test_a_flag_that_changes_the_schedule_is_refused(toy, words):
         parsed([str(toy), "--recipe", "toy", "--target", "90", "--budget", "10m", *given])
 
 
-def spaced(job, changes):
-    """The search with a --space file of these changes."""
-    path = job.settings.folder.parent / "space.json"
 def test_a_search_without_a_target(toy):
     """It was a traceback."""
     with pytest.raises(ConfigError, match=r"^search: needs a target"):
@@ -101,6 +99,9 @@ def test_no_trial_has_a_seed_of_the_confirmation(toy):
     assert parsed([*words, "999999500"]).seed == 999999500
 
 
+def spaced(job, changes):
+    """The search with a --space file of these changes."""
+    path = job.settings.folder.parent / "space.json"
     path.write_text(json.dumps(changes))
     return job._replace(settings=replace(job.settings, space=str(path)), space=space_of(job.start, False, str(path)))
 
@@ -205,6 +206,8 @@ def test_what_a_search_leaves(study, job):
         and "target reached in 1 of 1" in page
         and "4 (3 run to the end, 1 failed)" in page
     )
+    command = results.command_of_best(job.settings, chosen)
+    assert command in html.unescape(page) and f"--weight-decay {chosen['weight_decay']}" in command
     write_page(job, study, None, {})
     assert "winner on held-out images" not in (folder / "search.html").read_text()
 
@@ -323,10 +326,10 @@ def test_the_confirmation_is_told_apart_by_side(job):
 def test_another_winner_is_confirmed_in_another_folder(job):
     """Its runs would have gone into those of the winner before, and were refused at every start."""
     phases, others = [{"ep": 0, "sz": 16}], [{"ep": 0, "sz": 24}]
+    start = choices_of(job.start)
     before, same, flag, sizes = (
         sides_of(job.settings, made, start | {"tta": tta})
         for made, tta in ((phases, "flip"), (phases, "flip"), (phases, "none"), (others, "none"))
-    start = choices_of(job.start)
     )
     assert before == same and before["start"] == flag["start"] == sizes["start"]
     assert len({side["winner"].folder for side in (before, flag, sizes)}) == 3
