@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from one_line import one_line_errors
 
+from data_prep import load_manifest
 from dawn import read_run
 from training.errors import ConfigError
 
@@ -73,11 +74,13 @@ def main() -> None:
     least = 1.0 if options.short else options.least
     if unknown := set(options.lines or ()) - lines.keys():
         raise ConfigError(f"--lines {min(unknown)}: choose from 1 to {len(lines)}")
+    chosen = {number: lines[number] for number in options.lines or lines}
+    folders = {line: options.cifar10 if line.loader == "memory" else options.tree for line in chosen.values()}
+    for folder in set(folders.values()):
+        load_manifest(folder)  # a missing dataset is told before the first run
     found = []
-    for number in options.lines or lines:
-        line = lines[number]
-        data = options.cifar10 if line.loader == "memory" else options.tree
-        found.append(result(line, data, options.runs / f"{number:02}", least))
+    for number, line in chosen.items():
+        found.append(result(line, folders[line], options.runs / f"{number:02}", least))
         print(row(found[-1]), flush=True)
     print("\n" + "\n".join(table(found)))
 

@@ -23,6 +23,8 @@ def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess:
         ["resize.py", "{none}", "--images", "4"],
         ["engines.py", "{none}", "--images", "4"],
         ["frontier.py", "one size={none}", "--out", "{runs}"],
+        ["plan.py", "{none}", "{none}", "--runs", "{runs}"],
+        ["race_airbench.py", "{none}", "cifar10-94", "--airbench", "{none}", "--runs", "{runs}"],
     ],
     ids=lambda arguments: " ".join(arguments[:3:2]),
 )
@@ -37,6 +39,26 @@ def test_a_missing_dataset_is_no_traceback(tmp_path, monkeypatch, capfd, argumen
 def test_what_recipes_cannot_measure(monkeypatch, capfd, more):
     code, _, err = run_script(monkeypatch, capfd, "recipes.py", *more)
     assert code == 2 and err.startswith(f"error: {' '.join(more)}: "), err
+
+
+@pytest.mark.parametrize("more", ["--least 0", "--least nan", "--lines 13", "--runs ."])
+def test_a_plan_that_cannot_be_measured(monkeypatch, capfd, more):
+    code, _, err = run_script(monkeypatch, capfd, "plan.py", "none", "none", *more.split())
+    assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "found"),
+    [
+        ("cifar10-95", [], "--recipe cifar10-95: unknown recipe"),
+        ("cifar10-94", ["--rounds", "0"], "--rounds, --steps: at least 1"),
+        ("cifar10-94", [], "airbench94_muon.py: is no training script of airbench"),
+    ],
+)
+def test_a_race_against_airbench_that_cannot_begin(tmp_path, monkeypatch, capfd, recipe, more, found):
+    given = "none", recipe, "--airbench", tmp_path, *more
+    code, _, err = run_script(monkeypatch, capfd, "race_airbench.py", *given)
+    assert code == 2 and found in err and err.startswith("error: ") and err.count("\n") == 1, err
 
 
 @pytest.mark.slow

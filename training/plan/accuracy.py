@@ -10,16 +10,26 @@ from typing import NamedTuple
 
 from phases import Schedule
 from training.config.config import Config
+from training.config.loaders import LOADERS, reads
 from training.config.recipes.registry import RECIPES, recipe_config
 
-T95 = {2: 4.303, 9: 2.262}  # Student's t for 95 %, by degrees of freedom
+T95 = {2: 4.303, 4: 2.776, 9: 2.262}  # Student's t for 95 %, by degrees of freedom
 OWN = "docs/benchmarks.md"
 STUDY = "the study of Fulcrum's CIFAR-10 record, July 2026 (github.com/fulcrumresearch/cifar-10-speedrun)"
 SLOPE = (0.24, 0.30)  # points an epoch of 32 px near 94 %
 START_24 = 0.12  # points that a start at 24 px costs, the whole picture downsampled
 REACH = 2.0  # epochs from the measured recipe within which the slope may be used
 SLOPED = "cifar10-94"
-FREE = {"seed", "phases", "epochs"}  # settings that may differ from a measured recipe; the last two in length alone
+# Settings that may differ from a measured recipe: they change nothing that is learned, but for the schedule, which is
+# looked at by itself.
+FREE = {
+    "phases", "epochs", "seed", "target", "metric", "stop_at_target", "eval_from", "eval_every", "device", "compile",
+    "compile_mode",
+}  # fmt: skip
+SAME = {  # values of others that `auto` stands for: the measured runs were in bf16
+    "precision": ("bf16",),
+    "loader": tuple(name for name in LOADERS if reads(name).form != "nothing"),
+}
 
 
 class Measured(NamedTuple):
@@ -60,7 +70,8 @@ class Accuracy:
 
 
 def accuracy_of(config: Config, schedule: Schedule, dataset: str, processes: int = 1) -> Accuracy | None:
-    """None: nothing that we know of supports a number. `dataset`: its name; `processes`: each with its own batch."""
+    """At the end of the whole schedule. None: nothing that we know of supports a number. `dataset`: its name;
+    `processes`: each with its own batch."""
     known = MEASURED.get(config.recipe)
     if known is None or known.dataset != dataset or processes > 1 or differs(config):
         return None
@@ -71,10 +82,12 @@ def accuracy_of(config: Config, schedule: Schedule, dataset: str, processes: int
 
 
 def differs(config: Config) -> bool:
-    """Whether a setting of the experiment is not the recipe's."""
+    """Whether a setting of what is learned is not the recipe's. None are the target and when the run validates, the
+    device and its compiler, which of our loaders reads the images, and bf16 in words: it trains the same network from
+    the same images."""
     base = recipe_config(config.recipe) if config.recipe in RECIPES else Config()
     wanted = (item.name for item in fields(Config) if item.metadata["training"] and item.name not in FREE)
-    return any(getattr(config, name) != getattr(base, name) for name in wanted)
+    return any(getattr(config, name) not in (getattr(base, name), *SAME.get(name, ())) for name in wanted)
 
 
 def shifted(known: Measured, schedule: Schedule, runs: str) -> Accuracy | None:

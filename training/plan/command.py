@@ -56,6 +56,8 @@ def plan(arguments: list[str]) -> int:
     own, others = plan_parser().parse_known_args(arguments)
     check_options(own)
     config = config_from(others)
+    if config.resume or config.evaluate:
+        raise ConfigError("plan: plans whole runs, from their beginning. Leave out --resume and --evaluate")
     hardware = hardware_named(own.hardware) if own.hardware else None
     price = own.cost_per_hour
     if price is None and hardware and hardware.price:

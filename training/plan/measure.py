@@ -191,14 +191,18 @@ def enter_whitening(bench: Bench, point: Training) -> None:
 
 
 def thinned(small: dict[Training, Small], found: Measurements) -> tuple[list[Training], list[str]]:
-    """The points to measure: all, or where steps are slow those with the least and the most arithmetic."""
+    """The points to measure: all, or where steps are slow those with the least and the most arithmetic of each folder.
+    A fit between them gives the others; it goes no further than its own folder (training/plan/fit.py)."""
     order = sorted(small, key=lambda point: arithmetic(found, point))
     seconds = [told.seconds for told in small.values()]
-    if len(order) < 3 or (1 + LEAST) * sum(seconds) <= BUDGET:
+    first, last = ({point.folder: point for point in points} for points in (reversed(order), order))
+    ends = {*first.values(), *last.values()}
+    between = ", ".join(sorted({f"{p.size} px, batch {p.batch}" for p in order if p not in ends}))
+    if not between or (1 + LEAST) * sum(seconds) <= BUDGET:
         return order, []
-    between = ", ".join(sorted({f"{p.size} px, batch {p.batch}" for p in order[1:-1]}))
     slowest = f"a step takes up to about {max(seconds):.1f} s"
-    return [order[0], order[-1]], [f"{slowest}: measured where it is shortest and longest, fitted for {between}"]
+    told = f"{slowest}: measured where it is shortest and longest, fitted for {between}"
+    return [point for point in order if point in ends], [told]
 
 
 def step_times(bench: Bench, point: Training, share: float, image_bytes: float) -> StepTime:

@@ -11,7 +11,7 @@ from training.runs.folder import interrupted_folder, next_folder
 
 PROMISE = (
     "CIFAR-10: a download of 140 to 170 MB the first time, 190 MB on disk; "
-    "then training: half a minute on two CPU cores with AVX512-BF16, four to five minutes with AVX2 alone."
+    "then training: half a minute on two CPU cores with AVX512-BF16, 2 to 2.5 minutes with AVX2 alone."
 )
 NO_CIFAR10 = (
     "NO SOURCE OF CIFAR-10 ANSWERED. THIS DEMO RUNS ON A SMALL GENERATED DATASET INSTEAD: "

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -13,10 +12,9 @@ from data_prep.files import one_writer
 from dawn.__main__ import main as dawn
 from dawn.runlog.run import Run, read_run
 from training.errors import Ended, Outcome
-from training.search.settings import Settings
-from training.search.space import Choices, flags_of
-
-FIRST_SEED = 1_000_000_000  # trials count from --seed
+from training.search.settings import FIRST_SEED, Settings
+from training.search.space import Choices, flags_of, start_of
+from training.search.trials import Child
 
 
 class Side(NamedTuple):
@@ -28,7 +26,7 @@ class Side(NamedTuple):
 
 def sides_of(settings: Settings, phases: list[dict[str, Any]], choices: Choices) -> dict[str, Side]:
     """Winner and start. Each winner has a folder of its own: a search that goes on may find another one."""
-    flags = ["--phases", json.dumps(phases), *flags_of(choices)]
+    flags = ["--phases", json.dumps(phases), *flags_of(start_of(settings.config), choices)]
     name = f"winner-{hashlib.sha256(json.dumps(flags).encode()).hexdigest()[:12]}"
     place = settings.folder / "confirm"
     return {"winner": Side(place / name, flags), "start": Side(place / "start", [])}
@@ -50,7 +48,8 @@ def train(settings: Settings, folder: Path, flags: list[str]) -> None:
     """Raises: Ended where a run does not come to its own end."""
     command = [sys.executable, "-m", "training", *settings.flags, *flags, "--target", settings.config.target]
     seeds = f"{FIRST_SEED}-{FIRST_SEED + settings.confirm - 1}"
-    code = subprocess.run([*command, "--seeds", seeds, "--logdir", str(folder)]).returncode
+    with Child([*command, "--seeds", seeds, "--logdir", str(folder)]) as child:
+        code = child.wait()
     if code:
         raise Ended(f"{folder}: the confirmation stopped. The same command goes on from there", code)
 

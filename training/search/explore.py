@@ -43,9 +43,14 @@ def carried_out(job: Job) -> int:
         print(f"going on: {len(study.trials)} trials are there, {lost} of a process that has ended come again")
     try:
         explore(job, study)
+        return concluded(job, study)
     except KeyboardInterrupt:
         raise Ended(f"{folder}: interrupted. The same command goes on", INTERRUPTED) from None
-    free_lost_trials(study, folder)
+
+
+def concluded(job: Job, study: Study) -> int:
+    """The exit code, after the trials of this process."""
+    free_lost_trials(study, job.settings.folder)
     if others := running(study):
         print(f"{len(others)} trials of other processes are under way: the last process to end tells the winner")
         return 0
@@ -75,7 +80,8 @@ def first_run(job: Job) -> tuple[Config, Schedule]:
     try:
         phases = phases_of(job.start, choices)
         check_fixed_sizes(job)
-        return config_of(job, choices, phases), Schedule.parse(phases)
+        schedule = Schedule.parse(phases)
+        return config_of(job, choices, phases), schedule
     except (PhaseError, ConfigError) as error:
         where = f"--space {place}: the start with these values" if place else "search: the start"
         raise ConfigError(f"{where} cannot run: {error}") from None

@@ -34,7 +34,7 @@ def write_page(job: Job, study: Study, best: Candidate | None, runs: Runs) -> No
         + result(job, study, best, runs)
         + section("trials", "Time and accuracy", chart("trials", "Planned time against accuracy of all trials"))
         + importance(study)
-        + (schedules(job, best) if best else "")
+        + (schedules(job, best) + command(job, best) if best else "")
         + listing(trials)
         + "</main>\n"
     )
@@ -107,6 +107,14 @@ def schedules(job: Job, best: Candidate) -> str:
     rows: list[list[Cell]] = [[n, shown(chosen[n]), shown(begun[n])] for n in chosen if chosen[n] != begun[n]]
     differing = table(("choice", "winner", "start"), [("", rows)], "Choices that differ")
     return section("schedule", "The winner beside the start", table(names, groups, "Schedules") + differing)
+
+
+def command(job: Job, best: Candidate) -> str:
+    """That trains the winner, in lines that break anywhere and are copied as one."""
+    words = results.command_of_best(job.settings, all_choices(job, best.params | job.space.fixed))
+    shown_as = f"<pre style='white-space:pre-wrap'>{text(words, len(words))}</pre>\n"
+    about = "With all flags that belong to it, from the folder in which the search was started."
+    return section("command", "Train the winner", shown_as + note(about))
 
 
 def schedule_rows(schedule: Schedule) -> list[list[Cell]]:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from data_prep.files import one_writer, write_atomically
+from dawn.commandline import quoted
 from dawn.tables import percent_text
 from training.search.settings import Settings
-from training.search.space import Choices, flags_of
+from training.search.space import Choices, flags_of, start_of
 from training.search.winner import Candidate
 
 COLUMNS = ("trial", "state", "planned_seconds", "accuracy", "expected_seconds", "wall_seconds", "reason")
@@ -70,8 +70,9 @@ def write_alone(path: Path, text: str) -> None:
 
 
 def command_of_best(settings: Settings, choices: Choices) -> str:
-    words = [*settings.flags, "--phases", str(settings.folder / "best.json"), *flags_of(choices)]
-    return shlex.join(["python", "-m", "training", *words, "--target", settings.config.target])
+    chosen = flags_of(start_of(settings.config), choices)
+    words = [*settings.flags, "--phases", str(settings.folder / "best.json"), *chosen]
+    return " ".join(map(quoted, ["python", "-m", "training", *words, "--target", settings.config.target]))
 
 
 def importances(study: Study) -> dict[str, float]:

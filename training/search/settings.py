@@ -10,7 +10,9 @@ from training.config.parser import Parser, config_from
 from training.distributed.launcher import ranks
 from training.errors import ConfigError
 
-RESCALING = ("epochs", "batch_size", "size_factor", "scale_lr")  # fields that change a run's schedule after it is read
+# fields that change a run's schedule after it is read
+RESCALING = ("epochs", "batch_size", "size_factor", "scale_lr", "start_epoch")
+FIRST_SEED = 1_000_000_000  # of the confirmation; trials count from --seed
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -38,12 +40,19 @@ def parsed(arguments: list[str]) -> Settings:
     config = config_from([*others, *trial])
     if config.resume or config.evaluate or config.dry_run:
         raise ConfigError("search: makes its runs itself. Leave out --resume, --evaluate and --dry-run")
+    if not config.target:
+        raise ConfigError("search: needs a target. Give --target a percentage, such as 94")
     check_schedule_as_written(config)
     name = f"runs/search-{config.recipe or 'run'}-{options.target}"
     if not config.holdout:
         raise ConfigError("search: needs held-out images. Give --holdout a share or a number above 0")
     if options.confirm < 0 or options.trials < 1:
         raise ConfigError(f"--confirm {options.confirm} --trials {options.trials}: must be at least 0 and 1")
+    if options.seed + options.trials > FIRST_SEED:
+        raise ConfigError(
+            f"--seed {options.seed}: trials count from it, and the seeds of the confirmation, which no trial may have, "
+            f"begin at {FIRST_SEED}. Give a smaller one"
+        )
     return Settings(
         config=replace(config, stop_at_target=False),
         target=float(options.target),

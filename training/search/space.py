@@ -13,6 +13,7 @@ from phases import Schedule
 from phases.ramps import Ramp
 from training.config.config import Config
 from training.errors import ConfigError
+from training.models.layouts import LAYOUTS
 
 FLAGS = ("momentum", "weight_decay", "label_smoothing", "tta")  # choices that are flags of a run
 KEPT = ("trndir", "valdir", "rect_val", "val_sz", "val_bs", "aug", "val_resize")  # of a data phase
@@ -86,7 +87,7 @@ def default_space(start: Start, crops: bool) -> dict[str, BaseDistribution]:
         **shares,
         "batch_factor": CategoricalDistribution((0.5, 1.0, 2.0)),
         "lr": FloatDistribution(rate / 3, rate * 3, log=True),
-        "lr_end": FloatDistribution(0.0, 0.2),
+        "lr_end": FloatDistribution(0.0, min(0.2, highest_end(start))),
         **({"momentum": FloatDistribution(0.6, 0.95)} if "momentum" in mine else {}),
         "weight_decay": decay_range(mine["weight_decay"]),
         "label_smoothing": FloatDistribution(0.0, 0.3),
@@ -104,6 +105,12 @@ def size_choices(start: Start) -> dict[str, BaseDistribution]:
         grid = range(step * math.ceil(phase.sz / 2 / step), largest + 1, step)
         found[f"size_{i}"] = CategoricalDistribution(sorted({*grid, phase.sz}))
     return found
+
+
+def highest_end(start: Start) -> float:
+    """As a share of the peak: a last ramp that is constant or falls does not become one that rises."""
+    last = start.schedule.lr[-1]
+    return last.first / start.peak_lr if last.last <= last.first else math.inf
 
 
 def decay_range(decay: float) -> FloatDistribution:
@@ -145,9 +152,8 @@ def read_choice(place: str, value: Any, kind: type) -> Any:
         return value
     try:
         if set(value) == {"choices"}:
-            found = CategoricalDistribution(value["choices"])
-            check_kind(place, found.choices, kind)
-            return found
+            check_kind(place, value["choices"], kind)
+            return CategoricalDistribution(value["choices"])
         names = {"low", "high", "step", "log"}
         if not {"low", "high"} <= set(value) <= names:
             raise ValueError("write low and high, and perhaps step or log; or choices")
@@ -160,11 +166,11 @@ def read_choice(place: str, value: Any, kind: type) -> Any:
 
 
 def check_kind(place: str, values: Sequence[Any], kind: type) -> None:
-    """Raises: ConfigError for a number in the place of a text, a text in that of a number, and NaN."""
+    """Raises: ConfigError for anything but a text where `kind` is one, else anything but a finite number."""
     for value in values:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"--space {place}: {value} must be a finite number")
-        if isinstance(value, str) != (kind is str):
+        if not isinstance(value, str if kind is str else int | float) or isinstance(value, bool):
             raise ConfigError(f"--space {place}: {value!r} must be a {'text' if kind is str else 'number'}")
 
 
@@ -200,7 +206,8 @@ def data_phase(start: Start, i: int, begin: float, choices: Choices) -> dict[str
 def lr_phases(start: Start, choices: Choices) -> list[dict[str, Any]]:
     """The start's ramps, stretched to the chosen epochs, with this peak and this end."""
     factor, ramps = choices["lr"] / start.peak_lr, start.schedule.lr
-    lasts = [*(ramp.last * factor for ramp in ramps[:-1]), choices["lr_end"] * choices["lr"]]
+    end = min(choices["lr_end"], highest_end(start)) * choices["lr"]
+    lasts = [*(ramp.last * factor for ramp in ramps[:-1]), end]
     return [
         {"lr": [ramp.first * factor, last]} | stretched(ramp, start, choices["epochs"])
         for ramp, last in zip(ramps, lasts, strict=True)
@@ -218,9 +225,34 @@ def stretched(ramp: Ramp, start: Start, total: float) -> dict[str, Any]:
     return found | ({"epoch_step": True} if ramp.epoch_step else {})
 
 
-def flags_of(choices: Choices) -> list[str]:
+def settings_of(start: Start, choices: Choices) -> dict[str, Any]:
+    """Fields of a run with these choices, besides its phases."""
+    return {name: choices[name] for name in FLAGS if name in choices} | moved(start, choices["epochs"])
+
+
+def moved(start: Start, epochs: float) -> dict[str, float]:
+    """The start's settings that are places in its schedule, in one of `epochs`, as far as they change. They are
+    stretched as its learning rates, to whole numbers where the flag takes no others; 0 is off and stays."""
+    config, schedule, begun = start.config, start.schedule, math.ceil(round(epochs, 6))
+    factor = epochs / schedule.total_epochs
+    whitening = config.whitening_epochs * factor if config.model in LAYOUTS else config.whitening_epochs
+    found = {
+        "lookahead_from": round(config.lookahead_from * factor, 6),
+        "mix_off_epoch": to_step(config.mix_off_epoch * factor, 1),
+        "whitening_epochs": round(whitening, 6) if config.whitening_decay else to_step(whitening, 1),
+        # a start that validates its last epoch alone still does
+        "eval_from": min(math.ceil(config.eval_from * begun / schedule.epochs), begun - 1),
+    }
+    return {name: value for name, value in found.items() if getattr(config, name) not in (0, value)}
+
+
+def flags_of(start: Start, choices: Choices) -> list[str]:
     """Of a run with these choices, besides its phases."""
-    return [word for name in FLAGS if name in choices for word in (f"--{name.replace('_', '-')}", f"{choices[name]}")]
+    return [
+        word
+        for name, value in settings_of(start, choices).items()
+        for word in (f"--{name.replace('_', '-')}", f"{value}")
+    ]
 
 
 def to_step(value: float, step: float) -> float:

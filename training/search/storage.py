@@ -38,7 +38,9 @@ SPEED = ("threads", "inspect", "inspect_every", "detect_anomaly")  # no training
 WORKERS = "workers"  # folder of the locked files
 HEARTBEAT_SECONDS = 1  # about once for each look at the run
 GRACE_SECONDS = 300  # without a heartbeat, after which a trial is lost; to plan one may take a minute of measuring
-VERSION = 3  # 1: trials reported accuracies, by which the better ones were ended; 2: process numbers told the lost ones
+# 1: trials reported accuracies, by which the better ones were ended; 2: process numbers told the lost ones; 3: settings
+# that name an epoch, such as --lookahead-from, did not move with the length, and lr_end could rise
+VERSION = 4
 
 
 def open_study(settings: Settings, space: Space, first: Sequence[Choices]) -> Study:
@@ -134,6 +136,7 @@ def next_trial(study: Study, space: Space, folder: Path, worker: str) -> Trial:
     """Of the process `worker`. It has the trial and its name in one step: a trial without a name is lost."""
     with one_writer(folder, wait=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Heartbeat of storage")  # Optuna misses its own loop
+        warnings.filterwarnings("ignore", message="Fixed parameter")  # the start may lie outside of the default ranges
         trial = study.ask(fixed_distributions=space.distributions)
         beat(trial)
         trial.set_user_attr("worker", worker)

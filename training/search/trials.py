@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -23,10 +25,20 @@ from training.distributed.process import at_parents_death
 from training.errors import ConfigError
 from training.search.objective import Evidence, log_expected_seconds, seed_deviation
 from training.search.settings import Settings
-from training.search.space import FLAGS, Choices, Space, Start, choices_of, flags_of, never_shrinks, phases_of
+from training.search.space import (
+    Choices,
+    Space,
+    Start,
+    choices_of,
+    flags_of,
+    never_shrinks,
+    phases_of,
+    settings_of,
+)
 from training.search.storage import beat, freed, next_trial
 
 POLL_SECONDS = 1.0
+NOTE_EVERY = 10  # polls
 GRID = 20  # points of the curve at which trials are compared, over the start's planned time
 Planned = Callable[[Config, Schedule], float]  # seconds of T_total at this hardware
 
@@ -58,14 +70,20 @@ def try_next(job: Job, study: Study, best_seconds: float) -> FrozenTrial:
     except UpdateFinishedTrialError:  # its heartbeat was away for too long: another process took it for lost
         return study._storage.get_trial(trial._trial_id)
     except KeyboardInterrupt:  # nobody need wait until its heartbeat is missed
+        with suppress(UpdateFinishedTrialError):
+            note_time(trial)
         freed(study, study._storage.get_trial(trial._trial_id))
         raise
 
 
+def note_time(trial: Trial) -> None:
+    """What it has taken so far. Of a trial whose process is killed the last note counts."""
+    trial.set_user_attr("wall_seconds", (datetime.now() - trial.datetime_start).total_seconds())
+
+
 def told(job: Job, study: Study, trial: Trial, best_seconds: float) -> FrozenTrial:
-    begin = time.monotonic()
     ended = tried(job, study, trial, best_seconds)
-    trial.set_user_attr("wall_seconds", time.monotonic() - begin)
+    note_time(trial)
     trial.set_user_attr("reason", ended.reason)
     if ended.accuracy is not None:
         trial.set_user_attr("accuracy", ended.accuracy)
@@ -75,9 +93,9 @@ def told(job: Job, study: Study, trial: Trial, best_seconds: float) -> FrozenTri
 
 
 def tried(job: Job, study: Study, trial: Trial, best_seconds: float) -> Ended:
-    choices = trial.params | job.space.fixed
+    choices = all_choices(job, trial.params | job.space.fixed)
     try:
-        phases = phases_of(job.start, all_choices(job, choices))
+        phases = phases_of(job.start, choices)
         schedule = Schedule.parse(phases)
         if never_shrinks(job.start.schedule) and not never_shrinks(schedule):
             return Ended(TrialState.PRUNED, "its images get smaller, those of the start do not")
@@ -99,8 +117,7 @@ def all_choices(job: Job, choices: Choices) -> Choices:
 
 
 def config_of(job: Job, choices: Choices, phases: list) -> Config:
-    flags = {name: choices[name] for name in FLAGS if name in choices}
-    return with_values(replace(job.settings.config, phases=json.dumps(phases)), flags)
+    return with_values(replace(job.settings.config, phases=json.dumps(phases)), settings_of(job.start, choices))
 
 
 def command_of(job: Job, choices: Choices, phases: list, folder: Path, number: int) -> list[str]:
@@ -109,7 +126,7 @@ def command_of(job: Job, choices: Choices, phases: list, folder: Path, number: i
     return [
         *(sys.executable, "-m", "training"),
         *settings.flags,
-        *flags_of(all_choices(job, choices)),
+        *flags_of(job.start, choices),
         *("--phases", json.dumps(phases), "--holdout", f"{settings.config.holdout:.15g}"),
         *("--target", settings.config.target, "--no-stop-at-target"),
         *("--seed", f"{settings.seed + number}", "--logdir", str(folder)),
@@ -122,10 +139,13 @@ def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: f
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     with log.open("w") as output, Child(command, output) as child:
-        reported = 0
+        reported = polls = 0
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             beat(trial)
+            polls += 1
+            if polls % NOTE_EVERY == 0:
+                note_time(trial)
             reported = report(trial, folder, job, seconds, reported)
             if may_prune and trial.should_prune():
                 return Ended(TrialState.PRUNED, "behind three quarters of the trials", *accuracy_of(folder, job))
@@ -138,13 +158,13 @@ def watched(command: list[str], folder: Path, trial: Trial, job: Job, seconds: f
 
 class Child:
     """A child that outlives neither the block nor this process: it is asked to end, then made to. Ctrl-C does not reach
-    it, since a search that is interrupted repeats the trial."""
+    it: the search is interrupted and asks it to end. `output`: a file for what it prints; None: as this process."""
 
-    def __init__(self, command: list[str], output: IO[str]) -> None:
+    def __init__(self, command: list[str], output: IO[str] | None = None) -> None:
         self.child = subprocess.Popen(
             command,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if output else None,
             start_new_session=True,
             preexec_fn=lambda: at_parents_death(signal.SIGTERM),
         )
@@ -224,5 +244,5 @@ def key_of(params: Choices) -> str:
 
 
 def spent_seconds(study: Study) -> float:
-    """Of all processes and earlier starts."""
+    """Of all processes and earlier starts, also of trials under way and of those that were killed."""
     return sum(trial.user_attrs.get("wall_seconds", 0.0) for trial in study.get_trials(deepcopy=False))

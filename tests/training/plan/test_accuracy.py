@@ -27,6 +27,18 @@ def test_another_seed_is_the_same_recipe():
     assert told("cifar10-94", seed=7) == told("cifar10-94")
 
 
+def test_what_changes_nothing_that_is_learned_keeps_the_number():
+    """The very command of docs/benchmarks.md had none."""
+    free = {"eval_from": 4, "target": "88", "stop_at_target": True, "device": "cpu", "compile": True}
+    changed = told("imagenette-5", "imagenette", **free, loader="dali", precision="bf16")
+    assert changed == told("imagenette-5", "imagenette") and changed.percent == 88.0
+
+
+@pytest.mark.parametrize("change", [{"precision": "fp32"}, {"loader": "synthetic"}, {"loader": "/x/mine.py:loader"}])
+def test_another_precision_or_other_images_have_no_number(change):
+    assert told("cifar10-94", **change) is None
+
+
 @pytest.mark.parametrize("change", [{"label_smoothing": 0.0}, {"holdout": 0.1}, {"width": 0.5}, {"batch_size": 500}])
 def test_another_experiment_has_no_number(change):
     assert told("cifar10-94", **change) is None

@@ -12,12 +12,14 @@ from phases import Schedule
 from phases.parts import epoch_parts
 from training.__main__ import main
 from training.config.config import Config
+from training.config.saved import save_config
 from training.data.dataset import checked_dataset
 from training.distributed.env import Env
 from training.plan import measure, store
 from training.plan.fit import check_time, in_proportion, interpolated, step_time
 from training.plan.forecast import forecast
 from training.plan.key import key_of
+from training.plan.measure import Small, thinned
 from training.plan.peaks import reset_peak
 from training.plan.report import as_json
 from training.plan.store import CheckTime, EntryTime, Measurements, StartTime, StepTime
@@ -133,6 +135,18 @@ def test_two_measured_steps_of_nearly_the_same_work_do_not_decide_the_time_of_an
     assert step_time(found, wanted)[0].joint == pytest.approx(70 / 104 * seconds)
 
 
+@pytest.mark.parametrize("seconds", [1.0, 9.0])
+def test_slow_steps_are_left_out_only_where_a_fit_gives_them(seconds):
+    """imagenette-20 has 64 and 96 px in one folder and 128 px in another, which no fit reaches: its plan failed."""
+    smaller = [Training(size, 64, "-sz/160") for size in (64, 80, 96)]
+    found, points = Measurements(), [*smaller, Training(128, 64, "")]
+    found.flops = {(point.size, False): point.size**2 for point in points}
+    chosen, notes = thinned(dict.fromkeys(points, Small(seconds, 0.0)), found)
+    assert len(chosen) == (4 if seconds == 1 else 3) and len(notes) == (seconds == 9)
+    found.steps = {point: StepTime(0.1, seconds, seconds, 0.0, 0.0, 3) for point in chosen}
+    assert all(step_time(found, point)[0] for point in points)
+
+
 def test_a_size_between_measured_ones_is_fitted_by_its_arithmetic(config):
     _, found = work(config)
     measured = known(found)
@@ -185,6 +199,15 @@ def test_a_damaged_cache_is_named_and_passed_over(cache):
         assert store.read(key, said.append) == Measurements()
         assert str(store.file_of(key)) in said[-1] and "\n" not in said[-1]
     assert len(said) == 5
+
+
+@pytest.mark.parametrize("words", ["--resume {}", "--evaluate"])
+def test_a_part_of_a_run_is_not_planned(toy, tmp_path, capsys, words):
+    """Both were passed over in silence."""
+    save_config(tmp_path, Config(data=str(toy), recipe="toy", phases="toy"))
+    assert planned(toy, *words.format(tmp_path).split()) == 2
+    said = capsys.readouterr().err
+    assert "Leave out --resume and --evaluate" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf"])

@@ -81,6 +81,23 @@ def test_processes_that_come_to_their_end_together_confirm_once(toy, tmp_path, s
 
 
 @pytest.mark.slow
+def test_a_search_that_is_interrupted_in_its_confirmation_goes_on(toy, tmp_path, space):
+    """Its run was killed before it had saved, and nothing said how to go on."""
+    folder = tmp_path / "search"
+    words = arguments(toy, folder, space, "--target", "1", "--trials", "1")
+    command = [sys.executable, "-m", "training", *words, "--confirm", "1"]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(folder.glob("confirm/*/seed-*/run.jsonl")):
+        assert first.poll() is None
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130 and said.strip().endswith(f"{folder}: interrupted. The same command goes on")
+    assert subprocess.run(command, timeout=300).returncode == 0
+    assert len(list((folder / "confirm").glob("*/seed-*"))) == 2
+
+
+@pytest.mark.slow
 def test_a_target_that_no_trial_reaches(toy, tmp_path, space, capsys):
     folder = tmp_path / "search"
     assert main(arguments(toy, folder, space, "--target", "100", "--trials", "2")) == 3

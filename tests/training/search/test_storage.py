@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -16,7 +17,7 @@ from training.search import trials
 from training.search.settings import parsed
 from training.search.space import choices_of, space_of, start_of
 from training.search.storage import at_work, free_lost_trials, freed, next_trial, open_study, running
-from training.search.trials import all_choices, try_next, watched
+from training.search.trials import all_choices, spent_seconds, try_next, watched
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -181,3 +182,48 @@ def test_an_interrupted_search_gives_its_trial_back_at_once(study, job):
     with pytest.raises(KeyboardInterrupt):
         try_next(job._replace(planned=interrupted), study, inf)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert 0 < spent_seconds(study) < 60  # it cost no budget
+
+
+def test_a_trial_whose_process_is_killed_costs_what_it_took(study, job, monkeypatch):
+    """It cost no budget."""
+    monkeypatch.setattr(trials, "POLL_SECONDS", 0.02)
+    folder = job.settings.folder
+    trial = next_trial(study, job.space, folder, "gone")
+    watched(["sleep", "0.5"], folder / "trials" / "0000", trial, job, 10.0, may_prune=False)
+    assert free_lost_trials(study, folder) == 1
+    assert study.trials[0].state == TrialState.FAIL and 0.1 < spent_seconds(study) < 60
+
+
+CONFIRMING = """
+import sys
+from training.search.confirm import train
+from training.search.settings import parsed
+
+settings = parsed(sys.argv[1:])
+train(settings, settings.folder / "start", [])
+"""
+
+
+def test_a_search_that_is_killed_leaves_no_run_of_its_confirmation(job):
+    folder = str(job.settings.folder)
+    words = [job.settings.config.data, "--recipe", "toy", "--target", "90", "--budget", "10m", "--logdir", folder]
+    search = subprocess.Popen([sys.executable, "-c", CONFIRMING, *words], cwd=ROOT)
+    children = Path(f"/proc/{search.pid}/task/{search.pid}/children")
+    while not (found := children.read_text().split()):
+        assert search.poll() is None
+        time.sleep(0.05)
+    search.kill()
+    search.wait()
+    until = time.monotonic() + 60
+    while is_alive(found[0]):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_alive(process: str) -> bool:
+    """Not so where only its exit code is left, for which nobody has asked."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,6 +1,7 @@
 """What a search keeps and makes of its trials; here they are told by hand, and no network is trained."""
 
 import csv
+import html
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -75,12 +76,27 @@ def test_the_next_ones_are_what_people_try_by_hand_each_in_the_space(job):
     assert [made["lr"] / start["lr"] for made in first_choices(start, fixed)] == pytest.approx([1, 1.4, 0.7])
 
 
-@pytest.mark.parametrize("words", ["--epochs 3", "--batch-size 32", "--size-factor 0.5", "--scale-lr"])
+@pytest.mark.parametrize(
+    "words", ["--epochs 3", "--batch-size 32", "--size-factor 0.5", "--scale-lr", "--start-epoch 2"]
+)
 def test_a_flag_that_changes_the_schedule_is_refused(toy, words):
     """The plan of a trial was without it, its run with it."""
     flag, *_ = given = words.split()
     with pytest.raises(ConfigError, match=f"^{flag}: a search plans .* --phases .* --space"):
         parsed([str(toy), "--recipe", "toy", "--target", "90", "--budget", "10m", *given])
+
+
+def test_a_search_without_a_target(toy):
+    """It was a traceback."""
+    with pytest.raises(ConfigError, match=r"^search: needs a target"):
+        parsed([str(toy), "--recipe", "toy", "--target", "", "--budget", "10m"])
+
+
+def test_no_trial_has_a_seed_of_the_confirmation(toy):
+    words = [str(toy), "--recipe", "toy", "--target", "90", "--budget", "10m", "--trials", "500", "--seed"]
+    with pytest.raises(ConfigError, match=r"^--seed 999999501: trials count from it"):
+        parsed([*words, "999999501"])
+    assert parsed([*words, "999999500"]).seed == 999999500
 
 
 def spaced(job, changes):
@@ -190,6 +206,8 @@ def test_what_a_search_leaves(study, job):
         and "target reached in 1 of 1" in page
         and "4 (3 run to the end, 1 failed)" in page
     )
+    command = results.command_of_best(job.settings, chosen)
+    assert command in html.unescape(page) and f"--weight-decay {chosen['weight_decay']}" in command
     write_page(job, study, None, {})
     assert "winner on held-out images" not in (folder / "search.html").read_text()
 
@@ -211,7 +229,7 @@ def test_two_processes_write_into_one_folder(study, job):
 
 
 def test_a_trial_trains_on_held_out_images_with_a_seed_of_its_own(job):
-    words = command_of(job, {}, [{"ep": 0}], Path("trials/0007"), 7)
+    words = command_of(job, choices_of(job.start), [{"ep": 0}], Path("trials/0007"), 7)
     assert words[words.index("--holdout") + 1] == "0.1" and words[words.index("--seed") + 1] == "7"
     assert json.loads(words[words.index("--phases") + 1]) == [{"ep": 0}] and "--no-stop-at-target" in words
 
@@ -295,7 +313,7 @@ def test_a_trial_that_is_ended_early_leaves_no_process(tmp_path):
 
 
 def test_the_confirmation_is_told_apart_by_side(job):
-    sides = sides_of(job.settings, [{"ep": 0}], {"tta": "flip"})
+    sides = sides_of(job.settings, [{"ep": 0}], choices_of(job.start))
     for side, best in (("winner", 94.6), ("start", 93.1)):
         for seed in (0, 1):
             long_run(sides[side].folder / f"seed-{seed}", epochs=4, seed=seed, best=best)
@@ -308,9 +326,10 @@ def test_the_confirmation_is_told_apart_by_side(job):
 def test_another_winner_is_confirmed_in_another_folder(job):
     """Its runs would have gone into those of the winner before, and were refused at every start."""
     phases, others = [{"ep": 0, "sz": 16}], [{"ep": 0, "sz": 24}]
+    start = choices_of(job.start)
     before, same, flag, sizes = (
-        sides_of(job.settings, *made)
-        for made in ((phases, {"tta": "flip"}), (phases, {"tta": "flip"}), (phases, {"tta": "none"}), (others, {}))
+        sides_of(job.settings, made, start | {"tta": tta})
+        for made, tta in ((phases, "flip"), (phases, "flip"), (phases, "none"), (others, "none"))
     )
     assert before == same and before["start"] == flag["start"] == sizes["start"]
     assert len({side["winner"].folder for side in (before, flag, sizes)}) == 3
@@ -318,7 +337,7 @@ def test_another_winner_is_confirmed_in_another_folder(job):
 
 def test_a_confirmation_that_diverged_is_a_miss(study, job):
     """Without a validation it ended every later start; with one it was a short run of that accuracy."""
-    sides = sides_of(job.settings, [{"ep": 0}], {})
+    sides = sides_of(job.settings, [{"ep": 0}], choices_of(job.start))
     ends = {"a": ([(9412, 9960)] * 5, "finished"), "b": ([(9412, 9960)] * 2, "diverged"), "c": ([None], "diverged")}
     for seed, (name, (correct, outcome)) in enumerate(ends.items()):
         scripted_run(sides["winner"].folder / f"seed-{name}", correct, outcome=outcome, seed=seed)

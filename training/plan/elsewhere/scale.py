@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dawn import read_run
 from dawn.runlog.records import device_count
-from dawn.runlog.run import Run
+from dawn.runlog.run import Run, divided
 from training.config.config import Config
 from training.config.saved import read_config
 from training.errors import ConfigError
@@ -40,8 +40,7 @@ def seen_in(path: str) -> Basis:
 
 
 def arithmetic_of(run: Run, config: Config) -> float:
-    """FLOPs of all training steps."""
-    classes = int(run.start.dataset["classes"])
-    sizes = {row.size for row in run.rows}
-    per_image = {size: counted(config, classes, size, False)[0] for size in sizes}
-    return float(sum(row.images * per_image[row.size] for row in run.rows))
+    """FLOPs of all training steps, also of epochs within which the size changes."""
+    classes, rows = int(run.start.dataset["classes"]), divided(run.rows)
+    per_image = {size: counted(config, classes, size, False)[0] for size in {row.size for row in rows}}
+    return float(sum(row.images * per_image[row.size] for row in rows))

@@ -1,6 +1,7 @@
 """A plan for hardware that is not here."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from dawn_script import START, scripted_run
@@ -14,7 +15,7 @@ from training.data.dataset import checked_dataset
 from training.errors import ConfigError
 from training.plan.elsewhere.extrapolate import FROM_RUN, Basis, extrapolated
 from training.plan.elsewhere.hardware import TABLE, chip_of, hardware_named
-from training.plan.elsewhere.scale import seen_in
+from training.plan.elsewhere.scale import arithmetic_of, seen_in
 from training.plan.flops import counted
 from training.plan.planner import Planner
 from training.plan.store import Measurements
@@ -113,6 +114,16 @@ def test_the_efficiency_of_a_run_is_its_arithmetic_over_its_peak_and_its_time(co
     more = ["--hardware", "h100x1", "--scale-from", run, "--no-measure", "--width", "0.25"]
     assert main(["plan", config.data, "--phases", PHASES, *more]) == 0
     assert "of the peak of NVIDIA L4" in capsys.readouterr().out
+
+
+def test_an_epoch_within_which_the_size_changes_counts_with_both_sizes(config, tmp_path):
+    """All its images were counted at the larger one."""
+    run = read_run(run_on(config, tmp_path / "run", "NVIDIA L4", correct=((5000, 9000),)))
+    part = {"start": 0, "size": 24, "batch_size": 1000, "global_batch_size": 1000, "steps": 20}
+    (row,) = run.rows
+    both = replace(run, rows=(replace(row, size=32, parts=(part, part | {"start": 0.4, "size": 32, "steps": 30})),))
+    small, large = (counted(config, 10, size, False)[0] for size in (24, 32))
+    assert arithmetic_of(both, config) == 20_000 * small + 30_000 * large
 
 
 def test_a_run_that_ended_in_its_first_epoch_tells_no_efficiency(config, tmp_path):
