@@ -2,6 +2,7 @@
 # make lint   ruff                make test-slow   tests that take minutes or a network        make clean
 # make docs   the documentation as a site, in site/
 # make test-faults   runs of two processes that are killed, stopped, starved and resumed
+# make test-engines   dataset preparation on a Ray cluster and in an object store, both on this machine
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ MERMAID := docs/javascripts/mermaid.min.js
 DATA ?= data
 RUNS ?= runs
 
-.PHONY: demo test test-slow test-faults lint docs clean
+.PHONY: demo test test-slow test-faults test-engines lint docs clean
 .DEFAULT_GOAL := demo
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
@@ -33,6 +34,13 @@ test-slow: $(INSTALLED)
 
 test-faults: $(INSTALLED)
 	@$(BIN)/python -m pytest -m faults
+
+$(VENV)/engines: $(INSTALLED)
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --constraint constraints.txt --editable '.[engines]'
+	@touch $@
+
+test-engines: $(VENV)/engines
+	@$(BIN)/python -m pytest -m slow tests/data_prep/engines tests/data_prep/test_stores.py
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

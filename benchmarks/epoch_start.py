@@ -1,5 +1,5 @@
-"""The pause between two epochs at ImageNet's size, with the next epoch's draws made ahead and made when asked for; and
-for how long the thread that trains is kept from running while they are made beside it.
+"""The wait for an epoch's draws at ImageNet's size, when they are made ahead and when they are made when asked for; and
+for how long the thread that trains is kept from running while they are made beside it. No image is read.
 
 python benchmarks/epoch_start.py [--images 1281167] [--rounds 5] [--training 3]
 """

@@ -52,14 +52,19 @@ class SegmentIndex:
         np.ndarray
     )  # (M,) uint16: lengths of segments, and as two words each the CRC-32 of the file up to a row's end
 
-    def piece(self, path: bytes, row: int, window: Window) -> Piece | None:
+    def piece(self, path: bytes, row: int, window: Window | None) -> Piece | None:
         """`window` (top, left, height, width in pixels) of the picture `row`, cut out of its file at `path`; None for
-        one that cannot be cut. Raises: DataError for a file that has changed since it was indexed."""
+        one that cannot be cut, or if no window is asked for.
+
+        Raises: DataError for a file that has changed since it was indexed. If nothing is cut, that is one of another
+        size or with another head: to look at all of it would cost a second reading.
+        """
         first, *facts = self.records[row].item()
         entry = Entry(*facts)
-        if not entry.head:
-            return None
         try:
+            if not (entry.head and window):
+                _read(path, entry, 0, 0)
+                return None
             return _piece(path, entry, *self._layout(entry, first), window)
         except DataError as error:
             raise DataError(
@@ -91,27 +96,28 @@ class SegmentIndex:
 
 def _piece(path: bytes, entry: Entry, layout: Layout, sums: np.ndarray, window: Window) -> Piece:
     grid = grid_of(layout, window)
-    head, rows = _read(path, entry.bytes, layout.head, *rows_of(layout, grid))
-    if zlib.crc32(head) != entry.head_sum:
-        raise DataError("another head than when its segments were indexed")
+    head, rows = _read(path, entry, *rows_of(layout, grid))
     if zlib.crc32(rows, int(sums[grid.top - 1]) if grid.top else entry.head_sum) != int(sums[grid.bottom - 1]):
         raise DataError("other pixels than when its segments were indexed")
     return assembled(layout, grid, head, rows, window)
 
 
-def _read(path: bytes, length: int, head: int, start: int, end: int) -> tuple[bytes, bytes]:
-    """The head, and the bytes from `start` to `end`, of a file that must be `length` bytes long."""
+def _read(path: bytes, entry: Entry, start: int, end: int) -> tuple[bytes, bytes]:
+    """The head, and the bytes from `start` to `end`. Raises: DataError for another size or head than the entry's."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             found = os.fstat(file).st_size
-            if found != length:
-                raise DataError(f"{found} bytes, the index of its segments says {length}")
-            return os.pread(file, head, 0), os.pread(file, end - start, start)
+            if found != entry.bytes:
+                raise DataError(f"{found} bytes, the index of its segments says {entry.bytes}")
+            head, rows = os.pread(file, entry.head, 0), os.pread(file, end - start, start)
         finally:
             os.close(file)
     except OSError as error:
         raise DataError(error.strerror) from None
+    if zlib.crc32(head) != entry.head_sum:
+        raise DataError("another head than when its segments were indexed")
+    return head, rows
 
 
 def entry_of(data: bytes) -> tuple[Entry, bytes]:

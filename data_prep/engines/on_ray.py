@@ -36,13 +36,14 @@ Facts = dict[str, str]
 def ray_engine(workers: int, roots: Sequence[str]) -> Iterator["RayEngine"]:
     """An engine on the cluster that RAY_ADDRESS names, else on one that runs on this machine, else on a new one here.
 
-    Every machine is asked first whether it has the same packages and sees `roots`. Raises: DataError.
+    Every machine is asked first whether it has the same packages and sees `roots`, or of a folder that is still to be
+    made the first one above it that is there. Raises: DataError.
     """
     ray = _installed()
     workers = _connect(ray, workers)
     try:
         facts = _facts_function()()
-        _ask_machines(ray, facts, [os.path.abspath(root) for root in roots])
+        _ask_machines(ray, facts, [_nearest(root) for root in roots])
         yield RayEngine(ray, workers, facts)
     finally:
         ray.shutdown()
@@ -125,10 +126,13 @@ def _connect(ray: ModuleType, workers: int) -> int:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if address != "local":
+        if address in ("", "auto"):
             with suppress(ConnectionError):  # none runs here
-                ray.init(address or "auto", **quiet)
+                ray.init("auto", **quiet)
                 return workers
+        elif address != "local":
+            ray.init(address, **quiet)
+            return workers
         ray.init("local", num_cpus=workers or default_workers(), **quiet)
         return 0
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
@@ -149,6 +153,12 @@ def _reachable(address: str) -> None:
             f"{ADDRESS}={address}: no Ray cluster answers there ({error}). Start one (ray start --head), or correct "
             "the address."
         ) from None
+
+
+def _nearest(folder: str) -> str:
+    """`folder`, or the first one above it that is there."""
+    folder = os.path.abspath(folder)
+    return folder if os.path.isdir(folder) else _nearest(os.path.dirname(folder))
 
 
 def _ask_machines(ray: ModuleType, facts: Facts, roots: list[str]) -> None:

@@ -40,7 +40,7 @@ from data_prep.trees.source_tree import Source, crops_root
 SEGMENT = 72  # pixels: shorter ones cost bytes, longer ones leave more beside the window to decode
 SHORTEST = 16  # pixels: below, a picture costs more bytes and is decoded no faster
 SAMPLE = 64  # of one file in so many the coefficients are compared: two more runs of jpegtran
-WORDS = {"no restart markers": "damaged"}  # all others of its kind have been laid out
+WORDS = {"no restart markers": "damaged or irregular"}  # jpegtran complains of them: all others have been laid out
 CHUNK = 64  # files read by a process at a time
 
 
@@ -121,7 +121,7 @@ def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
 
 def laid_out(data: bytes, segment: int = SEGMENT, sampled: bool = True) -> bytes | None:
     """A file with segments of about `segment` pixels, proved to be the same picture; None where there is none: of
-    another kind, or damaged. `sampled`: compare the coefficients, too. Raises: JpegtranStopped."""
+    another kind, damaged or irregular. `sampled`: compare the coefficients, too. Raises: JpegtranStopped."""
     try:
         made = with_segments(data, interval_of(frame_of(data), segment))
         if made is None:

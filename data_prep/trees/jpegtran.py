@@ -41,7 +41,7 @@ def jpegtran_version() -> str:
 
 def with_segments(data: bytes, interval: int) -> bytes | None:
     """A sequential file with a restart marker every `interval` MCUs, optimal Huffman tables and without metadata; None
-    for a file that is damaged. Raises: JpegtranStopped, also below."""
+    for a file that it complains of. Raises: JpegtranStopped, also below."""
     return _run(data, *CANONICAL, "-restart", f"{interval}B")
 
 
@@ -60,4 +60,4 @@ def _run(data: bytes, *options: str) -> bytes | None:
         raise JpegtranStopped(f"jpegtran was ended by signal {-run.returncode}, perhaps for memory")
     if b"Insufficient memory" in run.stderr:
         raise JpegtranStopped("jpegtran had too little memory")
-    return run.stdout if run.returncode == 0 else None  # 1: an error, 2: a warning, both of damage
+    return run.stdout if run.returncode == 0 else None  # 1: an error; 2: a warning, also of mere bytes too many

@@ -1,10 +1,13 @@
 """The images of a copy made in several processes: each is written to a temporary file, renamed into place, then
-recorded (journal.py), so a kill at any point loses no more than what was under way."""
+recorded (journal.py), so a kill at any point loses no more than what was under way or made in the last second."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +24,8 @@ from data_prep.trees.shards import folders_of, standing
 from data_prep.trees.source_tree import Source
 from dawn.commandline import quoted
 
-CHUNK = 16  # images of one task: what a kill can lose in each process
+CHUNK = 16  # images of one task: what a kill can lose in each process, beside what is not recorded yet
+SECONDS = 1.0  # at least, between two flushes of files to the disk, after which they are recorded
 Made = tuple[int, int, int, int]  # width, height, bytes and kind of a copy
 
 
@@ -62,14 +66,35 @@ def make_missing(
 
 
 def _recorded(job: Job, hashes: np.ndarray, lengths: np.ndarray, results: Iterator) -> Iterator:
-    """Pass `results` on, each when it is in the journals."""
+    """Pass `results` on. They are recorded some at a time, in a thread: the disk must not hold up the images."""
     with ExitStack() as files:
         journals = [files.enter_context(journal.opened(place)) for place in job.places]
-        for path, length, made in zip(hashes, lengths, results, strict=True):
-            if not isinstance(made, str):
-                for number, file in enumerate(journals):
-                    file.write(np.array((path, length, *made[number]), journal.RECORD).tobytes())
-            yield made
+        waiting: list[list[bytes]] = [[] for _ in journals]
+        writer, due = files.enter_context(ThreadPoolExecutor(1)), time.monotonic() + SECONDS
+        writing = writer.submit(_record, [], [])
+        try:
+            for path, length, made in zip(hashes, lengths, results, strict=True):
+                if not isinstance(made, str):
+                    for number, records in enumerate(waiting):
+                        records.append(np.array((path, length, *made[number]), journal.RECORD).tobytes())
+                if time.monotonic() > due and writing.done():
+                    writing.result()  # raises what went wrong: after half a record there must be no other
+                    writing, due = writer.submit(_record, journals, waiting), time.monotonic() + SECONDS
+                    waiting = [[] for _ in journals]
+                yield made
+        finally:
+            writing.result()
+            _record(journals, waiting)
+
+
+def _record(journals: list[RawIOBase], waiting: list[list[bytes]]) -> None:
+    """Append records whose files are in place. The files come to the disk first: after a power cut, which may leave a
+    file without its bytes, a record is trusted."""
+    if any(waiting):
+        os.sync()
+    for file, records in zip(journals, waiting, strict=True):
+        for record in records:
+            file.write(record)
 
 
 def content(job: Job, path: bytes, length: int) -> bytes:

@@ -21,6 +21,7 @@ from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete, lost_again
 from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root
+from dawn.commandline import quoted
 
 LARGEST = 4096  # px, of --sizes
 
@@ -45,6 +46,7 @@ def resize_tree(
     rule, source = rule or Rule(), Source.open(root, wait)
     pictures = {size: copy_root(to or root, size) for size in sorted(set(sizes))}
     check_shard(pictures[sizes[0]], shard)
+    _check_names(pictures[sizes[0]], source)
     with disk_errors(disk_of(pictures[sizes[0]])), ExitStack() as held:
         copies = {size: held.enter_context(kept_beside(at)) for size, at in pictures.items()}
         whole = {size: begin(copy, source, rule, shard, held, pictures[size]) for size, copy in copies.items()}
@@ -75,6 +77,19 @@ def check_shard(pictures: Path | Remote, shard: tuple[int, int]) -> None:
     if isinstance(pictures, Remote) and shard != (1, 1):
         raise DataError(
             f"--shard {shard[0]}/{shard[1]}: shards share a disk, not a store. Use --engine ray for {pictures}"
+        )
+
+
+def _check_names(pictures: Path | Remote, source: Source) -> None:
+    """Raises: DataError for files whose names a store cannot have: there they are text in UTF-8."""
+    if isinstance(pictures, Path):
+        return
+    bad = [path for path in source.paths.tolist() if path.decode(errors="ignore").encode() != path]
+    if bad:
+        raise DataError(
+            f"{source.root}: {len(bad):,} names of files are not UTF-8, as names in a store must be; the first is "
+            f"{printable(bad[0])}. Rename them and index the folder again: python -m data_prep adopt "
+            f"{quoted(source.root)} --again"
         )
 
 

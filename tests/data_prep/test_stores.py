@@ -343,9 +343,9 @@ def test_without_s3fs_the_line_says_how_to_install_it(tmp_path, capsys, monkeypa
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 WITHOUT_KEYS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
 needs_s3 = pytest.mark.skipif(
-    not (find_spec("moto") and find_spec("s3fs")), reason="needs moto and s3fs: pip install 'moto[server]' s3fs"
+    not (find_spec("moto") and find_spec("s3fs")), reason="needs moto and s3fs: make test-engines"
 )
-needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="needs ray: pip install -e .[ray]")
+needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="needs ray: make test-engines")
 on_both_engines = pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=needs_ray)])
 
 

@@ -45,7 +45,7 @@ def test_an_indexed_file_is_cut_to_the_pixels_of_the_whole(tree):
         y, x = piece.window[:2]
         cut = simplejpeg.decode_jpeg(piece.data)[y : y + height, x : x + width]
         assert np.array_equal(cut, whole[top : top + height, left : left + width])
-    assert index.piece(place(tree, 1), 1, WINDOW) is None
+    assert index.piece(place(tree, 1), 1, WINDOW) is None and index.piece(place(tree, 0), 0, None) is None
 
 
 def test_only_the_head_and_the_rows_of_the_window_are_read(tree, monkeypatch):
@@ -83,13 +83,23 @@ def test_a_file_that_was_exchanged_is_named(tree):
         index.piece(place(tree, 2), 2, WINDOW)
 
 
-def test_a_head_of_another_file_of_the_same_length_is_named(tree):
+@pytest.mark.parametrize(("row", "window"), [(1, WINDOW), (2, None)], ids=["cannot be cut", "shown whole"])
+def test_an_exchanged_file_that_is_not_cut_is_named(tree, row, window):
+    """It was shown in silence."""
+    path = Path(os.fsdecode(place(tree, row)))
+    path.write_bytes(jpeg(120, 100, seed=7))
+    with pytest.raises(DataError, match=rf"{row}\.JPEG: \d+ bytes, the index of its segments says \d+\. .* check "):
+        open_segments(tree)["train"].piece(place(tree, row), row, window)
+
+
+@pytest.mark.parametrize("window", [WINDOW, None], ids=["cut", "whole"])
+def test_a_head_of_another_file_of_the_same_length_is_named(tree, window):
     path = Path(os.fsdecode(place(tree, 2)))
     data = bytearray(path.read_bytes())
     data[data.index(b"\xff\xdb") + 9] ^= 1  # a step of the quantisation: another picture, no decoder could tell
     path.write_bytes(data)
     with pytest.raises(DataError, match="another head"):
-        open_segments(tree)["train"].piece(place(tree, 2), 2, WINDOW)
+        open_segments(tree)["train"].piece(place(tree, 2), 2, window)
 
 
 def test_a_changed_pixel_that_no_decoder_could_notice_is_named(tree):

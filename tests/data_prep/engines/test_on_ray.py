@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +63,12 @@ def test_an_object_store_is_no_folder(name, capsys):
 def test_an_address_that_nobody_answers(address, words):
     with pytest.raises(DataError, match=f"RAY_ADDRESS={address}: {words}"):
         on_ray._reachable(address)
+
+
+def test_a_machine_is_asked_for_the_folder_above_one_that_is_still_to_be_made(tmp_path):
+    """`--to /new/folder/photos` was refused: /new/folder is `not there on the machine`."""
+    assert on_ray._nearest(str(tmp_path / "new" / "folder")) == on_ray._nearest(str(tmp_path)) == str(tmp_path)
+    assert on_ray._nearest("/no/such/folder") == "/"
 
 
 def test_a_machine_must_have_the_same_packages_and_the_same_disk():
@@ -131,8 +139,12 @@ def copies(tree: Path) -> list[Path]:
 
 
 def until_some_are_made(tree: Path, running: subprocess.Popen) -> None:
+    until(lambda: len(copies(tree)) >= 8, running)
+
+
+def until(is_so: Callable[[], bool], running: subprocess.Popen) -> None:
     deadline = time.monotonic() + 60 * MINUTES
-    while len(copies(tree)) < 8:
+    while not is_so():
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -172,11 +184,22 @@ def test_the_bytes_are_those_of_a_local_run(tree, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_crops_are_those_of_a_local_run(ray, tmp_path):
+def test_copies_in_a_folder_that_is_still_to_be_made(tree, whole, tmp_path):
+    with command(tree, "resize", *SIZES, "--to", str(tmp_path / "new" / "folder" / "photos")) as running:
+        ended(running)
+    assert tree_hash(tmp_path / "new" / "folder" / "photos-sz") == whole[1]
+
+
+def need_jpegtran() -> None:
     try:
         jpegtran_version()
     except DataError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.slow
+def test_crops_are_those_of_a_local_run(ray, tmp_path):
+    need_jpegtran()
     one, two = (make_tree(tmp_path / name / "photos", train=8) for name in ("one", "two"))
     adopt(one), adopt(two)
     assert main(["index-crops", str(one), "--workers", "1"]) == 0
@@ -188,12 +211,40 @@ def test_crops_are_those_of_a_local_run(ray, tmp_path):
 def test_killed_workers_are_replaced(tree, whole):
     with command(tree, "resize", *SIZES) as running:
         until_some_are_made(tree, running)
-        killed = workers_of(running.pid)
-        for process in killed:
-            os.kill(process, signal.SIGKILL)
-        assert killed and not Path(f"{tree}-sz/48/manifest.json").exists()
+        kill_workers(running)
+        assert not Path(f"{tree}-sz/48/manifest.json").exists()
         ended(running)
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
+
+
+def kill_workers(running: subprocess.Popen) -> None:
+    until(lambda: bool(workers_of(running.pid)), running)
+    for process in workers_of(running.pid):
+        os.kill(process, signal.SIGKILL)
+    assert running.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "made", "where"),
+    [
+        ("index-crops", "photos-crops", "train/*/large*.JPEG"),
+        ("pack", "photos", ".partial/pack/train.pixels.bin"),
+    ],
+)
+def test_killed_workers_of_other_commands_are_replaced(tree, tmp_path, name, made, where):
+    if name == "index-crops":
+        need_jpegtran()
+    for path in tree.glob("train/*/large[2-8]?.JPEG"):  # 0.2 GB of pixels are left
+        path.unlink()
+    adopt(tree, again=True)
+    local = Path(shutil.copytree(tree, tmp_path / "local" / "photos"))
+    assert main([name, str(local), "--workers", "2"]) == 0
+    with command(tree, name) as running:
+        until(lambda: any((tmp_path / made).glob(where)), running)
+        kill_workers(running)
+        ended(running)
+    assert tree_hash(tmp_path / made) == tree_hash(local.with_name(made))
 
 
 @pytest.mark.slow
@@ -211,6 +262,17 @@ def test_a_killed_command_goes_on_and_makes_nothing_twice(tree, whole):
     run(tree, "resize", *SIZES)
     unchanged = sum(path.stat().st_mtime_ns == when for path, when in made.items())
     assert unchanged >= recorded > 0 and tree_hash(Path(f"{tree}-sz")) == whole[1]
+
+
+@pytest.mark.slow
+def test_a_named_cluster_that_cannot_be_joined_is_no_reason_to_start_another(tree):
+    """A new cluster of this machine alone was started in silence."""
+    with socket.create_server(("127.0.0.1", 0)) as no_cluster:
+        address = f"127.0.0.1:{no_cluster.getsockname()[1]}"
+        with command(tree, "resize", *SIZES, address=address) as running:
+            out, told = running.communicate(timeout=60 * MINUTES)
+    assert (running.returncode, out) == (2, "") and not Path(f"{tree}-sz").exists()
+    assert told.splitlines()[-1].startswith(f"error: --engine ray: no connection to the Ray cluster {address}: ")
 
 
 @pytest.mark.slow

@@ -92,7 +92,12 @@ def test_every_file_of_the_copy_is_the_same_picture(tree, capsys):
     manifest = index_crops(tree)
     told = capsys.readouterr().out
     assert "10 of 14 images can be cut" in told and load_manifest(crops(tree)) == manifest
-    assert "1 progressive" in told and "1 CMYK" in told and "1 not a JPEG file" in told and "1 damaged" in told
+    assert (
+        "1 progressive" in told
+        and "1 CMYK" in told
+        and "1 not a JPEG file" in told
+        and "1 damaged or irregular" in told
+    )
     ours, theirs = open_index(crops(tree)), open_index(tree)
     for split, index in ours.items():
         for field in ("paths", "labels", "widths", "heights"):
@@ -246,6 +251,71 @@ def test_a_jpegtran_that_was_ended_does_not_make_a_picture_damaged(tmp_path, tre
     assert words in error and f"{tree}/train/" in error and not (crops(tree) / "manifest.json").exists()
     index_crops(tree)
     assert "10 of 14 images can be cut" in capsys.readouterr().out
+
+
+def restarts_give(folder: Path, monkeypatch, data: bytes) -> None:
+    """From now on jpegtran lays out `data`, whatever it is given; else it is the real one."""
+    (folder / "other.JPEG").write_bytes(data)
+    real, path = shutil.which("jpegtran"), folder / "jpegtran"
+    path.write_text(
+        f'#!/bin/sh\ncase "$*" in *-restart*) exec {real} "$@" < {folder}/other.JPEG;; *) exec {real} "$@";; esac\n'
+    )
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@needs_jpegtran
+def test_a_jpegtran_that_gives_another_picture_is_found(tmp_path, sound, monkeypatch, capsys):
+    data = (sound / "train/a/420.JPEG").read_bytes()
+    assert laid_out(data, sampled=False)
+    restarts_give(tmp_path, monkeypatch, simplejpeg.encode_jpeg(noise(100, 150, 1), colorsubsampling="420"))
+    assert laid_out(data, sampled=False) is None
+    index_crops(sound)
+    assert "0 of 13 images can be cut" in capsys.readouterr().out
+    for path in sound.glob("*/*/*.JPEG"):
+        assert (crops(sound) / path.relative_to(sound)).read_bytes() == path.read_bytes()
+
+
+@needs_jpegtran
+def test_a_jpegtran_that_changes_coefficients_alone_is_found(tmp_path, monkeypatch):
+    """Of a grey area other steps of the quantisation give other numbers, and the same pixels."""
+    grey = np.full((48, 64, 3), 136, np.uint8)
+    data, other = (simplejpeg.encode_jpeg(grey, quality=quality) for quality in (100, 90))
+    restarts_give(tmp_path, monkeypatch, other)
+    assert laid_out(data, sampled=False)
+    assert laid_out(data) is None and laid_out(other)
+
+
+class OtherMachine(Local):
+    """A worker whose machine has the jpegtran of `folder`."""
+
+    def map(self, function, items, chunk=64):
+        with pytest.MonkeyPatch.context() as there:
+            there.setenv("PATH", f"{self.folder}:{os.environ['PATH']}")
+            jpegtran_version.cache_clear()
+            yield from super().map(function, items, chunk)
+
+
+@needs_jpegtran
+def test_a_machine_with_another_jpegtran_is_refused(tmp_path, tree):
+    program(tmp_path, "libjpeg-turbo version 2.0.1 (build 1)")
+    OtherMachine.folder, here = tmp_path, jpegtran_version()
+    with pytest.raises(DataError, match=f"a machine has jpegtran 2.0.1, the first {here}. Install the same on all"):
+        index_in_processes(tree, OtherMachine(1))
+    jpegtran_version.cache_clear()
+    assert not (crops(tree) / "manifest.json").exists()
+
+
+@needs_jpegtran
+def test_bytes_too_many_before_the_end_are_not_called_damage(tmp_path, capsys):
+    """jpegtran only warns of them, and `resize` takes the file."""
+    data = simplejpeg.encode_jpeg(noise(70, 90))
+    tree = plant(tmp_path / "photos", {"a/strange.JPEG": data[:-2] + b"\x12\x34\x56" + data[-2:]})
+    index_crops(tree)
+    assert "4 of 5 images can be cut; copied as they are: 1 damaged or irregular" in capsys.readouterr().out
+    strange = "train/a/strange.JPEG"
+    assert (crops(tree) / strange).read_bytes() == (tree / strange).read_bytes()
+    resize_tree(tree, [32], Local(1))
 
 
 class WithThief(Local):

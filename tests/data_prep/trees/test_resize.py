@@ -9,17 +9,21 @@ import time
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from picture_tree import jpeg, make_tree, tree_hash
 from PIL import Image, ImageOps
 from process_groups import no_process_left
+from refusals import refused
 from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
 from data_prep.engines.local import Local
+from data_prep.files import PARTIAL
 from data_prep.formats.image_index import check_images, index_digest, open_index
+from data_prep.trees import journal, making
 from data_prep.trees.adopt import adopt
 from data_prep.trees.resize import resize_tree as resize_in_processes
 from data_prep.trees.shrink import Rule, decode, resample, shrink, target
@@ -270,6 +274,46 @@ def test_names_that_are_not_text(tmp_path):
     adopt(root)
     resize_tree(root, [8])
     assert os.path.isfile(os.path.join(os.fsencode(f"{root}-sz/8"), b"train/ant/caf\xe9 .JPEG"))
+
+
+def test_names_that_are_not_text_do_not_go_into_a_store(tmp_path, capsys):
+    """s3fs failed at the first of them in the middle of the work, and AWS_ENDPOINT_URL was blamed."""
+    root = make_tree(tmp_path / "photos")
+    os.rename(os.fsencode(root / "train/ant/0.JPEG"), os.path.join(os.fsencode(root), b"train/ant/caf\xe9.JPEG"))
+    adopt(root)
+    capsys.readouterr()
+    line = refused(capsys, main, ["resize", str(root), "--sizes", "8", "--to", "memory://names/photos"])
+    assert f"{root}: 1 names of files are not UTF-8" in line and "train/ant/caf\\xe9.JPEG. Rename" in line
+    assert not fsspec.filesystem("memory").exists("memory://names/photos-sz")
+
+
+class Watched(Local):
+    """Tells after each image which are recorded."""
+
+    def map(self, function, items, chunk=64):
+        for result in super().map(function, items, chunk):
+            yield result
+            self.look()
+
+
+def test_no_image_is_recorded_before_its_file_is_on_the_disk(tree, monkeypatch):
+    """After a power cut a record was trusted whose file had the right size and lacked its bytes."""
+    copy, flushed, counts = Path(f"{tree}-sz/16"), [], []
+
+    def flush() -> None:
+        flushed.extend(os.fsencode(path.relative_to(copy)) for path in copy.glob("*/*/*.JPEG"))
+
+    def look() -> None:
+        recorded = journal.read(copy / PARTIAL)["path"]
+        assert set(recorded.tolist()) <= set(journal.path_hashes(flushed.copy()).tolist())
+        counts.append(len(recorded))
+        time.sleep(0.02)
+
+    monkeypatch.setattr(os, "sync", flush)
+    monkeypatch.setattr(making, "SECONDS", 0.05)
+    Watched.look = staticmethod(look)
+    resize_tree(tree, [16], engine=Watched(1))
+    assert 0 < counts[-1] <= 24 and len(set(counts)) > 3
 
 
 def cut(path: Path) -> None:

@@ -124,6 +124,22 @@ def test_a_file_that_has_changed_since_is_named(trees, tmp_path, name):
     loader.close()
 
 
+@pytest.mark.parametrize("name", ["threads", "torchvision", "dali"])
+def test_an_exchanged_file_is_named_where_it_is_shown_whole(trees, tmp_path, name):
+    if name == "dali":
+        pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
+    root = Path(shutil.copytree(trees[1], tmp_path / "crops"))
+    for path in root.glob("train/*/*.JPEG"):
+        with Image.open(path) as image:
+            image.load()
+        image.save(path, quality=50)
+    loader = loader_of(root, name)
+    loader.set_phase(replace(SMALL, min_scale=1.0))
+    with pytest.raises(DataError, match=r"JPEG: \d+ bytes, the index of its segments says .* check .* \(rank 0, image"):
+        list(loader.train(0))
+    loader.close()
+
+
 def test_a_pass_of_dali_that_was_left_while_pictures_were_cut_leaves_no_trace(trees):
     pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")
     loader = loader_of(trees[1], "dali")

@@ -45,12 +45,13 @@ class Cuts:
     def piece(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> Piece | None:
         """The window at `place` of a request as a small JPEG file, cut out of a picture of `size` (height, width) at
         `path`; None where it is better decoded whole. Raises: DataError for a file that has changed since it was
-        indexed."""
+        indexed, see SegmentIndex.piece."""
         segments = self.segments(request.folder, request.split)
-        wanted = tuple(request.windows[place].tolist())
-        if segments is None or size[0] * size[1] - wanted[2] * wanted[3] <= SPARED:
+        if segments is None:
             return None
-        return segments.piece(path, request.rows[place], wanted)
+        wanted = tuple(request.windows[place].tolist())
+        is_cut = size[0] * size[1] - wanted[2] * wanted[3] > SPARED
+        return segments.piece(path, request.rows[place], wanted if is_cut else None)
 
     def window(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> np.ndarray | None:
         """The pixels of `piece`, (h, w, 3) uint8. Raises: DataError."""
