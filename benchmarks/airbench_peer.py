@@ -32,6 +32,7 @@ ON_A_CPU = (
     ("@torch.compile\n", "\n"),
     ("torch.cuda.Event(enable_timing=True)", "HostEvent()"),
     ("torch.cuda.synchronize()", "None"),
+    ("(patches_flat.T @ patches_flat)", "gram(patches_flat)"),
 )
 WHITENING_EPOCHS = 3  # of both scripts
 NEEDED = ("class CifarLoader", "def main(run", "total_train_steps")
@@ -50,6 +51,13 @@ class HostEvent:
     def elapsed_time(self, later: "HostEvent") -> float:
         """Milliseconds."""
         return 1e3 * (later.seconds - self.seconds)
+
+
+def gram(patches: torch.Tensor) -> torch.Tensor:
+    """In fp32, also under autocast: the scripts have their patches in floats for it. In bf16 the smallest eigenvalues
+    come out below zero, and their square roots, the first layer's filters, are NaN."""
+    with torch.autocast("cpu", enabled=False):
+        return patches.T @ patches
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,8 @@ class Peer:
         self.name, self.device = path.stem, device
         self.autocast = contextlib.nullcontext()
         if precision == "bf16" and device.type == "cpu":
-            self.autocast = torch.autocast("cpu", torch.bfloat16)
+            # A cached copy of a weight in bf16 would outlive its updates: the whole of main is in one context.
+            self.autocast = torch.autocast("cpu", torch.bfloat16, cache_enabled=False)
         self.module = loaded(path, device)
         self.networks: dict[bool, list[torch.nn.Module]] = {}
         self.folder = tempfile.TemporaryDirectory()
@@ -190,7 +199,7 @@ def loaded(path: Path, device: torch.device) -> ModuleType:
         text = text.replace(old, new)
     spec = importlib.util.spec_from_loader(path.stem, Script(text), origin=str(path))
     module = importlib.util.module_from_spec(spec)
-    module.HostEvent = HostEvent
+    module.HostEvent, module.gram = HostEvent, gram
     spec.loader.exec_module(module)
     return module
 
