@@ -25,6 +25,8 @@ ADDRESS = "RAY_ADDRESS"  # Ray's own variable
 RETRIES = 5  # of a chunk whose worker or machine is lost
 SECONDS = 60  # without a result, before a note
 REACHED_IN = 10  # seconds
+# What a client of HTTP/2 begins with, and an empty frame of settings; a server answers with its own (RFC 9113, 3.4).
+GREETING, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
 SECONDS_BETWEEN = 5  # looks at how many CPUs there are
 AHEAD = 4  # chunks for a CPU that are asked for: results come in order, and a lost machine is noticed late
 LARGEST_CHUNK = 1024  # items
@@ -140,14 +142,18 @@ def _connect(ray: ModuleType, workers: int) -> int:
 
 
 def _reachable(address: str) -> None:
-    """Raises: DataError where nobody listens; Ray itself would try for minutes."""
+    """Raises: DataError where nobody listens, or nobody who speaks gRPC; Ray itself would try for minutes."""
     if address in ("", "auto", "local"):
         return
     host, _, port = address.rpartition(":")
     if "/" in address or not (host and port.isdecimal()):
         raise DataError(f"{ADDRESS}={address}: give HOST:PORT of the cluster's head, such as 10.0.0.1:6379")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_IN).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_IN) as link:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                link.sendall(GREETING)
+                if link.recv(4)[3:] != bytes((SETTINGS,)):
+                    raise OSError("another service")
     except (OSError, OverflowError) as error:
         raise DataError(
             f"{ADDRESS}={address}: no Ray cluster answers there ({error}). Start one (ray start --head), or correct "

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_an_object_store_is_no_folder(name, capsys):
 def test_an_address_that_nobody_answers(address, words):
     with pytest.raises(DataError, match=f"RAY_ADDRESS={address}: {words}"):
         on_ray._reachable(address)
+
+
+@pytest.mark.parametrize(("answer", "words"), [(b"", "timed out"), (b"HTTP/1.1 400 Bad Request\r\n", "another service")])
+def test_a_port_of_another_service(answer, words, monkeypatch):
+    """Ray waited for it for more than five minutes."""
+    monkeypatch.setattr(on_ray, "REACHED_IN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(lambda: [link := server.accept()[0], link.sendall(answer)])  # and held open
+        with pytest.raises(DataError, match=rf"no Ray cluster answers there \({words}\)"):
+            on_ray._reachable(f"127.0.0.1:{server.getsockname()[1]}")
+        taken.result()[0].close()
 
 
 def test_a_machine_is_asked_for_the_folder_above_one_that_is_still_to_be_made(tmp_path):
@@ -272,7 +284,7 @@ def test_a_named_cluster_that_cannot_be_joined_is_no_reason_to_start_another(tre
         with command(tree, "resize", *SIZES, address=address) as running:
             out, told = running.communicate(timeout=60 * MINUTES)
     assert (running.returncode, out) == (2, "") and not Path(f"{tree}-sz").exists()
-    assert told.splitlines()[-1].startswith(f"error: --engine ray: no connection to the Ray cluster {address}: ")
+    assert told.startswith(f"error: RAY_ADDRESS={address}: no Ray cluster answers there (timed out)")
 
 
 @pytest.mark.slow
@@ -291,7 +303,7 @@ def test_a_file_that_changed_and_a_folder_that_is_there_are_one_line(tree):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_command_and_its_cluster(tree, whole):
+def test_ctrl_c_ends_the_command_and_its_cluster(tree, whole, handler):
     with command(tree, "resize", *SIZES) as running:
         until_some_are_made(tree, running)
         workers = workers_of(running.pid)

@@ -198,7 +198,7 @@ def test_the_remedy_for_a_missing_copy_is_resize(root):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_the_command(tmp_path, sign):
+def test_no_process_outlives_the_command(tmp_path, sign, handler):
     """Killed while its workers read headers: they end, no manifest is there, and the same command completes."""
     root, data = make_tree(tmp_path / "t"), jpeg()
     for number in range(1500):

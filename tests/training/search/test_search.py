@@ -81,7 +81,7 @@ def test_processes_that_come_to_their_end_together_confirm_once(toy, tmp_path, s
 
 
 @pytest.mark.slow
-def test_a_search_that_is_interrupted_in_its_confirmation_goes_on(toy, tmp_path, space):
+def test_a_search_that_is_interrupted_in_its_confirmation_goes_on(toy, tmp_path, space, handler):
     """Its run was killed before it had saved, and nothing said how to go on."""
     folder = tmp_path / "search"
     words = arguments(toy, folder, space, "--target", "1", "--trials", "1")
