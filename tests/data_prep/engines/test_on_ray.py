@@ -66,7 +66,9 @@ def test_an_address_that_nobody_answers(address, words):
         on_ray._reachable(address)
 
 
-@pytest.mark.parametrize(("answer", "words"), [(b"", "timed out"), (b"HTTP/1.1 400 Bad Request\r\n", "another service")])
+@pytest.mark.parametrize(
+    ("answer", "words"), [(b"", "timed out"), (b"HTTP/1.1 400 Bad Request\r\n", "another service")]
+)
 def test_a_port_of_another_service(answer, words, monkeypatch):
     """Ray waited for it for more than five minutes."""
     monkeypatch.setattr(on_ray, "REACHED_IN", 0.5)
