@@ -7,6 +7,7 @@ the 2018 way in the same round, with the lowest and the highest. TREE needs copi
 
     python -m data_prep adopt TREE
     python -m data_prep resize TREE --sizes 160 320
+    python -m data_prep pack TREE
     python -m data_prep pack TREE-sz/160
     python -m data_prep index-crops TREE            # for the loaders called "cut"
     python -m data_prep index-crops TREE-sz/320
@@ -56,7 +57,7 @@ OURS = ("ours: torchvision", "ours: threads", "ours: dali")
 OURS_CUT = tuple(f"{loader}, cut" for loader in OURS)
 FROM_JPEG = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg", *OURS)
 FROM_CUTS = (*FROM_JPEG, *OURS_CUT)
-FROM_ORIGINALS = (*FROM_CUTS, "FFCV jpg 500 px", "FFCV half raw")
+FROM_ORIGINALS = (*FROM_CUTS, "FFCV jpg 500 px", "FFCV half raw", "ours: packed")
 PACKAGES = ("torch", "torchvision", "pillow", "nvidia-dali-cuda130", "simplejpeg")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from data_prep.crops.layout import EOI, FILL, RST0, Layout
 from data_prep.errors import DataError
 
-MARGIN = 4  # pixels decoded around a window: chroma at half the size is interpolated over its neighbours
+MARGIN = 2  # pixels decoded around a window: chroma at half the size is interpolated over its neighbours
+LEFT = 4  # and on this side: a piece of up to 4 pixels, as the last column may be, is not interpolated at all
 RESTARTS = np.tile(np.arange(RST0, RST0 + 8, dtype=np.uint8), 256)  # the second bytes of markers that follow each other
 
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -50,7 +51,7 @@ def grid_of(layout: Layout, window: Window) -> Grid:
     return Grid(
         max(top - MARGIN, 0) // layout.segment_height,
         -(-min(top + height + MARGIN, layout.height) // layout.segment_height),
-        max(left - MARGIN, 0) // layout.segment_width,
+        max(left - LEFT, 0) // layout.segment_width,
         -(-min(left + width + MARGIN, layout.width) // layout.segment_width),
     )
 

@@ -6,7 +6,6 @@ cannot be laid out is copied as it is. Killed and called again as `resize` (maki
 """
 
 import json
-import math
 import os
 import zlib
 from collections import Counter
@@ -37,8 +36,7 @@ from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete, lost_again
 from data_prep.trees.source_tree import Source, crops_root
 
-SEGMENT = 72  # pixels: shorter ones cost bytes, longer ones leave more beside the window to decode
-SHORTEST = 16  # pixels: below, a picture costs more bytes and is decoded no faster
+SEGMENT = 16  # pixels at least: shorter ones cost more bytes, longer ones leave more beside the window to decode
 SAMPLE = 64  # of one file in so many the coefficients are compared: two more runs of jpegtran
 WORDS = {"no restart markers": "damaged or irregular"}  # jpegtran complains of them: all others have been laid out
 CHUNK = 64  # files read by a process at a time
@@ -59,7 +57,7 @@ class CropRule:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     def words(self, copy: Path) -> str:
-        return f"laid out for cuts, segments of {self.segment} px"
+        return f"laid out for cuts, segments of {self.segment} px at least"
 
     def write_beside(
         self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
@@ -133,12 +131,11 @@ def laid_out(data: bytes, segment: int = SEGMENT, sampled: bool = True) -> bytes
 
 
 def interval_of(frame: Frame, segment: int) -> int:
-    """MCUs between two restart markers: the row of MCUs divided evenly, into parts as near to `segment` pixels as
-    can be."""
+    """MCUs between two restart markers: the row of MCUs divided evenly, into the shortest parts of at least `segment`
+    pixels."""
     across = -(-frame.width // frame.mcu_width)
-    parts = [part for part in range(1, across + 1) if across % part == 0]
-    wide = [part for part in parts if part * frame.mcu_width >= SHORTEST] or [across]
-    return min(wide, key=lambda part: abs(math.log(part * frame.mcu_width / segment)))
+    parts = (part for part in range(1, across + 1) if across % part == 0 and part * frame.mcu_width >= segment)
+    return next(parts, across)
 
 
 def _same_pixels(data: bytes, made: bytes) -> bool:

@@ -13,7 +13,8 @@ from data_prep.formats.image_index import open_index
 from training.config.config import Config
 from training.data.holdout import sources, stored_splits
 from training.data.renderers.base import Request
-from training.data.renderers.picture import SPARED
+
+SPARED = 30_000  # pixels beside the window: from here on it is faster to leave them out
 
 
 class Cuts:

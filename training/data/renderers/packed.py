@@ -51,9 +51,9 @@ class PackedRenderer(ThreadedRenderer):
         return self.trees[request.folder, request.split]
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        tree, planes = self.tree_of(request), out.permute(0, 3, 1, 2)
+        tree, planes = self.tree_of(request), out.permute(0, 3, 1, 2).split(1)
         for place in places:
-            put_picture(window_of(tree.image(request.rows[place]), request, place), request, place, planes)
+            put_picture(window_of(tree.image(request.rows[place]), request, place), request, place, planes[place])
 
 
 class DeviceRenderer(PackedRenderer):

@@ -63,14 +63,14 @@ def window_of(pixels: np.ndarray, request: Request, place: int) -> np.ndarray:
     return pixels[top : top + height, left : left + width]
 
 
-def put_picture(window: np.ndarray, request: Request, place: int, planes: Tensor) -> None:
-    """A window (h, w, 3) uint8 as the request wants it into its place of `planes` (B, 3, height, width) uint8, channels
-    last. Training's usual case is resized straight into the batch; a mirrored one takes a copy more."""
+def put_picture(window: np.ndarray, request: Request, place: int, here: Tensor) -> None:
+    """A window (h, w, 3) uint8 as the request wants it into `here`, its place in the batch (1, 3, height, width), uint8
+    channels last. Training's usual case is resized straight into it; a mirrored one takes a copy more."""
     if request.policy is not None or tuple(request.resized[place].tolist()) != request.size:
-        planes[place] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
+        here[0] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
         return
     resize = RESIZE[request.cubic]
-    stored, here = torch.from_numpy(window)[None].permute(0, 3, 1, 2), planes[place : place + 1]
+    stored = torch.from_numpy(window.reshape(1, *window.shape).transpose(0, 3, 1, 2))
     if request.flips[place]:
         here.copy_(resize(stored, request.size, False).flip(3))
     else:
