@@ -26,7 +26,8 @@ RETRIES = 5  # of a chunk whose worker or machine is lost
 SECONDS = 60  # without a result, before a note
 REACHED_IN = 10  # seconds
 # What a client of HTTP/2 begins with, and an empty frame of settings; a server answers with its own (RFC 9113, 3.4).
-GREETING, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), 4
+SETTINGS = b"\4"  # type of a frame: its fourth byte
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0" + SETTINGS + bytes(5)
 SECONDS_BETWEEN = 5  # looks at how many CPUs there are
 AHEAD = 4  # chunks for a CPU that are asked for: results come in order, and a lost machine is noticed late
 LARGEST_CHUNK = 1024  # items
@@ -149,12 +150,13 @@ def _reachable(address: str) -> None:
     if "/" in address or not (host and port.isdecimal()):
         raise DataError(f"{ADDRESS}={address}: give HOST:PORT of the cluster's head, such as 10.0.0.1:6379")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_IN) as link:
+        place = (host.strip("[]"), int(port))
+        with socket.create_connection(place, timeout=REACHED_IN) as link, link.makefile("rb") as answer:
             if os.environ.get("RAY_USE_TLS", "0") == "0":
                 link.sendall(GREETING)
-                if link.recv(4)[3:] != bytes((SETTINGS,)):
+                if answer.read(4)[3:] != SETTINGS:
                     raise OSError("another service")
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise DataError(
             f"{ADDRESS}={address}: no Ray cluster answers there ({error}). Start one (ray start --head), or correct "
             "the address."

@@ -118,7 +118,7 @@ def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
 
 
 def laid_out(data: bytes, segment: int = SEGMENT, sampled: bool = True) -> bytes | None:
-    """A file with segments of about `segment` pixels, proved to be the same picture; None where there is none: of
+    """A file with segments of at least `segment` pixels, proved to be the same picture; None where there is none: of
     another kind, damaged or irregular. `sampled`: compare the coefficients, too. Raises: JpegtranStopped."""
     try:
         made = with_segments(data, interval_of(frame_of(data), segment))

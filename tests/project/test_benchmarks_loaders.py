@@ -57,6 +57,13 @@ def test_a_tree_that_has_no_files_for_cutting_is_one_line(tmp_path, monkeypatch,
     assert err.count("\n") == 1 and f"index-crops {tmp_path}/tree" in err
 
 
+def test_a_tree_that_is_not_packed_is_one_line(tmp_path, monkeypatch, capfd):
+    adopt(make_tree(tmp_path / "tree-sz/160"))
+    code, _, err = run_script(monkeypatch, capfd, "loaders.py", tmp_path / "tree", "--rows", "packed-128")
+    assert code == 2 and err.startswith(f"error: {tmp_path}/tree-sz/160: "), err
+    assert err.count("\n") == 1 and f"pack {tmp_path}/tree-sz/160" in err
+
+
 @pytest.mark.slow
 def test_loaders_that_cut_have_columns_of_their_own(tree, tmp_path):
     adopt(make_tree(tmp_path / "tree-crops"))

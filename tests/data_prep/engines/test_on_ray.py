@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from picture_tree import jpeg, make_tree, tree_hash
@@ -56,6 +57,7 @@ def test_an_object_store_is_no_folder(name, capsys):
     [
         ("127.0.0.1:1", "no Ray cluster answers there"),
         ("127.0.0.1:99999", "no Ray cluster answers there"),
+        ("a..b:6379", "no Ray cluster answers there"),
         ("127.0.0.1", "give HOST:PORT"),
         (":6379", "give HOST:PORT"),
         ("ray://127.0.0.1:10001", "give HOST:PORT"),
@@ -72,11 +74,41 @@ def test_an_address_that_nobody_answers(address, words):
 def test_a_port_of_another_service(answer, words, monkeypatch):
     """Ray waited for it for more than five minutes."""
     monkeypatch.setattr(on_ray, "REACHED_IN", 0.5)
+    with service(answer) as address, pytest.raises(DataError, match=rf"no Ray cluster answers there \({words}\)"):
+        on_ray._reachable(address)
+
+
+def test_a_named_cluster_that_refuses_is_no_reason_to_start_another(monkeypatch):
+    asked = []
+
+    def init(address, **_):
+        asked.append(address)
+        raise ConnectionError("refused")
+
+    ray = SimpleNamespace(init=init, exceptions=SimpleNamespace(RayError=RuntimeError))
+    with service(b"\0\0", b"\0\4") as address:  # in two pieces, as a network may bring it
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(DataError, match=f"no connection to the Ray cluster {address}: refused"):
+            on_ray._connect(ray, 1)
+    assert asked == [address]
+
+
+@contextmanager
+def service(*answers: bytes):
+    """The address of a port that takes one connection, sends `answers` and holds it open."""
+
+    def serve() -> socket.socket:
+        link, _ = server.accept()
+        for answer in answers:
+            link.sendall(answer)
+            time.sleep(0.1)
+        return link
+
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-        taken = pool.submit(lambda: [link := server.accept()[0], link.sendall(answer)])  # and held open
-        with pytest.raises(DataError, match=rf"no Ray cluster answers there \({words}\)"):
-            on_ray._reachable(f"127.0.0.1:{server.getsockname()[1]}")
-        taken.result()[0].close()
+        server.settimeout(10)
+        taken = pool.submit(serve)
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        taken.result().close()
 
 
 def test_a_machine_is_asked_for_the_folder_above_one_that_is_still_to_be_made(tmp_path):
@@ -286,7 +318,7 @@ def test_a_named_cluster_that_cannot_be_joined_is_no_reason_to_start_another(tre
         with command(tree, "resize", *SIZES, address=address) as running:
             out, told = running.communicate(timeout=60 * MINUTES)
     assert (running.returncode, out) == (2, "") and not Path(f"{tree}-sz").exists()
-    assert told.startswith(f"error: RAY_ADDRESS={address}: no Ray cluster answers there (timed out)")
+    assert told.splitlines()[-1].startswith(f"error: RAY_ADDRESS={address}: no Ray cluster answers there (timed out)")
 
 
 @pytest.mark.slow

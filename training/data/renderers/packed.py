@@ -12,7 +12,7 @@ from data_prep.formats.packed_tree import PackedTree, open_packed_tree
 from training.config.config import Config
 from training.data.holdout import sources, stored_splits
 from training.data.renderers.base import Request, ThreadedRenderer
-from training.data.renderers.picture import put_picture, window_of
+from training.data.renderers.picture import planes_of, put_picture, window_of
 from training.distributed.env import worker_count
 
 
@@ -51,7 +51,7 @@ class PackedRenderer(ThreadedRenderer):
         return self.trees[request.folder, request.split]
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        tree, planes = self.tree_of(request), out.permute(0, 3, 1, 2).split(1)
+        tree, planes = self.tree_of(request), planes_of(out, places)
         for place in places:
             put_picture(window_of(tree.image(request.rows[place]), request, place), request, place, planes[place])
 

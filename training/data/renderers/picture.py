@@ -33,7 +33,7 @@ RESIZE = (torch.ops.aten._upsample_bilinear2d_aa, torch.ops.aten._upsample_bicub
 MODES = ("bilinear", "bicubic")
 JPEG = b"\xff\xd8"
 PIECE = 1 << 17  # bytes read at a time
-SPARED = 50_000  # pixels beside the window: from here on it is faster to leave them out
+SPARED = 50_000  # pixels beside the window: from here on it is faster to leave them out, by nvImageCodec
 PILLOW = threading.Lock()  # data_prep.formats.pictures changes the process's filter of warnings
 os.register_at_fork(after_in_child=PILLOW._at_fork_reinit)  # a thread may hold it while a worker is forked
 OWN = threading.local()  # a decoder for every thread
@@ -63,6 +63,12 @@ def window_of(pixels: np.ndarray, request: Request, place: int) -> np.ndarray:
     return pixels[top : top + height, left : left + width]
 
 
+def planes_of(out: Tensor, places: range) -> dict[int, Tensor]:
+    """Of a batch (B, height, width, 3): for each place (1, 3, height, width), channels last, all views made at once."""
+    share = out.permute(0, 3, 1, 2)[places.start : places.stop : places.step]
+    return dict(zip(places, share.split(1), strict=False))  # an empty share is split into one empty tensor
+
+
 def put_picture(window: np.ndarray, request: Request, place: int, here: Tensor) -> None:
     """A window (h, w, 3) uint8 as the request wants it into `here`, its place in the batch (1, 3, height, width), uint8
     channels last. Training's usual case is resized straight into it; a mirrored one takes a copy more."""
@@ -70,6 +76,7 @@ def put_picture(window: np.ndarray, request: Request, place: int, here: Tensor) 
         here[0] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
         return
     resize = RESIZE[request.cubic]
+    # numpy's views keep the interpreter, torch's hand it over; the stride of numpy's [None] hides "channels last".
     stored = torch.from_numpy(window.reshape(1, *window.shape).transpose(0, 3, 1, 2))
     if request.flips[place]:
         here.copy_(resize(stored, request.size, False).flip(3))

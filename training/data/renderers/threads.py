@@ -11,11 +11,11 @@ from data_prep import DataError
 from data_prep.formats.image_index import ImageIndex
 from training.data.renderers.base import Request, ThreadedRenderer
 from training.data.renderers.cuts import Cuts
-from training.data.renderers.picture import checked_size, decoded_window, path_of, place_of, put_picture
+from training.data.renderers.picture import checked_size, decoded_window, path_of, place_of, planes_of, put_picture
 from training.distributed.env import worker_count
 
 # A thread decodes some pictures, then resizes them: its caches change from one to the other less often.
-GROUP = 2_000_000  # bytes of windows: 8 of ImageNet's pictures, 40 of 160 px
+GROUP = 2_000_000  # bytes of windows: about 8 random crops of ImageNet's pictures, 40 of copies of 160 px
 
 
 class ThreadsRenderer(ThreadedRenderer):
@@ -31,7 +31,7 @@ class ThreadsRenderer(ThreadedRenderer):
         self.cuts.enter({folder for folder, _ in parts})
 
     def fill(self, request: Request, out: Tensor, places: range) -> None:
-        planes = out.permute(0, 3, 1, 2).split(1)
+        planes = planes_of(out, places)
         for group in self.groups(request, places):
             for place, window in group:
                 put_picture(window, request, place, planes[place])
