@@ -10,7 +10,10 @@ from data_prep.errors import DataError
 
 MARGIN = 2  # pixels decoded around a window: chroma at half the size is interpolated over its neighbours
 LEFT = 4  # and on this side: a piece of up to 4 pixels, as the last column may be, is not interpolated at all
-RESTARTS = np.tile(np.arange(RST0, RST0 + 8, dtype=np.uint8), 256)  # the second bytes of markers that follow each other
+BLOCK = 8  # pixels: in a segment of one block chroma has the full size
+RESTARTS = np.tile(
+    np.arange(RST0, RST0 + 8, dtype=np.uint8), 1024
+)  # the second bytes of markers that follow each other
 
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels
 
@@ -48,11 +51,13 @@ def grid_of(layout: Layout, window: Window) -> Grid:
     top, left, height, width = window
     if min(top, left, height - 1, width - 1) < 0 or top + height > layout.height or left + width > layout.width:
         raise ValueError(f"window {window} in a picture of {layout.height} x {layout.width}")
+    down = MARGIN if layout.segment_height > BLOCK else 0
+    before, behind = (LEFT, MARGIN) if layout.segment_width > BLOCK else (0, 0)
     return Grid(
-        max(top - MARGIN, 0) // layout.segment_height,
-        -(-min(top + height + MARGIN, layout.height) // layout.segment_height),
-        max(left - LEFT, 0) // layout.segment_width,
-        -(-min(left + width + MARGIN, layout.width) // layout.segment_width),
+        max(top - down, 0) // layout.segment_height,
+        -(-min(top + height + down, layout.height) // layout.segment_height),
+        max(left - before, 0) // layout.segment_width,
+        -(-min(left + width + behind, layout.width) // layout.segment_width),
     )
 
 
@@ -66,15 +71,14 @@ def assembled(layout: Layout, grid: Grid, head: bytes, rows: bytes, window: Wind
     """What the grid wants of its `rows` (their bytes in the file), behind the `head`, as a file of its own."""
     columns = layout.columns
     first, last = grid.top * columns, grid.bottom * columns
-    starts = layout.offsets[first:last].reshape(-1, columns)[:, grid.left]
-    ends = layout.offsets[first + 1 : last + 1].reshape(-1, columns)[:, grid.left : grid.right]
-    lengths = ends[:, -1] - starts
-    shift = lengths.cumsum() - lengths + layout.head - starts  # from the file to the piece, (rows,)
     start, view = layout.offsets[first].item(), memoryview(rows)
-    begins = (starts - start).tolist()
-    parts = [view[begin : begin + length] for begin, length in zip(begins, lengths.tolist(), strict=True)]
+    wanted = slice(grid.left, grid.right)
+    begins = layout.offsets[first:last].reshape(-1, columns)[:, wanted]
+    ends = layout.offsets[first + 1 : last + 1].reshape(-1, columns)[:, wanted]
+    rows_begin, rows_end = (begins[:, 0] - start).tolist(), (ends[:, -1] - start).tolist()
+    parts = [view[begin:end] for begin, end in zip(rows_begin, rows_end, strict=True)]
     out = bytearray().join([head, *parts])
-    _renumber(np.frombuffer(out, np.uint8), (ends + shift[:, None]).ravel() - 1)
+    _renumber(np.frombuffer(out, np.uint8), (ends - begins).cumsum() + (layout.head - 1))
     top, left = grid.top * layout.segment_height, grid.left * layout.segment_width
     height = min(grid.bottom * layout.segment_height, layout.height) - top
     width = min(grid.right * layout.segment_width, layout.width) - left

@@ -1,8 +1,8 @@
 """ROOT -> ROOT-crops: the same images, their JPEG files laid out anew so that windows can be cut out of the bytes.
 
-Lossless: the coefficients stay, only their coding changes. Restart markers divide every row of MCUs into segments. The
-pixels of every file are compared with the original's, the coefficients of a sample, and one cut of every file. What
-cannot be laid out is copied as it is. Killed and called again as `resize` (making.py, shards.py).
+Lossless: the coefficients stay, only their coding changes. A restart marker follows each MCU, so the least is decoded
+beside a window. The pixels of every file are compared with the original's, the coefficients of a sample, and one cut of
+every file. What cannot be laid out is copied as it is. Killed and called again as `resize` (making.py, shards.py).
 """
 
 import json
@@ -19,7 +19,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep.crops.cutting import cut
-from data_prep.crops.layout import Frame, NoCut, frame_of, layout_of
+from data_prep.crops.layout import NoCut, frame_of, layout_of
 from data_prep.crops.segments import Entry, entry_of, open_segments, segment_names, write_segments
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
@@ -36,7 +36,6 @@ from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete, lost_again
 from data_prep.trees.source_tree import Source, crops_root
 
-SEGMENT = 16  # pixels at least: shorter ones cost more bytes, longer ones leave more beside the window to decode
 SAMPLE = 64  # of one file in so many the coefficients are compared: two more runs of jpegtran
 WORDS = {"no restart markers": "damaged or irregular"}  # jpegtran complains of them: all others have been laid out
 CHUNK = 64  # files read by a process at a time
@@ -46,7 +45,6 @@ CHUNK = 64  # files read by a process at a time
 class CropRule:
     """How the files are laid out. See shards.Making."""
 
-    segment: int = SEGMENT
     made_with: str = ""
 
     @property
@@ -57,7 +55,7 @@ class CropRule:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     def words(self, copy: Path) -> str:
-        return f"laid out for cuts, segments of {self.segment} px at least"
+        return "laid out for cuts"
 
     def write_beside(
         self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
@@ -109,7 +107,7 @@ def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
     data = content(job, path, length)
     facts = picture_facts(data, os.fsdecode(path))
     try:
-        made = laid_out(data, rule.segment, zlib.crc32(path) % SAMPLE == 0) or data
+        made = laid_out(data, zlib.crc32(path) % SAMPLE == 0) or data
     except JpegtranStopped as reason:
         again = "Run the same command again, with fewer --workers"
         raise DataError(f"{job.root}/{printable(path)}: {reason}. {again}") from None
@@ -117,25 +115,18 @@ def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
     return [(facts.width, facts.height, len(made), 0)]
 
 
-def laid_out(data: bytes, segment: int = SEGMENT, sampled: bool = True) -> bytes | None:
-    """A file with segments of at least `segment` pixels, proved to be the same picture; None where there is none: of
-    another kind, damaged or irregular. `sampled`: compare the coefficients, too. Raises: JpegtranStopped."""
+def laid_out(data: bytes, sampled: bool = True) -> bytes | None:
+    """A file with a segment for each MCU, proved to be the same picture; None where there is none: of another kind,
+    damaged or irregular. `sampled`: compare the coefficients, too. Raises: JpegtranStopped."""
     try:
-        made = with_segments(data, interval_of(frame_of(data), segment))
+        frame_of(data)  # jpegtran would lay out other kinds, too, and change their coding more
+        made = with_segments(data)
         if made is None:
             return None
         same = _same_pixels(data, made) and (not sampled or same_coefficients(data, made))
         return made if same else None
     except (NoCut, ValueError):  # NoCut: another kind of file; ValueError: damage that a decoder tells
         return None
-
-
-def interval_of(frame: Frame, segment: int) -> int:
-    """MCUs between two restart markers: the row of MCUs divided evenly, into the shortest parts of at least `segment`
-    pixels."""
-    across = -(-frame.width // frame.mcu_width)
-    parts = (part for part in range(1, across + 1) if across % part == 0 and part * frame.mcu_width >= segment)
-    return next(parts, across)
 
 
 def _same_pixels(data: bytes, made: bytes) -> bool:

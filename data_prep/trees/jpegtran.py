@@ -39,10 +39,10 @@ def jpegtran_version() -> str:
     return f"jpegtran {found[1]}.{found[2]}{found[3]}"
 
 
-def with_segments(data: bytes, interval: int) -> bytes | None:
-    """A sequential file with a restart marker every `interval` MCUs, optimal Huffman tables and without metadata; None
+def with_segments(data: bytes) -> bytes | None:
+    """A sequential file with a restart marker after every MCU, optimal Huffman tables and without metadata; None
     for a file that it complains of. Raises: JpegtranStopped, also below."""
-    return _run(data, *CANONICAL, "-restart", f"{interval}B")
+    return _run(data, *CANONICAL, "-restart", "1B")
 
 
 def same_coefficients(data: bytes, other: bytes) -> bool:

@@ -20,7 +20,7 @@ DEPENDENCIES |= {
     "plotly",
     "mlperf_logging",
 }  # google.protobuf comes with tensorboard
-DEPENDENCIES |= {"safetensors", "onnx", "onnxruntime", "pycocotools", "optuna", "ray", "fsspec"}
+DEPENDENCIES |= {"isal", "safetensors", "onnx", "onnxruntime", "pycocotools", "optuna", "ray", "fsspec"}
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 REGISTRY = ("__init__", "registry")  # beside the recipes
 MAX_FUNCTION, MAX_FILE, MAX_ROOM = 60, 500, 15  # lines, lines, Python files

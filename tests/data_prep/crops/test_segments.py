@@ -10,6 +10,8 @@ from picture_tree import jpeg
 from segmented_jpeg import SAMPLINGS, index_segments, known_segments, random_one, segmented
 
 from data_prep import DataError, load_manifest
+from data_prep.crops import segments
+from data_prep.crops.cutting import Window
 from data_prep.crops.segments import Entry, SegmentIndex, entry_of, open_segments, segment_names, write_segments
 from data_prep.formats.manifest import describe_files, save_manifest
 from data_prep.trees.adopt import adopt
@@ -48,18 +50,28 @@ def test_an_indexed_file_is_cut_to_the_pixels_of_the_whole(tree):
     assert index.piece(place(tree, 1), 1, WINDOW) is None and index.piece(place(tree, 0), 0, None) is None
 
 
-def test_only_the_head_and_the_rows_of_the_window_are_read(tree, monkeypatch):
+def parts_read(monkeypatch, index: SegmentIndex, path: bytes, window: Window) -> list[tuple[int, int]]:
+    """Offsets and lengths of what a cut reads of picture 0."""
     asked, pread = [], os.pread
 
     def counted(file: int, length: int, offset: int) -> bytes:
         asked.append((offset, length))
         return pread(file, length, offset)
 
-    index = open_segments(tree)["train"]
-    monkeypatch.setattr(os, "pread", counted)
-    index.piece(place(tree, 0), 0, (40, 0, 20, 20))
-    (start, head), (first, length) = asked
-    assert start == 0 and head < first and length < os.stat(place(tree, 0)).st_size * 3 / 7
+    with monkeypatch.context() as counting:
+        counting.setattr(os, "pread", counted)
+        index.piece(path, 0, window)
+    return asked
+
+
+def test_only_the_head_and_the_rows_of_the_window_are_read(tree, monkeypatch):
+    index, path = open_segments(tree)["train"], place(tree, 0)
+    size = os.stat(path).st_size
+    ((start, length),) = parts_read(monkeypatch, index, path, (0, 0, 30, 20))  # few bytes apart: in one call
+    assert start == 0 and length < size * 4 / 7
+    monkeypatch.setattr(segments, "NEAR", 0)
+    (start, head), (first, length) = parts_read(monkeypatch, index, path, (40, 0, 20, 20))
+    assert start == 0 and head < first and length < size * 3 / 7
 
 
 def test_a_tree_without_the_index_is_refused(tree):

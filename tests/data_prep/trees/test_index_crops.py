@@ -19,7 +19,7 @@ from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.crops.layout import frame_of, layout_of
+from data_prep.crops.layout import layout_of
 from data_prep.crops.segments import open_segments
 from data_prep.engines.local import Local
 from data_prep.formats.image_index import check_images, open_index
@@ -27,7 +27,7 @@ from data_prep.formats.pictures import read_rgb
 from data_prep.trees.adopt import adopt
 from data_prep.trees.check import check_dataset
 from data_prep.trees.index_crops import index_crops as index_in_processes
-from data_prep.trees.index_crops import interval_of, laid_out
+from data_prep.trees.index_crops import laid_out
 from data_prep.trees.jpegtran import jpegtran_version, same_coefficients
 from data_prep.trees.resize import resize_tree
 from data_prep.trees.source_tree import copy_root
@@ -130,19 +130,10 @@ def test_every_window_is_cut_to_the_pixels_of_the_original(tree):
 
 @needs_jpegtran
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (500, 375), (333, 16), (16, 333), (40, 2000)])
-def test_a_row_of_segments_has_equal_parts_of_16_pixels(size):
-    height, width = size
-    layout = layout_of(laid_out(simplejpeg.encode_jpeg(noise(height, width), colorsubsampling="420")))
-    assert (layout.segment_height, layout.segment_width, layout.columns) == (16, 16, -(-width // 16))
-
-
-@pytest.mark.parametrize(
-    ("sampling", "width", "interval"),
-    [("420", 31 * 16, 1), ("444", 48 * 8, 2), ("444", 25 * 8, 5), ("444", 61 * 8, 61), ("444", 8, 1)],
-)
-def test_a_row_is_cut_as_finely_as_its_width_allows(sampling, width, interval):
-    data = simplejpeg.encode_jpeg(noise(32, width), colorsubsampling=sampling)
-    assert interval_of(frame_of(data), 16) == interval
+@pytest.mark.parametrize(("sampling", "mcu"), [("420", (16, 16)), ("422", (8, 16)), ("444", (8, 8))])
+def test_a_segment_is_one_mcu(size, sampling, mcu):
+    layout = layout_of(laid_out(simplejpeg.encode_jpeg(noise(*size), colorsubsampling=sampling)))
+    assert (layout.segment_height, layout.segment_width, layout.columns) == (*mcu, -(-size[1] // mcu[1]))
 
 
 @needs_jpegtran

@@ -14,7 +14,7 @@ from training.config.config import Config
 from training.data.holdout import sources, stored_splits
 from training.data.renderers.base import Request
 
-SPARED = 30_000  # pixels beside the window: from here on it is faster to leave them out, by cutting
+SPARED = 15_000  # pixels beside the window: from here on it is faster to leave them out, by cutting
 
 
 class Cuts:

@@ -12,7 +12,6 @@ import threading
 import numpy as np
 import simplejpeg
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from data_prep import DataError
@@ -28,10 +27,10 @@ except ImportError:
     nvimgcodec = None
 
 
-# of F.interpolate(antialias=True), which cannot write into a batch; by Request.cubic
-RESIZE = (torch.ops.aten._upsample_bilinear2d_aa, torch.ops.aten._upsample_bicubic2d_aa)
-MODES = ("bilinear", "bicubic")
+# what F.interpolate(antialias=True) calls; it cannot write into a batch itself. By Request.cubic
+RESIZE = (torch._C._nn._upsample_bilinear2d_aa, torch._C._nn._upsample_bicubic2d_aa)
 JPEG = b"\xff\xd8"
+ROWS_FIRST = 1.25  # rows of a window for one of the output: from here on two calls are faster than one
 PIECE = 1 << 17  # bytes read at a time
 SPARED = 50_000  # pixels beside the window: from here on it is faster to leave them out, by nvImageCodec
 PILLOW = threading.Lock()  # data_prep.formats.pictures changes the process's filter of warnings
@@ -70,28 +69,37 @@ def planes_of(out: Tensor, places: range) -> dict[int, Tensor]:
 
 
 def put_picture(window: np.ndarray, request: Request, place: int, here: Tensor) -> None:
-    """A window (h, w, 3) uint8 as the request wants it into `here`, its place in the batch (1, 3, height, width), uint8
-    channels last. Training's usual case is resized straight into it; a mirrored one takes a copy more."""
+    """A window (h, w, 3) uint8 as the request wants it into `here`, its place in the batch: (1, 3, height, width) uint8
+    in the memory format channels last. Training's usual case is resized straight into it; a mirrored one is copied."""
     if request.policy is not None or tuple(request.resized[place].tolist()) != request.size:
         here[0] = torch.from_numpy(cut_picture(window, request, place)).permute(2, 0, 1)
-        return
-    resize = RESIZE[request.cubic]
-    # numpy's views keep the interpreter, torch's hand it over; the stride of numpy's [None] hides "channels last".
-    stored = torch.from_numpy(window.reshape(1, *window.shape).transpose(0, 3, 1, 2))
-    if request.flips[place]:
-        here.copy_(resize(stored, request.size, False).flip(3))
+    elif request.flips[place]:
+        here.copy_(resized(window, request.size, request.cubic).flip(3))
     else:
-        resize.out(stored, request.size, False, None, None, out=here)
+        resized(window, request.size, request.cubic, here)
+
+
+def resized(window: np.ndarray, size: tuple[int, int], cubic: bool, out: Tensor | None = None) -> Tensor:
+    """(h, w, 3) uint8 to (1, 3, *size) uint8, channels last, antialiased.
+
+    Fewer rows first where there are many: torch alone would begin with the columns, its slower half. A window of 330 px
+    comes to 128 px in 0.76 of the time. The pixels differ by 1 at most.
+    """
+    resize = RESIZE[cubic]
+    # numpy's views keep the interpreter, torch's hand it over; the stride of numpy's [None] hides "channels last".
+    planes = torch.from_numpy(window.reshape(1, *window.shape).transpose(0, 3, 1, 2))
+    if window.shape[0] > ROWS_FIRST * size[0]:
+        planes = resize(planes, (size[0], window.shape[1]), False, None, None)
+    return resize(planes, size, False, None, None, out=out)
 
 
 def cut_picture(window: np.ndarray, request: Request, place: int) -> np.ndarray:
     """A window (h, w, 3) uint8 as the request wants it: (height, width, 3) uint8. Views are numpy's: at every operation
     of torch, however small, threads hand over the interpreter."""
-    height, width = request.resized[place].tolist()
-    planes = torch.from_numpy(window)[None].permute(0, 3, 1, 2)  # torch's own [None]: numpy's hides "channels last"
-    if (height, width) != window.shape[:2]:
-        planes = F.interpolate(planes, (height, width), mode=MODES[request.cubic], antialias=True)
-    image = cut(planes.numpy()[0].transpose(1, 2, 0), request.corners[place], request.size)
+    size = tuple(request.resized[place].tolist())
+    if size != window.shape[:2]:
+        window = resized(window, size, request.cubic).numpy()[0].transpose(1, 2, 0)
+    image = cut(window, request.corners[place], request.size)
     if request.flips[place]:
         image = torch.from_numpy(image).flip(1).numpy()
     if request.policy is None:
