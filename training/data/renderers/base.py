@@ -63,8 +63,11 @@ class ThreadedRenderer(ABC):
                     share.cancel()
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
-        pinned = self.device.type == "cuda"
-        out = torch.empty(len(request.rows), *request.size, 3, dtype=torch.uint8, pin_memory=pinned)
+        shape = (len(request.rows), *request.size, 3)
+        if self.device.type == "cuda":
+            out = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        else:  # by numpy: torch's memory is aligned, and glibc finds no room for it where the batch before has been
+            out = torch.from_numpy(np.empty(shape, np.uint8))
         return request, out, self.shared(self.fill, request, out)
 
     def shared(self, work, request: Request, out: Tensor) -> list[Future]:

@@ -13,6 +13,7 @@ from data_prep.formats.image_index import open_index
 from training.config.config import Config
 from training.data.holdout import sources, stored_splits
 from training.data.renderers.base import Request
+from training.data.renderers.picture import Decode
 
 SPARED = 15_000  # pixels beside the window: from here on it is faster to leave them out, by cutting
 
@@ -54,13 +55,20 @@ class Cuts:
         is_cut = size[0] * size[1] - wanted[2] * wanted[3] > SPARED
         return segments.piece(path, request.rows[place], wanted if is_cut else None)
 
-    def window(self, request: Request, place: int, path: bytes, size: tuple[int, int]) -> np.ndarray | None:
+    def window(
+        self,
+        request: Request,
+        place: int,
+        path: bytes,
+        size: tuple[int, int],
+        decode: Decode = simplejpeg.decode_jpeg,
+    ) -> np.ndarray | None:
         """The pixels of `piece`, (h, w, 3) uint8. Raises: DataError."""
         piece = self.piece(request, place, path, size)
         if piece is None:
             return None
         try:
-            pixels = simplejpeg.decode_jpeg(piece.data)
+            pixels = decode(piece.data)
         except ValueError:  # damaged already when it was indexed
             return None
         top, left, height, width = piece.window

@@ -8,6 +8,7 @@ data_prep.formats.pictures, which knows the odd modes and says what is wrong wit
 
 import os
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -36,6 +37,7 @@ SPARED = 50_000  # pixels beside the window: from here on it is faster to leave 
 PILLOW = threading.Lock()  # data_prep.formats.pictures changes the process's filter of warnings
 os.register_at_fork(after_in_child=PILLOW._at_fork_reinit)  # a thread may hold it while a worker is forked
 OWN = threading.local()  # a decoder for every thread
+Decode = Callable[[bytes], np.ndarray]  # a JPEG file to (H, W, 3) uint8, RGB. Raises: ValueError
 
 
 def path_of(request: Request, index: ImageIndex, row: int) -> bytes:
@@ -124,7 +126,9 @@ def decoded(path: bytes) -> np.ndarray:
     return whole(contents(path), path)
 
 
-def decoded_window(path: bytes, size: tuple[int, int], window: list[int]) -> tuple[np.ndarray, tuple[int, int]]:
+def decoded_window(
+    path: bytes, size: tuple[int, int], window: list[int], decode: Decode
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Of a picture of `size` (height, width): `window` (top, left, height, width) as (h, w, 3) uint8, and the size that
     the file really has. Raises: DataError naming the file."""
     data = contents(path)
@@ -136,7 +140,7 @@ def decoded_window(path: bytes, size: tuple[int, int], window: list[int]) -> tup
             image = decoder().decode(stream.get_sub_code_stream(region=region), params=OWN.rules)
             if image is not None:
                 return np.asarray(image), size
-    pixels = whole(data, path)
+    pixels = whole(data, path, decode)
     return pixels[top : top + height, left : left + width], pixels.shape[:2]
 
 
@@ -158,11 +162,11 @@ def contents(path: bytes) -> bytes:
         os.close(file)
 
 
-def whole(data: bytes, path: bytes) -> np.ndarray:
+def whole(data: bytes, path: bytes, decode: Decode = simplejpeg.decode_jpeg) -> np.ndarray:
     """(H, W, 3) uint8."""
     if data.startswith(JPEG):
         try:
-            return simplejpeg.decode_jpeg(data)
+            return decode(data)
         except ValueError:
             pass  # CMYK, or damaged
     with PILLOW:
