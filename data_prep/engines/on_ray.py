@@ -31,7 +31,7 @@ GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0" + SETTINGS + bytes(5)
 SECONDS_BETWEEN = 5  # looks at how many CPUs there are
 AHEAD = 4  # chunks for a CPU that are asked for: results come in order, and a lost machine is noticed late
 LARGEST_CHUNK = 1024  # items
-PARTS = 100  # chunks for a CPU, of the items that are left: few tasks where there are many items, and an even end
+PARTS = 8  # chunks for a CPU, of the items that are left: few tasks (each waits for the disk), and an even end
 Facts = dict[str, str]
 
 
