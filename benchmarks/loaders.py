@@ -7,7 +7,7 @@ the 2018 way in the same round, with the lowest and the highest. TREE needs copi
 
     python -m data_prep adopt TREE
     python -m data_prep resize TREE --sizes 160 320
-    python -m data_prep pack TREE                   # 5.6 times the disk
+    python -m data_prep pack TREE                   # 5.7 times the disk
     python -m data_prep pack TREE-sz/160
     python -m data_prep index-crops TREE            # for the loaders called "cut"
     python -m data_prep index-crops TREE-sz/320
