@@ -10,7 +10,7 @@ from data_prep.errors import DataError
 
 MARGIN = 2  # pixels decoded around a window: chroma at half the size is interpolated over its neighbours
 LEFT = 4  # and on this side: a piece of up to 4 pixels, as the last column may be, is not interpolated at all
-BLOCK = 8  # pixels: in a segment of one block chroma has the full size
+BLOCK = 8  # pixels: in a direction in which a segment is one block, chroma has the full size
 RESTARTS = np.tile(
     np.arange(RST0, RST0 + 8, dtype=np.uint8), 1024
 )  # the second bytes of markers that follow each other
@@ -67,7 +67,7 @@ def rows_of(layout: Layout, grid: Grid) -> tuple[int, int]:
     return layout.offsets[grid.top * columns].item(), layout.offsets[grid.bottom * columns].item()
 
 
-def assembled(layout: Layout, grid: Grid, head: bytes, rows: bytes, window: Window) -> Piece:
+def assembled(layout: Layout, grid: Grid, head: bytes | memoryview, rows: bytes | memoryview, window: Window) -> Piece:
     """What the grid wants of its `rows` (their bytes in the file), behind the `head`, as a file of its own."""
     columns = layout.columns
     first, last = grid.top * columns, grid.bottom * columns
