@@ -11,9 +11,8 @@ from data_prep.errors import DataError
 MARGIN = 2  # pixels decoded around a window: chroma at half the size is interpolated over its neighbours
 LEFT = 4  # and on this side: a piece of up to 4 pixels, as the last column may be, is not interpolated at all
 BLOCK = 8  # pixels: in a direction in which a segment is one block, chroma has the full size
-RESTARTS = np.tile(
-    np.arange(RST0, RST0 + 8, dtype=np.uint8), 1024
-)  # the second bytes of markers that follow each other
+# the second bytes of markers that follow each other
+RESTARTS = np.tile(np.arange(RST0, RST0 + 8, dtype=np.uint8), 1024)
 
 Window = tuple[int, int, int, int]  # top, left, height, width in pixels
 
