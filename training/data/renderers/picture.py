@@ -85,8 +85,8 @@ def resized(window: np.ndarray, size: tuple[int, int], cubic: bool, out: Tensor 
     """(h, w, 3) uint8 to (1, 3, *size) uint8, channels last, antialiased.
 
     Fewer rows first where there are many: torch alone would begin with the columns, its slower half. A window of 330 px
-    comes to 128 px in 0.76 of the time. Bilinear pixels differ by 1 at most, bicubic ones by more at hard edges: what is
-    too dark or too light is cut off between the passes, in either order.
+    comes to 128 px in 0.76 of the time. Bilinear pixels differ by 1 at most, bicubic ones by more at hard edges: what
+    is too dark or too light is cut off between the passes, in either order.
     """
     resize = RESIZE[cubic]
     # numpy's views keep the interpreter, torch's hand it over; the stride of numpy's [None] hides "channels last".
