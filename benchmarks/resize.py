@@ -198,15 +198,14 @@ def main() -> None:
         seconds, values = {name: [] for name in rows}, {}
         for number in range(options.rounds + 1):
             for name in rows if number % 2 else reversed(rows):
-                folder = Path(temporary, "out")
-                folder.mkdir()
+                # Kept to the end: ext4 looks at every file deleted in the last minutes before it makes a new one.
+                folder = Path(tempfile.mkdtemp(dir=temporary))
                 began = time.perf_counter()
                 rows[name](folder)
                 if number:
                     seconds[name].append(time.perf_counter() - began)
                 else:
                     values[name] = [quality(folder, files, size) for size in options.sizes]
-                shutil.rmtree(folder)
         report(seconds, values, options)
 
 

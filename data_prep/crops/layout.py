@@ -76,11 +76,10 @@ def segment_offsets(data: bytes, start: int) -> np.ndarray:
     """(K + 1,) int64: where each segment of the scan from `start` on begins, and the end of the last, which must end
     the file. Raises: NoCut."""
     codes = np.frombuffer(data, np.uint8, offset=start)
-    places = np.flatnonzero(codes[:-1] == FILL)
+    # FF 00 is a byte FF of the data, FF FF a filling; as uint8, 0 - 1 is 255
+    places = np.flatnonzero((codes[:-1] == FILL) & (codes[1:] - 1 < FILL - 1))
     found = codes[places + 1]
-    marks = (found != 0) & (found != FILL)  # FF 00 is a byte FF of the data, FF FF a filling
-    places, found = places[marks], found[marks]
-    others = np.flatnonzero((found < RST0) | (found > RST0 + 7))
+    others = np.flatnonzero(found - RST0 > 7)
     if not len(others):
         raise NoCut("truncated")
     last = int(others[0])

@@ -28,6 +28,7 @@ class PictureFacts(NamedTuple):
     mode: str  # Pillow's: "RGB", "L", "CMYK", "P", ...
     width: int  # pixels as stored
     height: int
+    metadata: bool = False  # EXIF or XMP, which may tell how the picture is turned
 
 
 def picture_facts(source: str | os.PathLike | bytes, name: str = "") -> PictureFacts:
@@ -35,7 +36,8 @@ def picture_facts(source: str | os.PathLike | bytes, name: str = "") -> PictureF
     with warnings.catch_warnings():
         try:
             with _open(source) as image:
-                return PictureFacts(image.format, image.mode, image.width, image.height)
+                metadata = not image.info.keys().isdisjoint(("exif", "xmp"))
+                return PictureFacts(image.format, image.mode, image.width, image.height, metadata)
         except Exception as error:
             raise _explained(error, source, name) from error
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.crops.jpegtran import jpegtran_version
 from data_prep.crops.layout import NoCut
 from data_prep.crops.segments import RECORD, entry_of, segment_names
 from data_prep.errors import DataError
@@ -20,7 +21,6 @@ from data_prep.formats.manifest import MANIFEST, Manifest, load_manifest
 from data_prep.formats.packed_tree import offsets_of, packed_tree_names
 from data_prep.progress import tracked
 from data_prep.trees.index_crops import laid_out
-from data_prep.trees.jpegtran import jpegtran_version
 from data_prep.trees.making import Job, content
 from data_prep.trees.resize import check_sizes
 from data_prep.trees.shrink import Rule, shrink

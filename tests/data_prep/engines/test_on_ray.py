@@ -20,11 +20,11 @@ from refusals import refused
 
 from data_prep import DataError
 from data_prep.__main__ import main
+from data_prep.crops.jpegtran import jpegtran_version
 from data_prep.engines import on_ray
 from data_prep.engines.local import Local
 from data_prep.trees.adopt import adopt
 from data_prep.trees.journal import RECORD
-from data_prep.trees.jpegtran import jpegtran_version
 from data_prep.trees.pack import pack_tree
 from data_prep.trees.resize import resize_tree
 

@@ -50,7 +50,7 @@ def test_a_path_and_its_content_give_the_same(tmp_path):
     path = named(tmp_path, data)
     with Image.open(path) as image:
         assert (pixels(path) == np.asarray(image)).all() and (pixels(data) == np.asarray(image)).all()
-    assert picture_facts(path) == picture_facts(data) == ("JPEG", "RGB", 48, 32)
+    assert picture_facts(path) == picture_facts(data) == ("JPEG", "RGB", 48, 32, False)
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90, 99])
@@ -151,7 +151,7 @@ def test_of_an_animation_the_first_frame(tmp_path, kind):
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue", "green")]
     path = named(tmp_path, coded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50))
     assert abs(pixels(path) - [255, 0, 0]).max() < 4
-    assert picture_facts(path)[2:] == (20, 10)
+    assert picture_facts(path)[2:4] == (20, 10)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "WEBP", "TIFF", "GIF"])
@@ -170,7 +170,7 @@ def with_orientation(image: Image.Image, kind: str, turn: int) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_orientation_is_ignored_by_size_and_pixels_alike(tmp_path, kind):
     plain, turned = with_orientation(scene(), kind, 1), with_orientation(scene(), kind, 6)
-    assert picture_facts(turned)[2:] == (48, 32)
+    assert picture_facts(turned)[2:4] == (48, 32)
     assert read_rgb(turned).size == (48, 32)
     assert (pixels(plain) == pixels(turned)).all()
 
