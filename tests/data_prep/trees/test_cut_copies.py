@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import simplejpeg
@@ -106,3 +107,19 @@ def test_check_compares_the_bytes_of_cut_copies(tree, capsys):
     path.write_bytes(data)
     assert not check_dataset(tree)
     assert path.name in capsys.readouterr().out
+
+
+def test_in_a_store_they_are_those_of_a_folder(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files, store = fsspec.filesystem("memory"), "memory://cut-copies/photos"
+    for path in tree.rglob("*.*"):
+        files.pipe_file(f"{store}/{path.relative_to(tree)}", path.read_bytes())
+    for _ in range(2):  # then lost images and a lost index are made again
+        resize_tree(store, [CUT_FROM])
+        resize_tree(tree, [CUT_FROM])
+        made = {path.relative_to(copy_of(tree)): path.read_bytes() for path in copy_of(tree).rglob("*.*")}
+        made.pop(Path(LOCK))
+        found = {path: files.cat_file(f"{store}-sz/{CUT_FROM}/{path}") for path in made}
+        assert found == made and len(files.find(f"{store}-sz/{CUT_FROM}")) == len(made)
+        for lost in ("train/bee/0.JPEG", "train.segments.npy"):
+            files.rm_file(f"{store}-sz/{CUT_FROM}/{lost}")
