@@ -22,6 +22,7 @@ from data_prep.trees.adopt import adopt
 from data_prep.trees.check import check_dataset
 from data_prep.trees.resize import resize_tree as resize_in_processes
 from data_prep.trees.shrink import CUT_FROM
+from data_prep.trees.storage import plan_storage
 
 resize_tree = partial(resize_in_processes, engine=Local(1))
 SMALLER = CUT_FROM - 1
@@ -95,6 +96,16 @@ def test_copies_of_an_earlier_version_stay_as_they_are(tree):
     before = changed_at(copy)
     resize_tree(tree, [CUT_FROM])
     assert changed_at(copy) == before
+
+
+def test_plan_storage_counts_the_index_of_segments(tree):
+    (planned,) = (
+        form for form in plan_storage(tree, [CUT_FROM], 100).forms if form.path == copy_of(tree) and not form.packed
+    )
+    resize_tree(tree, [CUT_FROM])
+    arrays = [*copy_of(tree).glob("*.crops.npy"), *copy_of(tree).glob("*.segments.npy")]
+    files = sum(path.stat().st_size for path in copy_of(tree).glob("*/*/*.JPEG"))
+    assert planned.bytes == files + sum(np.load(path).nbytes for path in arrays) and len(arrays) == 4
 
 
 def test_check_compares_the_bytes_of_cut_copies(tree, capsys):
