@@ -10,11 +10,11 @@ the 2018 way in the same round, with the lowest and the highest. TREE needs copi
     python -m data_prep pack TREE                   # 5.7 times the disk
     python -m data_prep pack TREE-sz/160
     python -m data_prep index-crops TREE            # for the loaders called "cut"
+    python -m data_prep index-crops TREE-sz/320
     python benchmarks/loaders.py TREE [--images 1000] [--rounds 5] [--rows originals-128 packed-128]
 
-Copies of 320 px can be cut as they are. All read the same ones, but for FFCV, which codes them again; their restart
-markers cost whoever decodes whole files some percent. With --sheets FOLDER the pictures of the loaders can be looked
-at. Where other programs share the processor, its time an image is steadier than images/s; both are printed.
+With --sheets FOLDER the pictures of the loaders can be looked at. Where other programs share the processor, its time an
+image is steadier than images/s; both are printed.
 
 FFCV may be in another Python environment (--ffcv-python). Memory is the peak of all processes of a loader together;
 pages that they share count once, and pages of files, which the system may drop, are told apart.
@@ -29,7 +29,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from cut_copies import cut_folder
 from loader_contest import Contest, Figures, say
 from loader_work import Work
 from one_line import one_line_errors
@@ -57,10 +56,9 @@ LOADERS = {  # heading: module, function
 }
 OURS = ("ours: torchvision", "ours: threads", "ours: dali")
 OURS_CUT = tuple(f"{loader}, cut" for loader in OURS)
-FROM_PEERS = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg")
-FROM_JPEG = (*FROM_PEERS, *OURS)
-FROM_CUT_COPIES = (*FROM_PEERS, *OURS_CUT)
-FROM_ORIGINALS = (*FROM_JPEG, *OURS_CUT, "FFCV jpg 500 px", "FFCV half raw", "ours: packed")
+FROM_JPEG = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg", *OURS)
+FROM_CUTS = (*FROM_JPEG, *OURS_CUT)
+FROM_ORIGINALS = (*FROM_CUTS, "FFCV jpg 500 px", "FFCV half raw", "ours: packed")
 PACKAGES = ("torch", "torchvision", "pillow", "nvidia-dali-cuda130", "simplejpeg")
 
 
@@ -74,7 +72,7 @@ class Row(NamedTuple):
 ROWS = {
     "originals-128": Row("original JPEGs -> 128 px", "", 128, FROM_ORIGINALS),
     "originals-224": Row("original JPEGs -> 224 px", "", 224, FROM_ORIGINALS),
-    "short320-224": Row("short side 320 JPEGs -> 224 px", "-sz/320", 224, FROM_CUT_COPIES),
+    "short320-224": Row("short side 320 JPEGs -> 224 px", "-sz/320", 224, FROM_CUTS),
     "short160-128": Row("short side 160 JPEGs -> 128 px", "-sz/160", 128, FROM_JPEG),
     "packed-128": Row("short side 160 packed -> 128 px", "-sz/160", 128, (BASE, "FFCV all raw", "ours: packed")),
 }
@@ -112,7 +110,7 @@ def main() -> None:
 def folders_of(options: argparse.Namespace, row: Row) -> list[str]:
     """The trees that the row's loaders read."""
     folder, cut = folder_of(options, row), set(OURS_CUT) & set(loaders_of(options, row))
-    return [folder, cut_folder(folder)] if cut else [folder]
+    return [folder, f"{folder}-crops"] if cut else [folder]
 
 
 def folder_of(options: argparse.Namespace, row: Row) -> str:

@@ -7,7 +7,6 @@ from importlib import import_module
 from itertools import count
 
 import torch
-from cut_copies import cut_folder
 from loader_work import Work
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from training.data.sample_plan import SamplePlan
 from training.distributed.env import Env
 
 LARGEST_BATCH = 512
+CROPS = "-crops"
 
 
 class Batches:
@@ -72,8 +72,8 @@ def by_dali(work: Work) -> Batches:
 
 
 def in_crops(work: Work) -> Work:
-    """The same images in a form that can be cut."""
-    return replace(work, folder=cut_folder(work.folder))
+    """The same images in the copy of the tree that `data_prep index-crops` has made."""
+    return replace(work, folder=work.folder + CROPS)
 
 
 def cut_by_torchvision(work: Work) -> Batches:

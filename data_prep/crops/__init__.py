@@ -1,4 +1,4 @@
-"""Cutting a window out of a JPEG file without decoding it: where its restart segments lie, the cut, the index of the
-segments of a tree, and the program that puts them into files."""
+"""Cutting a window out of a JPEG file without decoding it: where its restart segments lie, the cut, and the index of
+the segments of a tree."""
 
-__all__ = ["cutting", "jpegtran", "layout", "segments"]
+__all__ = ["cutting", "layout", "segments"]

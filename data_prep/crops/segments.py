@@ -128,13 +128,13 @@ def _read(path: bytes, entry: Entry, start: int, end: int) -> tuple[memoryview, 
 def entry_of(data: bytes) -> tuple[Entry, bytes]:
     """The entry of a file, and its words. Raises: NoCut."""
     layout = layout_of(data)
-    lengths, view = np.diff(layout.offsets), memoryview(data)
+    lengths = np.diff(layout.offsets)
     if lengths.max() > LONGEST:
         raise NoCut("segments of more than 64 KB")
-    head_sum = crc32(view[: layout.head])
+    head_sum = crc32(data[: layout.head])
     sums = [head_sum]
     for start, end in pairwise(layout.offsets[:: layout.columns].tolist()):
-        sums.append(crc32(view[start:end], sums[-1]))
+        sums.append(crc32(data[start:end], sums[-1]))
     words = lengths.astype("<u2").tobytes() + np.array(sums[1:], "<u4").tobytes()
     return Entry(len(data), head_sum, *layout[:6]), words
 

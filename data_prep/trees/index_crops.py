@@ -8,6 +8,8 @@ every file. What cannot be laid out is copied as it is. Killed and called again 
 import json
 import os
 import zlib
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,26 +19,26 @@ import numpy as np
 import simplejpeg
 
 from data_prep.crops.cutting import cut
-from data_prep.crops.jpegtran import JpegtranStopped, jpegtran_version, same_coefficients, with_segments
 from data_prep.crops.layout import NoCut, frame_of, layout_of
-from data_prep.crops.segments import segment_names
+from data_prep.crops.segments import Entry, entry_of, open_segments, segment_names, write_segments
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
-from data_prep.files import disk_errors
+from data_prep.files import PARTIAL, disk_errors
 from data_prep.formats.file_names import printable
 from data_prep.formats.image_index import ImageIndex
-from data_prep.formats.manifest import Manifest
+from data_prep.formats.manifest import Manifest, check_files
 from data_prep.formats.pictures import picture_facts
-from data_prep.stores import Remote, disk_of, kept_beside, mark
-from data_prep.trees.journal import Made
-from data_prep.trees.making import Job, content, make_missing, put
-from data_prep.trees.segment_index import Notes, check_segments, index_segments, note_of
+from data_prep.progress import tracked
+from data_prep.stores import Remote, disk_of, kept_beside, mark, read
+from data_prep.trees.jpegtran import JpegtranStopped, jpegtran_version, same_coefficients, with_segments
+from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete, lost_again
 from data_prep.trees.source_tree import Source, crops_root
 
 SAMPLE = 64  # of one file in so many the coefficients are compared: two more runs of jpegtran
 WORDS = {"no restart markers": "damaged or irregular"}  # jpegtran complains of them: all others have been laid out
+CHUNK = 64  # files read by a process at a time
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,24 @@ class CropRule:
         return "laid out for cuts"
 
     def write_beside(
-        self,
-        copy: Path,
-        pictures: Path | Remote,
-        indices: dict[str, ImageIndex],
-        notes: dict[str, Notes],
-        engine: Engine,
+        self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
     ) -> dict[str, list[str]]:
-        """The index of the segments."""
-        count, reasons = index_segments(copy, pictures, indices, notes, engine)
-        told = ", ".join(f"{others:,} {WORDS.get(reason, reason)}" for reason, others in reasons.most_common())
+        """Write the index of the segments, from the files that lie there."""
+        reasons: Counter[str] = Counter()
+        for split, index in indices.items():
+            _index_split(copy, pictures, split, index, engine, reasons)
+        told = ", ".join(f"{count:,} {WORDS.get(reason, reason)}" for reason, count in reasons.most_common())
+        images = sum(len(index.paths) for index in indices.values())
         print(
-            f"{pictures}: {count:,} of {count + reasons.total():,} images can be cut"
+            f"{pictures}: {images - reasons.total():,} of {images:,} images can be cut"
             + (f"; copied as they are: {told}" if told else "")
         )
         return {split: segment_names(split) for split in indices}
 
     def check_beside(self, copy: Path, manifest: Manifest) -> None:
         """Raises: DataError."""
-        check_segments(copy, manifest)
+        open_segments(copy)
+        check_files(copy, manifest, True, {name for split in manifest.splits for name in segment_names(split)})
 
 
 def index_crops(root: str | Path | Remote, engine: Engine = LOCAL) -> Manifest:
@@ -111,7 +112,7 @@ def _make(job: Job, rule: CropRule, image: tuple[bytes, int]) -> list[Made]:
         again = "Run the same command again, with fewer --workers"
         raise DataError(f"{job.root}/{printable(path)}: {reason}. {again}") from None
     put(job, path, [made])
-    return [Made(facts.width, facts.height, len(made), 0, note_of(made))]
+    return [(facts.width, facts.height, len(made), 0)]
 
 
 def laid_out(data: bytes, sampled: bool = True) -> bytes | None:
@@ -139,3 +140,33 @@ def _same_pixels(data: bytes, made: bytes) -> bool:
     return np.array_equal(simplejpeg.decode_jpeg(made), whole) and np.array_equal(
         middle, whole[top : top + height, left : left + width]
     )
+
+
+def _index_split(
+    copy: Path, pictures: Path | Remote, split: str, index: ImageIndex, engine: Engine, reasons: Counter[str]
+) -> None:
+    """Write the index of a split's segments; why files cannot be cut is counted in `reasons`."""
+    work = copy / PARTIAL / "segments"
+    work.mkdir(parents=True, exist_ok=True)
+    paths = index.paths.tolist()
+    found = engine.map(partial(_entry, pictures), paths, CHUNK)
+    found = tracked(found, f"indexing the segments of {split}", len(paths))
+    write_segments(work, split, len(paths), _counted(found, reasons))
+    for name in segment_names(split):
+        os.replace(work / name, copy / name)
+
+
+def _counted(found: Iterator, reasons: Counter[str]) -> Iterator[tuple[Entry, bytes]]:
+    for entry, words, reason in found:
+        if reason:
+            reasons[reason] += 1
+        yield entry, words
+
+
+def _entry(pictures: Path | Remote, path: bytes) -> tuple[Entry, bytes, str]:
+    """In a worker: the entry of a file, its words, and why it cannot be cut."""
+    data = read(pictures, path)
+    try:
+        return *entry_of(data), ""
+    except NoCut as reason:
+        return Entry(len(data)), b"", str(reason)

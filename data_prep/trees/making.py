@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,13 +20,13 @@ from data_prep.progress import tracked
 from data_prep.stores import Remote, read, write
 from data_prep.trees import journal
 from data_prep.trees.adopt import Problem
-from data_prep.trees.journal import Journal, Made
 from data_prep.trees.shards import folders_of, standing
 from data_prep.trees.source_tree import Source
 from dawn.commandline import quoted
 
 CHUNK = 16  # images of one task: what a kill can lose in each process, beside what is not recorded yet
 SECONDS = 1.0  # at least, between two flushes of files to the disk, after which they are recorded
+Made = tuple[int, int, int, int]  # width, height, bytes and kind of a copy
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def _recorded(job: Job, hashes: np.ndarray, lengths: np.ndarray, results: Iterat
     """Pass `results` on. They are recorded some at a time, in a thread: the disk must not hold up the images."""
     with ExitStack() as files:
         journals = [files.enter_context(journal.opened(place)) for place in job.places]
-        waiting: list[list[tuple[int, int, Made]]] = [[] for _ in journals]
+        waiting: list[list[bytes]] = [[] for _ in journals]
         writer, due = files.enter_context(ThreadPoolExecutor(1)), time.monotonic() + SECONDS
         writing = writer.submit(_record, [], [])
         try:
             for path, length, made in zip(hashes, lengths, results, strict=True):
                 if not isinstance(made, str):
-                    for copies, copy in zip(waiting, made, strict=True):
-                        copies.append((path, length, copy))
+                    for number, records in enumerate(waiting):
+                        records.append(np.array((path, length, *made[number]), journal.RECORD).tobytes())
                 if time.monotonic() > due and writing.done():
                     writing.result()  # raises what went wrong: after half a record there must be no other
                     writing, due = writer.submit(_record, journals, waiting), time.monotonic() + SECONDS
@@ -86,15 +87,14 @@ def _recorded(job: Job, hashes: np.ndarray, lengths: np.ndarray, results: Iterat
             _record(journals, waiting)
 
 
-def _record(journals: list[Journal], waiting: list[list[tuple[int, int, Made]]]) -> None:
-    """Append records whose files are in place. The files, and their notes, come to the disk first: after a power cut,
-    which may leave a file without its bytes, a record is trusted."""
-    if not any(waiting):
-        return
-    records = [file.noted(copies) for file, copies in zip(journals, waiting, strict=True)]
-    os.sync()
-    for file, some in zip(journals, records, strict=True):
-        file.add(some)
+def _record(journals: list[RawIOBase], waiting: list[list[bytes]]) -> None:
+    """Append records whose files are in place. The files come to the disk first: after a power cut, which may leave a
+    file without its bytes, a record is trusted."""
+    if any(waiting):
+        os.sync()
+    for file, records in zip(journals, waiting, strict=True):
+        for record in records:
+            file.write(record)
 
 
 def content(job: Job, path: bytes, length: int) -> bytes:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from data_prep.crops.segments import segment_names
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
@@ -18,11 +17,9 @@ from data_prep.formats.file_names import printable
 from data_prep.formats.manifest import Manifest
 from data_prep.stores import Remote, beside, disk_of, kept_beside, mark
 from data_prep.trees.adopt import BAD_FILES, Problem, write_problems
-from data_prep.trees.journal import Made
-from data_prep.trees.making import Job, content, make_missing, put
-from data_prep.trees.segment_index import note_of
+from data_prep.trees.making import Job, Made, content, make_missing, put
 from data_prep.trees.shards import begin, complete, lost_again
-from data_prep.trees.shrink import Rule, is_cut, shrink
+from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root
 from dawn.commandline import quoted
 
@@ -51,9 +48,7 @@ def resize_tree(
     check_shard(pictures[sizes[0]], shard)
     _check_names(pictures[sizes[0]], source)
     with disk_errors(disk_of(pictures[sizes[0]])), ExitStack() as held:
-        segments = [name for split in source.indices for name in segment_names(split)]
-        kept = {size: kept_beside(at, segments if is_cut(size) else ()) for size, at in pictures.items()}
-        copies = {size: held.enter_context(folder) for size, folder in kept.items()}
+        copies = {size: held.enter_context(kept_beside(at)) for size, at in pictures.items()}
         whole = {size: begin(copy, source, rule, shard, held, pictures[size]) for size, copy in copies.items()}
         places = {size: place for size, place in whole.items() if isinstance(place, Path)}
         if places:
@@ -66,7 +61,7 @@ def resize_tree(
             if bad:
                 _leave_out(bad, job, source, skip_bad)
             source = Source.open(source.root, wait)  # another shard may have left out images
-            whole |= {size: _end(copies[size], source, rule, pictures[size], shard, engine) for size in places}
+            whole |= {size: _end(copies[size], source, rule, pictures[size], shard) for size in places}
     return {size: manifest for size, manifest in whole.items() if manifest}
 
 
@@ -107,10 +102,7 @@ def _make(job: Job, rule: Rule, sizes: tuple[int, ...], image: tuple[bytes, int]
     except DataError as error:
         return str(error).removeprefix(f"{printable(path)}: ")
     put(job, path, [made.data for made in copies])
-    return [
-        Made(made.width, made.height, len(made.data), made.kind, note_of(made.data) if is_cut(size) else b"")
-        for size, made in zip(sizes, copies, strict=True)
-    ]
+    return [(made.width, made.height, len(made.data), made.kind) for made in copies]
 
 
 def _leave_out(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> None:
@@ -134,11 +126,9 @@ def _leave_out(bad: list[Problem], job: Job, source: Source, skip_bad: bool) -> 
     )
 
 
-def _end(
-    copy: Path, source: Source, rule: Rule, pictures: Path | Remote, shard: tuple[int, int], engine: Engine
-) -> Manifest | None:
+def _end(copy: Path, source: Source, rule: Rule, pictures: Path | Remote, shard: tuple[int, int]) -> Manifest | None:
     """The manifest of a copy that is now whole; None while other shards have work to do."""
-    manifest, missing = complete(copy, source, rule, engine, pictures)
+    manifest, missing = complete(copy, source, rule, pictures=pictures)
     if manifest is None and shard == (1, 1):
         raise lost_again(pictures, missing)
     if manifest is None:

@@ -25,7 +25,6 @@ from data_prep.formats.manifest import MANIFEST, Manifest, check_files, load_man
 from data_prep.stores import RULE, Remote, file_sizes
 from data_prep.trees import journal
 from data_prep.trees.adopt import BAD_FILES, Problem, publish_index, write_problems
-from data_prep.trees.journal import Notes
 from data_prep.trees.shrink import Rule
 from data_prep.trees.source_tree import Source, source_root
 
@@ -43,12 +42,7 @@ class Making(Protocol):
         """For Manifest.source."""
 
     def write_beside(
-        self,
-        copy: Path,
-        pictures: Path | Remote,
-        indices: dict[str, ImageIndex],
-        notes: dict[str, Notes],
-        engine: Engine,
+        self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
     ) -> dict[str, list[str]]:
         """Write what lies beside the index, into `copy`; the names of the files, by split."""
 
@@ -171,17 +165,16 @@ def _commit(
 ) -> Manifest:
     """Verify that there is nothing else, write the index and, last, the manifest."""
     _nothing_else(copy, pictures, source.paths)
-    first, indices, notes = 0, {}, {}
+    first, indices = 0, {}
     for split, index in source.indices.items():
         part = state[first : first + len(index.paths)]
         first += len(part)
         indices[split] = ImageIndex(index.paths, index.labels, part["width"], part["height"], part["bytes"])
-        notes[split] = Notes(copy / PARTIAL, part)
     os.sync()  # the files were not flushed one by one
     if rule.kinds:
         counts = zip(rule.kinds, np.bincount(state["kind"], minlength=len(rule.kinds)), strict=True)
         print(f"{pictures}: {'; '.join(f'{count:,} {kind}' for kind, count in counts if count)}")
-    beside = rule.write_beside(copy, pictures, indices, notes, engine)
+    beside = rule.write_beside(copy, pictures, indices, engine)
     (copy / BAD_FILES).unlink(missing_ok=True)
     facts = source.manifest
     created_by = f"{tool_versions()}, {rule.made_with}"
@@ -252,7 +245,7 @@ def _reopen(copy: Path, source: Source, rule: Making) -> None:
         for field, name in (("width", "widths"), ("height", "heights"), ("bytes", "bytes")):
             records[field] = np.concatenate([getattr(indices[split], name) for split in source.indices])
         with journal.opened(place) as file:
-            file.add([records.tobytes()])
+            file.write(records.tobytes())
     except DataError:  # the index itself is damaged: all over again
         pass
     (copy / MANIFEST).unlink()

@@ -17,14 +17,12 @@ import simplejpeg
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
-from data_prep.crops.segments import has_segments, segment_names
 from data_prep.engines.base import Engine
 from data_prep.errors import DataError
 from data_prep.formats.image_index import ImageIndex
 from data_prep.formats.manifest import Manifest
 from data_prep.formats.pictures import PictureFacts, picture_facts, read_rgb
 from data_prep.stores import Remote
-from data_prep.trees.segment_index import Notes, check_segments, index_segments
 
 FILTERS = {
     "lanczos": FilterType.lanczos3,
@@ -35,10 +33,9 @@ FILTERS = {
 KINDS = ("made smaller", "copied as they are, small enough", "coded again at their own size")
 ORIENTATION = 0x0112  # EXIF tag
 LEAST = 1280  # px of the short side that a scaled decoding leaves, at least; also twice the size of the copy
-CUT_FROM = 256  # px of the short side: from here on it pays to cut windows out of a copy (docs/datasets.md)
-TOOLS = ", ".join(f"{name} {metadata.version(name)}" for name in ("simplejpeg", "cykooz.resizer", "pillow"))
+TOOLS = ", ".join(f"{name} {metadata.version(name)}" for name in ("simplejpeg", "cykooz.resizer"))
 RESIZER = Resizer()
-TURNS = {  # EXIF orientation -> the picture as seen, of (H, W, 4) pixels as stored
+TURNS = {  # EXIF orientation -> the picture as seen, of (H, W, 3) pixels as stored
     1: lambda p: p,
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -76,24 +73,12 @@ class Rule:
         return f"short side {copy.name} px, {self.filter}, quality {self.quality}"
 
     def write_beside(
-        self,
-        copy: Path,
-        pictures: Path | Remote,
-        indices: dict[str, ImageIndex],
-        notes: dict[str, Notes],
-        engine: Engine,
+        self, copy: Path, pictures: Path | Remote, indices: dict[str, ImageIndex], engine: Engine
     ) -> dict[str, list[str]]:
-        """The index of the segments, of copies that windows can be cut out of."""
-        if not is_cut(int(copy.name)):
-            return {}
-        count, reasons = index_segments(copy, pictures, indices, notes, engine)
-        print(f"{pictures}: windows can be cut out of {count:,} of {count + reasons.total():,} images")
-        return {split: segment_names(split) for split in indices}
+        return {}
 
     def check_beside(self, copy: Path, manifest: Manifest) -> None:
-        """Raises: DataError. Copies of earlier versions have no index of segments, and need none."""
-        if has_segments(manifest, tuple(manifest.splits)):
-            check_segments(copy, manifest)
+        """Nothing lies there."""
 
 
 class Copy(NamedTuple):
@@ -123,11 +108,6 @@ def shrink(data: bytes, name: str, sizes: tuple[int, ...], rule: Rule) -> list[C
     return [copies[size] for size in sizes]
 
 
-def is_cut(size: int) -> bool:
-    """Whether copies with a short side of `size` px have restart markers and an index of segments."""
-    return size >= CUT_FROM
-
-
 def target(width: int, height: int, size: int) -> tuple[int, int]:
     """Width and height with the short side at `size`, or as they are when that would enlarge."""
     short = min(width, height)
@@ -136,11 +116,11 @@ def target(width: int, height: int, size: int) -> tuple[int, int]:
 
 def decode(data: bytes, name: str) -> np.ndarray:
     """Pixels of a file as stored, (H, W, 3) uint8 RGB. DataError "name: reason"."""
-    return _pixels(data, name, picture_facts(data, name), 0)[..., :3]
+    return _pixels(data, name, picture_facts(data, name), 0)
 
 
 def resample(pixels: np.ndarray, size: tuple[int, int], name: str = "lanczos") -> np.ndarray:
-    """(H, W, 4) uint8 to (height, width, 4) of `size` = width, height, antialiased."""
+    """(H, W, 3) uint8 to (height, width, 3) of `size` = width, height, antialiased."""
     return _array(_resampled(_image(pixels), size, name))
 
 
@@ -149,53 +129,43 @@ def _smaller(image: ImageData, size: int, rule: Rule, name: str) -> Copy:
     place = target(*whole, size)
     small = image if place == whole else _resampled(image, place, rule.filter)
     try:
-        data = (_with_segments if is_cut(size) else _encoded)(small, rule.quality)
-    except (ValueError, OSError) as error:  # more than 65,500 px, say
+        # Baseline: a GPU's JPEG engines leave progressive files to slower code.
+        data = simplejpeg.encode_jpeg(_array(small), rule.quality, "RGB", "420")
+    except ValueError as error:
         raise DataError(f"{name}: cannot be stored as JPEG ({error})") from error
     return Copy(data, *place, 2 if small is image else 0)
 
 
-# Both are baseline: a GPU's JPEG engines leave progressive files to slower code.
-def _encoded(image: ImageData, quality: int) -> bytes:
-    return simplejpeg.encode_jpeg(_array(image), quality, "RGBX", "420")
-
-
-def _with_segments(image: ImageData, quality: int) -> bytes:
-    """With a restart marker behind each MCU, which simplejpeg cannot write."""
-    file, size = io.BytesIO(), (image.width, image.height)
-    picture = Image.frombytes("RGB", size, image.get_buffer(), "raw", "RGBX")
-    picture.save(file, "JPEG", quality=quality, subsampling="4:2:0", restart_marker_blocks=1)
-    return file.getvalue()
-
-
 def _resampled(image: ImageData, size: tuple[int, int], name: str) -> ImageData:
-    small = ImageData(*size, PixelType.U8x4)
+    small = ImageData(*size, PixelType.U8x3)
     RESIZER.resize(image, small, ResizeOptions(ResizeAlg.convolution(FILTERS[name]), use_alpha=False))
     return small
 
 
 def _image(pixels: np.ndarray) -> ImageData:
-    return ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x4, pixels.tobytes())
+    return ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
 
 
 def _array(image: ImageData) -> np.ndarray:
-    return np.frombuffer(image.get_buffer(), np.uint8).reshape(image.height, image.width, 4)
+    return np.frombuffer(image.get_buffer(), np.uint8).reshape(image.height, image.width, 3)
 
 
 def _pixels(data: bytes, name: str, facts: PictureFacts, least: int) -> np.ndarray:
-    """Pixels as stored, (H, W, 4) uint8: red, green, blue and one that says nothing, with which resampling is faster.
-    With `least` a JPEG comes at 1/2 of its size or less, its short side at least that."""
+    """Pixels as stored, (H, W, 3) uint8; with `least` a JPEG comes at 1/2 of its size or less, its short side at least
+    that."""
     if facts.format == "JPEG" and facts.mode in ("RGB", "L"):
         try:
-            return simplejpeg.decode_jpeg(data, "RGBX", min_height=least, min_width=least, min_factor=2 if least else 1)
+            return simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least, min_factor=2 if least else 1)
         except ValueError:  # damaged, or only strange: read_rgb says which
             pass
-    return np.asarray(read_rgb(data, name, (least, least) if least else None).convert("RGBA"))
+    return np.asarray(read_rgb(data, name, (least, least) if least else None))
 
 
 def _orientation(data: bytes, facts: PictureFacts) -> int:
     """1 to 8 from the metadata; 1 (as stored) where there is none or it makes no sense."""
-    if facts.format == "TIFF" or (facts.format == "JPEG" and not facts.metadata):  # TIFF: Pillow has turned it
+    if facts.format == "TIFF":  # Pillow has turned it
+        return 1
+    if facts.format == "JPEG" and not (facts.metadata and b"Exif" in data):  # without: 1.02 times the images/s
         return 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

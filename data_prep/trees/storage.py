@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.crops.jpegtran import jpegtran_version
 from data_prep.crops.layout import NoCut
 from data_prep.crops.segments import RECORD, entry_of, segment_names
 from data_prep.errors import DataError
@@ -21,9 +20,10 @@ from data_prep.formats.manifest import MANIFEST, Manifest, load_manifest
 from data_prep.formats.packed_tree import offsets_of, packed_tree_names
 from data_prep.progress import tracked
 from data_prep.trees.index_crops import laid_out
+from data_prep.trees.jpegtran import jpegtran_version
 from data_prep.trees.making import Job, content
 from data_prep.trees.resize import check_sizes
-from data_prep.trees.shrink import Rule, is_cut, shrink
+from data_prep.trees.shrink import Rule, shrink
 from data_prep.trees.source_tree import Source, copy_root, crops_root
 
 SHOWN = (128, 224)  # px, of the images that a loader makes
@@ -150,19 +150,17 @@ def _made(job: Job, path: bytes, length: int, sizes: tuple[int, ...], with_crops
     """Of one image: bytes, bytes in ROOT-crops, pixels and bytes of the smaller copies."""
     data = content(job, path, length)
     copies = shrink(data, printable(os.path.join(os.fsencode(job.root), path)), sizes, Rule())
-    crops = _with_its_index(laid_out(data, sampled=False) or data) if with_crops else 0
-    made = [
-        _with_its_index(copy.data) if is_cut(size) else len(copy.data) for size, copy in zip(sizes, copies, strict=True)
-    ]
-    return length, crops, [copy.width * copy.height for copy in copies], made
+    crops = _laid_out_bytes(data) if with_crops else 0
+    return length, crops, [copy.width * copy.height for copy in copies], [len(copy.data) for copy in copies]
 
 
-def _with_its_index(data: bytes) -> int:
-    """Bytes of a file and of its part of the index of segments."""
+def _laid_out_bytes(data: bytes) -> int:
+    """A file of ROOT-crops, with its part of the index of segments."""
+    made = laid_out(data, sampled=False)
     try:
-        return len(data) + RECORD.itemsize + len(entry_of(data)[1])
+        return len(made or data) + RECORD.itemsize + (len(entry_of(made)[1]) if made else 0)
     except NoCut:
-        return len(data) + RECORD.itemsize
+        return len(made) + RECORD.itemsize
 
 
 def _print_table(forms: list[Form]) -> None:

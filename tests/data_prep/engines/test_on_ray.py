@@ -20,16 +20,16 @@ from refusals import refused
 
 from data_prep import DataError
 from data_prep.__main__ import main
-from data_prep.crops.jpegtran import jpegtran_version
 from data_prep.engines import on_ray
 from data_prep.engines.local import Local
 from data_prep.trees.adopt import adopt
 from data_prep.trees.journal import RECORD
+from data_prep.trees.jpegtran import jpegtran_version
 from data_prep.trees.pack import pack_tree
 from data_prep.trees.resize import resize_tree
 
 REPOSITORY = Path(__file__).parents[3]
-SIZES = ["--sizes", "16", "256"]
+SIZES = ["--sizes", "16", "48"]
 MINUTES = 5
 
 
@@ -143,7 +143,7 @@ def whole(ray, tmp_path_factory):
         path = root / "train" / ("ant", "bee", "cow")[number % 3] / f"large{number}.JPEG"
         path.write_bytes(jpeg(2000 + number, 1500, seed=number))
     adopt(root)
-    resize_tree(root, [16, 256], Local(2))
+    resize_tree(root, [16, 48], Local(2))
     return root, tree_hash(Path(f"{root}-sz"))
 
 
@@ -181,7 +181,7 @@ def run(tree: Path, *arguments: str) -> None:
 
 
 def copies(tree: Path) -> list[Path]:
-    return list(Path(f"{tree}-sz").glob("256/*/*/*.JPEG"))
+    return list(Path(f"{tree}-sz").glob("48/*/*/*.JPEG"))
 
 
 def until_some_are_made(tree: Path, running: subprocess.Popen) -> None:
@@ -222,10 +222,10 @@ def runs(process: int) -> bool:
 def test_the_bytes_are_those_of_a_local_run(tree, whole, tmp_path):
     run(tree, "resize", *SIZES)
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
-    local = Path(shutil.copytree(Path(f"{tree}-sz/256"), tmp_path / "local-256"))
+    local = Path(shutil.copytree(Path(f"{tree}-sz/48"), tmp_path / "local-48"))
     pack_tree(local, Local(1))
-    run(Path(f"{tree}-sz/256"), "pack")
-    assert tree_hash(Path(f"{tree}-sz/256")) == tree_hash(local)
+    run(Path(f"{tree}-sz/48"), "pack")
+    assert tree_hash(Path(f"{tree}-sz/48")) == tree_hash(local)
     run(tree, "check")
 
 
@@ -258,7 +258,7 @@ def test_killed_workers_are_replaced(tree, whole):
     with command(tree, "resize", *SIZES) as running:
         until_some_are_made(tree, running)
         kill_workers(running)
-        assert not Path(f"{tree}-sz/256/manifest.json").exists()
+        assert not Path(f"{tree}-sz/48/manifest.json").exists()
         ended(running)
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
 
@@ -295,14 +295,14 @@ def test_killed_workers_of_other_commands_are_replaced(tree, tmp_path, name, mad
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_and_makes_nothing_twice(tree, whole):
-    journal = Path(f"{tree}-sz/256/.partial/1-of-1/copies.journal")
+    journal = Path(f"{tree}-sz/48/.partial/1-of-1/copies.journal")
     with command(tree, "resize", *SIZES) as running:
         until_some_are_made(tree, running)
         while not journal.stat().st_size:
             time.sleep(0.01)
         running.kill()
         running.wait()
-    assert not Path(f"{tree}-sz/256/manifest.json").exists()
+    assert not Path(f"{tree}-sz/48/manifest.json").exists()
     made = {path: path.stat().st_mtime_ns for path in copies(tree)}
     recorded = journal.stat().st_size // RECORD.itemsize
     run(tree, "resize", *SIZES)
@@ -328,9 +328,9 @@ def test_a_file_that_changed_and_a_folder_that_is_there_are_one_line(tree):
     with command(tree, "resize", *SIZES) as running:
         _, told = running.communicate(timeout=60 * MINUTES)
     assert running.returncode == 2 and told.splitlines()[-1].startswith(f"error: {path} has ") and "Trace" not in told
-    assert not Path(f"{tree}-sz/256/manifest.json").exists()
-    shutil.rmtree(f"{tree}-sz/256")
-    Path(f"{tree}-sz/256").write_text("")
+    assert not Path(f"{tree}-sz/48/manifest.json").exists()
+    shutil.rmtree(f"{tree}-sz/48")
+    Path(f"{tree}-sz/48").write_text("")
     with command(tree, "resize", *SIZES) as running:
         _, told = running.communicate(timeout=60 * MINUTES)
     assert running.returncode == 2 and "a file is in the way" in told and told.count("\n") == 1
@@ -370,7 +370,7 @@ def test_a_lost_machine_is_done_without(tree, whole, cluster):
     with command(tree, "resize", *SIZES, address=cluster.address) as running:
         until_some_are_made(tree, running)
         cluster.remove_node(lost, allow_graceful=False)
-        assert not Path(f"{tree}-sz/256/manifest.json").exists()
+        assert not Path(f"{tree}-sz/48/manifest.json").exists()
         ended(running)
     assert tree_hash(Path(f"{tree}-sz")) == whole[1]
 

@@ -19,7 +19,6 @@ from small_disk import small_disk
 
 from data_prep import DataError, load_manifest
 from data_prep.__main__ import main
-from data_prep.crops.jpegtran import jpegtran_version, same_coefficients
 from data_prep.crops.layout import layout_of
 from data_prep.crops.segments import open_segments
 from data_prep.engines.local import Local
@@ -29,6 +28,7 @@ from data_prep.trees.adopt import adopt
 from data_prep.trees.check import check_dataset
 from data_prep.trees.index_crops import index_crops as index_in_processes
 from data_prep.trees.index_crops import laid_out
+from data_prep.trees.jpegtran import jpegtran_version, same_coefficients
 from data_prep.trees.resize import resize_tree
 from data_prep.trees.source_tree import copy_root
 

@@ -144,30 +144,11 @@ def test_lookup_wants_path_and_size_and_takes_the_latest(tmp_path):
     (tmp_path / "1-of-1").mkdir()
     with journals.opened(tmp_path / "1-of-1") as file:
         for path, source, length in ((0, 10, 1), (1, 20, 2), (0, 10, 3)):
-            file.add(file.noted([(hashes[path], source, journals.Made(4, 5, length, 0))]))
+            file.write(np.array((hashes[path], source, 4, 5, length, 0), journals.RECORD).tobytes())
     records = journals.read(tmp_path)
     found = journals.lookup(records, hashes, np.array([10, 21, 30]))
     assert (found >= 0).tolist() == [True, False, False] and records["bytes"][found[0]] == 3
     assert journals.lookup(journals.read(tmp_path / "none"), hashes, np.zeros(3)).tolist() == [-1, -1, -1]
-
-
-def test_notes_of_several_shards_survive_a_kill(tmp_path):
-    """A note that was torn, or whose file is gone, is no note."""
-    hashes, notes = journals.path_hashes([b"a", b"b", b"c", b"d"]), [b"first", b"", b"third" * 1000, b"fourth"]
-    for row, note in enumerate(notes):
-        shard = tmp_path / f"{row % 2 + 1}-of-2"
-        shard.mkdir(exist_ok=True)
-        with journals.opened(shard) as file:
-            file.add(file.noted([(hashes[row], 10, journals.Made(4, 5, 6, 0, note))]))
-        with open(shard / journals.NOTES, "ab") as left:
-            left.write(b"of a killed process")
-    records = journals.read(tmp_path)
-    records = records[journals.lookup(records, hashes, np.full(4, 10))]
-    assert list(journals.Notes(tmp_path, records)) == notes
-    os.truncate(tmp_path / "1-of-2" / journals.NOTES, 100)
-    assert list(journals.Notes(tmp_path, records)) == [b"first", b"", b"", b"fourth"]
-    (tmp_path / "2-of-2" / journals.NOTES).unlink()
-    assert list(journals.Notes(tmp_path, records)) == [b"first", b"", b"", b""]
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/2/3", "-1/2", "1/99999999999", "²/3"])

@@ -69,7 +69,7 @@ def test_a_part_of_the_images_tells_the_pixels_of_all(tree):
 
 
 def test_without_jpegtran_the_rest_is_told(tree, monkeypatch, capsys):
-    from data_prep.crops.jpegtran import jpegtran_version
+    from data_prep.trees.jpegtran import jpegtran_version
 
     monkeypatch.setenv("PATH", "/nowhere")
     jpegtran_version.cache_clear()
