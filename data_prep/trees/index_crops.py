@@ -20,7 +20,7 @@ import simplejpeg
 
 from data_prep.crops.cutting import cut
 from data_prep.crops.layout import NoCut, frame_of, layout_of
-from data_prep.crops.segments import Entry, entry_of, open_segments, segment_names, write_segments
+from data_prep.crops.segments import Entry, entry_of, has_segments, open_segments, segment_names, write_segments
 from data_prep.engines.base import Engine
 from data_prep.engines.local import LOCAL
 from data_prep.errors import DataError
@@ -84,6 +84,8 @@ def index_crops(root: str | Path | Remote, engine: Engine = LOCAL) -> Manifest:
     Raises: DataError when `root` is not indexed or has changed, when jpegtran is missing, or for another copy there.
     """
     source, rule = Source.open(root), CropRule(made_with=jpegtran_version())
+    if has_segments(source.manifest, tuple(source.indices)):
+        raise DataError(f"{source.root}: is laid out for cuts already. Give the images that it was made of")
     pictures, segments = crops_root(root), [name for split in source.indices for name in segment_names(split)]
     with disk_errors(disk_of(pictures)), ExitStack() as held:
         copy = held.enter_context(kept_beside(pictures, segments))

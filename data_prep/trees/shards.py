@@ -131,7 +131,7 @@ def join(root: str | Path) -> Manifest:
     if manifest is None:
         raise DataError(
             f"{copy}: {missing:,} of {len(source.paths):,} images are not made yet ({_shards(copy)}). Run "
-            "the resize command of every shard to its end."
+            "the resize command, or that of every shard, to its end."
         )
     return manifest
 
@@ -194,12 +194,13 @@ def _finished(copy: Path, source: Source, rule: Making, pictures: Path | Remote)
     manifest = load_manifest(copy)
     if manifest.source != _origin(source, copy, rule):
         raise DataError(
-            f"{copy}: holds copies of another kind ({manifest.source}; now {_origin(source, copy, rule)}). "
-            "Delete the folder to make them again."
+            f"{copy}: holds copies of another kind, or the source was indexed anew since ({manifest.source}; now "
+            f"{_origin(source, copy, rule)}). Delete the folder to make them again."
         )
     try:
         check_files(copy, manifest, hashes=False)
         indices = open_index(copy)
+        _same_images(copy, indices, source)
         for index in indices.values():
             check_images(copy, index) if isinstance(pictures, Path) else _check_remote(pictures, index)
         rule.check_beside(copy, manifest)
@@ -209,6 +210,15 @@ def _finished(copy: Path, source: Source, rule: Making, pictures: Path | Remote)
         return None
     shutil.rmtree(copy / PARTIAL, ignore_errors=True)  # left when a run was killed right after the manifest
     return manifest
+
+
+def _same_images(copy: Path, indices: dict[str, ImageIndex], source: Source) -> None:
+    """Raises: DataError for a copy whose index has lost images, as by `check --write --skip-bad`."""
+    for split, index in source.indices.items():
+        if not np.array_equal(indices[split].paths, index.paths):
+            raise DataError(
+                f"{copy}: {len(indices[split].paths):,} {split} images, {source.root} has {len(index.paths):,}"
+            )
 
 
 def _origin(source: Source, copy: Path, rule: Making) -> str:
@@ -239,9 +249,10 @@ def _reopen(copy: Path, source: Source, rule: Making) -> None:
     place.mkdir(parents=True, exist_ok=True)
     write_atomically(copy / PARTIAL / RULE, rule.to_json())
     try:
-        indices = open_index(copy)
-        records = np.zeros(len(source.paths), journal.RECORD)
-        records["path"], records["source"] = journal.path_hashes(source.paths), source.bytes
+        indices, lengths = open_index(copy), dict(zip(source.paths.tolist(), source.bytes.tolist(), strict=True))
+        paths = [path for split in source.indices for path in indices[split].paths.tolist()]
+        records = np.zeros(len(paths), journal.RECORD)
+        records["path"], records["source"] = journal.path_hashes(paths), [lengths.get(path, -1) for path in paths]
         for field, name in (("width", "widths"), ("height", "heights"), ("bytes", "bytes")):
             records[field] = np.concatenate([getattr(indices[split], name) for split in source.indices])
         with journal.opened(place) as file:

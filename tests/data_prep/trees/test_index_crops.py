@@ -155,6 +155,26 @@ def test_a_second_call_changes_nothing_and_lost_files_come_back(tree, capsys):
     assert tree_hash(crops(tree)) == whole
 
 
+@needs_jpegtran
+def test_an_image_left_out_of_the_copy_alone_comes_back(tree):
+    """It was a traceback."""
+    index_crops(tree)
+    whole, path = tree_hash(crops(tree)), crops(tree) / "train/a/420.JPEG"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert check_dataset(crops(tree), write=True, skip_bad=True)
+    index_crops(tree)
+    assert tree_hash(crops(tree)) == whole
+
+
+@needs_jpegtran
+def test_files_for_cutting_are_no_source_of_others(tree):
+    index_crops(tree)
+    with pytest.raises(DataError, match=r"photos-crops: is laid out for cuts already"):
+        index_crops(crops(tree))
+
+
 @pytest.mark.slow
 @needs_jpegtran
 def test_the_bytes_do_not_depend_on_the_processes(tmp_path):

@@ -25,6 +25,7 @@ from data_prep.files import PARTIAL
 from data_prep.formats.image_index import check_images, index_digest, open_index
 from data_prep.trees import journal, making
 from data_prep.trees.adopt import adopt
+from data_prep.trees.check import check_dataset
 from data_prep.trees.resize import resize_tree as resize_in_processes
 from data_prep.trees.shrink import Rule, decode, resample, shrink, target
 
@@ -234,6 +235,18 @@ def test_a_lost_copy_is_made_again_alone(tree, capsys):
     resize_tree(tree, [16])
     assert "is missing" in capsys.readouterr().out
     assert tree_hash(copy) == whole and kept.stat().st_mtime_ns == changed
+
+
+def test_an_image_left_out_of_the_copy_alone_comes_back(tree, capsys):
+    """The copy was said to be in place."""
+    resize_tree(tree, [16])
+    copy = Path(f"{tree}-sz/16")
+    whole, bad = tree_hash(copy), sorted(copy.glob("train/*/*.JPEG"))[1]
+    bad.write_bytes(bad.read_bytes()[:-200])
+    assert check_dataset(copy, write=True, skip_bad=True)
+    resize_tree(tree, [16])
+    assert f"{copy}: 17 train images, {tree} has 18" in capsys.readouterr().out
+    assert tree_hash(copy) == whole
 
 
 @pytest.mark.slow
