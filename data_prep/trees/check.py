@@ -180,8 +180,16 @@ def _advise(main: TreeCheck, copies: list[TreeCheck]) -> None:
     if main.bad:
         print("replace the bad files, or leave them out of the index of all trees: --write --skip-bad")
     for copy in copies:
-        if copy.changed or copy.bad:
+        if (copy.bad or copy.faults) and _is_of_another_index(copy, main):
+            print(f"{main.root} was indexed anew since then: delete {copy.root} and run `{_maker(copy)}` again")
+        elif copy.changed or copy.bad:
             print(f"delete what is bad in {copy.root} and run `{_maker(copy)}` again: it makes what is missing")
+
+
+def _is_of_another_index(copy: TreeCheck, main: TreeCheck) -> bool:
+    """Whether it was made of ROOT as it was indexed before (shards.py): nobody makes such a copy whole."""
+    begin = f"{main.manifest.source} ("
+    return copy.manifest.source.startswith(begin) and index_digest(main.indices)[:16] not in copy.manifest.source
 
 
 def _maker(copy: TreeCheck) -> str:

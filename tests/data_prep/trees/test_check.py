@@ -14,6 +14,7 @@ from data_prep.formats.image_index import ImageIndex, open_index
 from data_prep.formats.manifest import save_manifest
 from data_prep.trees.adopt import adopt, publish_index
 from data_prep.trees.check import KNOWN, check_dataset, known_oddity
+from data_prep.trees.resize import resize_tree
 
 
 @pytest.fixture
@@ -148,6 +149,20 @@ def test_a_copy_without_a_manifest(root, capsys):
     code, out = check(root, capsys)
     assert code == 1 and f"BAD {root}-sz/32: no dataset at {root}-sz/32" in out and "resize" in out
     assert f"{root}-sz/24: photos" in out
+
+
+def test_copies_of_an_index_that_has_lost_an_image_must_be_deleted(root, capsys):
+    """`resize` refuses them; the advice was to run it, as it would make what is missing."""
+    shutil.rmtree(f"{root}-sz")
+    resize_tree(root, [16])
+    (root / "train/ant/0.JPEG").unlink()
+    adopt(root, again=True)
+    code, out = check(root, capsys)
+    advice = f"{root} was indexed anew since then: delete {root}-sz/16 and run `resize` again"
+    assert code == 1 and advice in out and "makes what is missing" not in out
+    shutil.rmtree(f"{root}-sz/16")
+    resize_tree(root, [16])
+    assert check(root, capsys)[0] == 0
 
 
 def test_write_indexes_anew_and_the_copies_follow(root, capsys):
