@@ -213,11 +213,13 @@ def _finished(copy: Path, source: Source, rule: Making, pictures: Path | Remote)
 
 
 def _same_images(copy: Path, indices: dict[str, ImageIndex], source: Source) -> None:
-    """Raises: DataError for a copy whose index has lost images, as by `check --write --skip-bad`."""
+    """Raises: DataError for a copy whose index has lost images, as by `check --write --skip-bad`, or their order."""
     for split, index in source.indices.items():
-        if not np.array_equal(indices[split].paths, index.paths):
+        ours, theirs = indices[split].paths, index.paths
+        if not np.array_equal(ours, theirs):
             raise DataError(
-                f"{copy}: {len(indices[split].paths):,} {split} images, {source.root} has {len(index.paths):,}"
+                f"{copy}: its {len(ours):,} {split} images are not the {len(theirs):,} of {source.root}, or in another "
+                "order"
             )
 
 

@@ -245,7 +245,7 @@ def test_an_image_left_out_of_the_copy_alone_comes_back(tree, capsys):
     bad.write_bytes(bad.read_bytes()[:-200])
     assert check_dataset(copy, write=True, skip_bad=True)
     resize_tree(tree, [16])
-    assert f"{copy}: 17 train images, {tree} has 18" in capsys.readouterr().out
+    assert f"{copy}: its 17 train images are not the 18 of {tree}" in capsys.readouterr().out
     assert tree_hash(copy) == whole
 
 
