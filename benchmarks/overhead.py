@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from data_prep import load_manifest
 from phases import Schedule
 from training.config.config import Config
 from training.config.parser import config_from
-from training.data.loader import Batch
+from training.data.loader import Batch, Loader
 from training.engine.optimizers import build_optimizers, normalise_filters
 from training.engine.trainer import Job, enter_phase, train_part
 from training.engine.warmup import random_batch
@@ -35,8 +36,8 @@ LR = 0.05
 class RandomLoader:
     """The loader contract on one batch of random tensors."""
 
-    def __init__(self, batch: Batch, phase, steps: int) -> None:
-        self.batch, self.phase, self.steps = batch, phase, steps
+    def __init__(self, batch: Batch, memory: Loader, steps: int) -> None:
+        self.batch, self.phase, self.train_images, self.steps = batch, memory.phase, memory.train_images, steps
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         yield from (self.batch for _ in range(start, self.steps))
@@ -61,7 +62,7 @@ def measure(job: Job, options: argparse.Namespace) -> None:
     )
     memory, bare = job.loader, bare_loop(job, batch, options.steps)
     memory.steps = options.steps
-    synthetic = RandomLoader(batch, memory.phase, options.steps)
+    synthetic = RandomLoader(batch, memory, options.steps)
     for name, loader in (("trainer / bare loop", synthetic), ("trainer with memory loader / bare loop", memory)):
         job.loader = loader
         trainer = trainer_loop(job, options)
@@ -72,8 +73,9 @@ def measure(job: Job, options: argparse.Namespace) -> None:
 def trainer_loop(job: Job, options: argparse.Namespace) -> Callable[[], float]:
     def images_per_second() -> float:
         job.state.step = 0
+        part = replace(job.parts(0)[0], steps=options.steps)
         begin = time.perf_counter()
-        train_part(job, job.parts(0)[0])
+        train_part(job, part)
         return options.steps * options.batch / (time.perf_counter() - begin)
 
     return images_per_second
