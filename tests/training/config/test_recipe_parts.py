@@ -14,14 +14,14 @@ from training.data.renderers.picture import resized
 
 LOADERS = [
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
-    "threads",
+    "processes",
     "torchvision",
     "packed",
 ]
-# of DALI EVERYTHING shows it, and threads draw as torchvision does
+# of DALI EVERYTHING shows it, and processes draw as torchvision does
 ON_CPU = [
     *LOADERS[2:],
-    pytest.param("threads", marks=pytest.mark.slow),
+    pytest.param("processes", marks=pytest.mark.slow),
     pytest.param(*LOADERS[0].values, marks=[*LOADERS[0].marks, pytest.mark.slow]),
 ]
 EVERYTHING = {
@@ -120,11 +120,13 @@ def resized_by_torch(window: torch.Tensor, side: int, cubic: bool) -> torch.Tens
 
 @pytest.mark.parametrize("cubic", [False, True])
 @pytest.mark.parametrize("side", [9, 40, 90])
-def test_resizing_by_threads_is_torchs(cubic, side):
-    """In either order of the two passes; each rounds, and a cubic one cuts off what is too dark or too light."""
+def test_resizing_on_a_cpu_is_torchs(cubic, side):
+    """In either order of the two passes; each rounds, and a cubic one cuts off what is too dark or too light. Mirrored
+    before or after: the same."""
     window = np.random.default_rng(side).integers(60, 196, (90, 53, 3), dtype=np.uint8)
     ours = resized(window, (side, side), cubic)
     assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(resized(window, (side, side), cubic, mirrored=True), ours.flip(3))
     theirs = resized_by_torch(torch.from_numpy(window)[None], side, cubic)
     assert (ours - theirs).abs().max() <= 1 + cubic
 
