@@ -48,13 +48,15 @@ LOADERS = {  # heading: module, function
     "FFCV all raw": ("ffcv_loader", "raw"),
     "ours: torchvision": ("our_loaders", "by_torchvision"),
     "ours: threads": ("our_loaders", "by_threads"),
+    "ours: processes": ("our_loaders", "by_processes"),
     "ours: dali": ("our_loaders", "by_dali"),
     "ours: torchvision, cut": ("our_loaders", "cut_by_torchvision"),
     "ours: threads, cut": ("our_loaders", "cut_by_threads"),
+    "ours: processes, cut": ("our_loaders", "cut_by_processes"),
     "ours: dali, cut": ("our_loaders", "cut_by_dali"),
     "ours: packed": ("our_loaders", "packed"),
 }
-OURS = ("ours: torchvision", "ours: threads", "ours: dali")
+OURS = ("ours: torchvision", "ours: threads", "ours: processes", "ours: dali")
 OURS_CUT = tuple(f"{loader}, cut" for loader in OURS)
 FROM_JPEG = (BASE, "torchvision v2", "DALI as documented", "FFCV jpg", *OURS)
 FROM_CUTS = (*FROM_JPEG, *OURS_CUT)

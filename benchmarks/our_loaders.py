@@ -67,6 +67,10 @@ def by_threads(work: Work) -> Batches:
     return Batches(work, "threads")
 
 
+def by_processes(work: Work) -> Batches:
+    return Batches(work, "processes")
+
+
 def by_dali(work: Work) -> Batches:
     return Batches(work, "dali")
 
@@ -82,6 +86,10 @@ def cut_by_torchvision(work: Work) -> Batches:
 
 def cut_by_threads(work: Work) -> Batches:
     return by_threads(in_crops(work))
+
+
+def cut_by_processes(work: Work) -> Batches:
+    return by_processes(in_crops(work))
 
 
 def cut_by_dali(work: Work) -> Batches:

@@ -1,7 +1,7 @@
 """The start of a run on a dataset of ImageNet's size: its checks, the opening of its loader, and the first batch.
 
 python -m data_prep index-crops PHOTOS
-python benchmarks/start_up.py PHOTOS-crops FOLDER [--images 1281167] [--rounds 3] [--loader threads]
+python benchmarks/start_up.py PHOTOS-crops FOLDER [--images 1281167] [--rounds 3] [--loader processes]
 
 FOLDER gets links to the pictures of PHOTOS-crops, again and again, with an index and a manifest as `index-crops` would
 write them. It stays, and is taken as it is the next time. The page cache is warm: the files were just linked.
@@ -51,7 +51,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--images", type=int, default=1_281_167, help="for training")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--loader", default="threads", choices=("threads", "torchvision", "dali"))
+    parser.add_argument("--loader", default="processes", choices=("processes", "threads", "torchvision", "dali"))
     return parser.parse_args()
 
 

@@ -29,9 +29,9 @@ from data_prep.trees.source_tree import Source, copy_root, crops_root
 SHOWN = (128, 224)  # px, of the images that a loader makes
 ORIGINALS, CROPS = "originals", "crops"
 # Images a second, relative to originals at the same size: docs/datasets.md has the source.
-SPEEDS = {(ORIGINALS, 128): 1.0, (CROPS, 128): 1.42, ("160", 128): 5.0, ("160 packed", 128): 14.7}
-SPEEDS |= {(ORIGINALS, 224): 1.0, (CROPS, 224): 1.37, ("320", 224): 2.01}
-SPEEDS |= {(f"{ORIGINALS} packed", 128): 8.9, (f"{ORIGINALS} packed", 224): 6.8}
+SPEEDS = {(ORIGINALS, 128): 1.0, (CROPS, 128): 1.38, ("160", 128): 5.0, ("160 packed", 128): 13.7}
+SPEEDS |= {(ORIGINALS, 224): 1.0, (CROPS, 224): 1.37, ("320", 224): 1.94}
+SPEEDS |= {(f"{ORIGINALS} packed", 128): 9.0, (f"{ORIGINALS} packed", 224): 6.4}
 
 
 class Form(NamedTuple):

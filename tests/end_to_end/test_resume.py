@@ -66,6 +66,7 @@ def test_killed_before_many_steps_in_turn(base, tmp_path):
         pytest.param("parts of the record", 1, 2, EVERY_STEP, marks=pytest.mark.slow),  # of lookahead's four steps two
         pytest.param("dropout", 1, 2, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("torchvision", 1, 3, EVERY_STEP, marks=pytest.mark.slow),
+        pytest.param("processes", 1, 4, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("threads", 1, 5, EVERY_STEP, marks=pytest.mark.slow),
         pytest.param("all parts", 1, 3, EVERY_STEP, marks=pytest.mark.slow),  # from packed files
         pytest.param("drawn parts", 1, 4, EVERY_STEP, marks=pytest.mark.slow),  # from arrays

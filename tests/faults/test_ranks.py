@@ -155,7 +155,9 @@ PLACES = [
 needs_dali = pytest.mark.skipif(not has_dali(), reason="needs DALI: pip install nvidia-dali-cuda130")
 
 
-@pytest.mark.parametrize("variant", ["muon", "frozen", "torchvision", pytest.param("dali", marks=needs_dali)])
+@pytest.mark.parametrize(
+    "variant", ["muon", "frozen", "torchvision", "processes", pytest.param("dali", marks=needs_dali)]
+)
 def test_killed_at_every_position_in_turn(base, tmp_path, variant):
     """One run, killed in seven places, one rank and then the other."""
     folder = tmp_path / "run"
@@ -376,11 +378,11 @@ def test_a_picture_that_one_rank_cannot_read(base, tmp_path, rank):
     assert result(folder) == result(undisturbed_pair(base))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_no_loader_worker_outlives_a_killed_rank(base, tmp_path, rank):
+@pytest.mark.parametrize(("loader", "rank"), [("torchvision", 0), ("processes", 0), ("torchvision", 1)])
+def test_no_loader_worker_outlives_a_killed_rank(base, tmp_path, loader, rank):
     folder = tmp_path / "run"
     place = fault("kill", epoch=1, step=2, rank=rank)
-    ranks = Ranks(*pair_arguments(base, folder, "torchvision", "--workers", "2", *place))
+    ranks = Ranks(*pair_arguments(base, folder, loader, "--workers", "2", *place))
     run_toy.wait_for(folder, "epoch")
     seen = [len(processes_of(child)) for child in ranks.children]
     ended = ranks.wait(SOON)

@@ -18,6 +18,7 @@ LOADERS = {
     "packed in ram": ["--loader", "packed", "--packed-in", "ram"],
     "packed on the device": pytest.param(["--loader", "packed", "--packed-in", "device"], marks=SLOW),
     "threads": pytest.param(["--loader", "threads"], marks=SLOW),
+    "processes": ["--loader", "processes"],
     "torchvision": ["--loader", "torchvision"],
     "dali": pytest.param(["--loader", "dali"], marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
 }

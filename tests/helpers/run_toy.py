@@ -222,6 +222,7 @@ VARIANTS = {
     "sgd": ["--optimizer", "sgd", "--momentum", "0.9"],
     "torchvision": ["--loader", "torchvision", *TREE, "--workers", "2"],
     "threads": ["--loader", "threads", *TREE, "--workers", "2"],
+    "processes": ["--loader", "processes", *TREE, "--workers", "2"],
     "dali": ["--loader", "dali", *TREE, "--workers", "1", "--policy", "randaugment"],
     "dropout": ["--model", "squeezenet1_1", "--optimizer", "sgd", "--phases", LARGER],
     "drawn parts": ["--flip", "random", "--cutout", "8", *DRAWN],

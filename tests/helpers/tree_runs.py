@@ -73,6 +73,12 @@ def epoch_of(root: Path, name: str, epoch: int = 0, start: int = 0, **more) -> l
 once = functools.cache(epoch_of)  # made once for all tests that only look at it
 
 
+def same(one, two) -> bool:
+    """Whether two lists of batches have the same pixels and labels."""
+    pairs = zip(one, two, strict=False)
+    return len(one) == len(two) and all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
+
+
 def levels(loader, images: torch.Tensor) -> np.ndarray:
     """Normalised (B, 3, H, W) back to 0..255."""
     return (images * loader.std[:, None, None] + loader.mean[:, None, None]).numpy()

@@ -35,6 +35,7 @@ PAIRS = {
     "long sgd": ["--phases", LONG, "--optimizer", "sgd"],
     "long torchvision": ["--loader", "torchvision", *TREE, "--phases", LONG.replace("12", "32"), "--workers", "2"],
     "torchvision": ["--loader", "torchvision", *TREE, "--workers", "1"],
+    "processes": ["--loader", "processes", *TREE, "--workers", "1"],
     "dali": ["--loader", "dali", *TREE, "--workers", "1"],
     "dropout": [part.replace("'bs': 60", "'bs': 30") for part in VARIANTS["dropout"]],
     "slow validation": [part.replace("'bs': 40", "'bs': 20") for part in VARIANTS["slow validation"]],

@@ -17,6 +17,7 @@ class Reads(NamedTuple):
 
 LOADERS = {
     "dali": Reads("files"),
+    "processes": Reads("files"),
     "threads": Reads("files"),
     "torchvision": Reads("files"),
     "packed": Reads("packed tree"),

@@ -99,6 +99,13 @@ def test_the_workers_of_torchvision_cut_too(trees):
     whole.close(), cut.close()
 
 
+def test_processes_cut_too(trees):
+    loader, threads = loader_of(trees[1], "processes", workers=2), loader_of(trees[1])
+    for one, other in zip(loader.train(1), threads.train(1), strict=True):
+        assert torch.equal(one.images, other.images)
+    loader.close(), threads.close()
+
+
 def test_less_than_the_files_is_read(trees, monkeypatch):
     loader, read = loader_of(trees[1]), opened_bytes(monkeypatch)
     batches = list(loader.train(0))
@@ -107,7 +114,7 @@ def test_less_than_the_files_is_read(trees, monkeypatch):
     assert 0 < sum(read) < 0.8 * sizes.sum()
 
 
-@pytest.mark.parametrize("name", ["threads", "dali"])
+@pytest.mark.parametrize("name", ["threads", "processes", "dali"])
 def test_a_file_that_has_changed_since_is_named(trees, tmp_path, name):
     if name == "dali":
         pytest.importorskip("nvidia.dali", reason="needs DALI: pip install nvidia-dali-cuda130")

@@ -28,7 +28,7 @@ from training.engine.trainer import enter_phase
 from training.errors import Outcome
 
 SLOW = pytest.mark.slow
-NAMES = ("memory", *(pytest.param(name, marks=SLOW) for name in ("packed", "threads", "torchvision")))
+NAMES = ("memory", *(pytest.param(name, marks=SLOW) for name in ("packed", "processes", "threads", "torchvision")))
 DALI = [pytest.param("dali", marks=SLOW)] if has_dali() else []
 CONFIG = Config(phases=PHASES, seed=5, holdout=0.25, workers=1)
 LABELS = np.repeat(np.arange(4), [70, 50, 30, 10])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from tree_runs import PHASE, epoch_of, levels, make_tree, once, psnr, tree_loader
+from tree_runs import PHASE, epoch_of, levels, make_tree, once, psnr, same, tree_loader
 
 from data_prep import DataError
 from data_prep.formats.image_index import open_index
@@ -25,6 +25,7 @@ from training.models.build import build_model
 
 LOADERS = [
     pytest.param("dali", marks=pytest.mark.skipif(not has_dali(), reason="needs DALI")),
+    "processes",
     "threads",
     "torchvision",
     "packed",
@@ -45,11 +46,6 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reference(tree):
     return once(tree, "torchvision", epoch=1)
-
-
-def same(one, two) -> bool:
-    pairs = zip(one, two, strict=False)
-    return len(one) == len(two) and all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
 
 
 def pictures_of(loader, batches) -> np.ndarray:

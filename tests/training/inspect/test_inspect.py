@@ -178,7 +178,7 @@ def test_tensorboard_has_curves_histograms_and_pictures(board, run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loader", ["packed", "threads", "dali"])
+@pytest.mark.parametrize("loader", ["packed", "processes", "threads", "dali"])
 def test_loaders_of_image_trees_are_inspected(toy, tmp_path, loader):
     if loader == "dali":
         pytest.importorskip("nvidia.dali")

@@ -37,6 +37,16 @@ class Request(NamedTuple):
     cubic: bool = False  # Keys' filter with a = -0.5, else the triangle (bilinear)
 
 
+def shape_of(request: Request) -> tuple[int, int, int, int]:
+    """Of its batch: (B, height, width, 3)."""
+    return (len(request.rows), *request.size, 3)
+
+
+def shares_of(request: Request, workers: int) -> list[range]:
+    """Places of its batch, for each worker."""
+    return [range(first, len(request.rows), workers) for first in range(workers)]
+
+
 class ThreadedRenderer(ABC):
     """Every batch is cut into one share per thread; a kind of renderer says how a share is filled."""
 
@@ -63,7 +73,7 @@ class ThreadedRenderer(ABC):
                     share.cancel()
 
     def begun(self, request: Request) -> tuple[Request, Tensor, list[Future]]:
-        shape = (len(request.rows), *request.size, 3)
+        shape = shape_of(request)
         if self.device.type == "cuda":
             out = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         else:  # by numpy: torch's memory is aligned, and glibc finds no room for it where the batch before has been
@@ -71,8 +81,7 @@ class ThreadedRenderer(ABC):
         return request, out, self.shared(self.fill, request, out)
 
     def shared(self, work, request: Request, out: Tensor) -> list[Future]:
-        shares = [range(first, len(request.rows), self.workers) for first in range(self.workers)]
-        return [self.pool.submit(work, request, out, share) for share in shares]
+        return [self.pool.submit(work, request, out, share) for share in shares_of(request, self.workers)]
 
     @abstractmethod
     def fill(self, request: Request, out: Tensor, places: range) -> None:
@@ -95,7 +104,8 @@ class Renderer(Protocol):
         """From now on requests are for these (folder, split): open them, and let go of others. Raises: DataError."""
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
-        """(B, H, W, 3) on the device: uint8, or already normalised in a floating-point format. Raises: DataError
-        naming a picture that cannot be read."""
+        """(B, H, W, 3) on the device: uint8, or already normalised in a floating-point format. One pass at a time; a
+        batch keeps its pixels until the next one is asked for. Raises: DataError naming a picture that cannot be
+        read."""
 
     def close(self) -> None: ...

@@ -1,7 +1,6 @@
 """The reference renderer: a DataLoader's workers decode, cut and resize one picture after another with torch's own
 operations."""
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from training.data.renderers.base import Request
 from training.data.renderers.cuts import Cuts
 from training.data.renderers.picture import checked_size, cut_picture, decoded, path_of, place_of, window_of
 from training.data.renderers.transfer import Transfer
+from training.data.renderers.worker_process import quiet
 from training.distributed.env import worker_count
-from training.distributed.process import at_parents_death, end_by_parent_only
 
 PREFETCH = 2  # batches per worker
 DEATH_SECONDS = 2.0  # at most, from the end of a worker's connections to the signal that it is gone
@@ -106,15 +105,6 @@ class TorchvisionRenderer:
 
     def close(self) -> None:
         self.requests, self.loader = iter(()), None
-
-
-def quiet(worker: int) -> None:
-    """Workers share the cores: one thread each. Signals are the trainer's business. On Linux they die with it at once
-    (torch's own watch takes seconds, in which they would hold the lock of the run folder)."""
-    at_parents_death(signal.SIGKILL)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_by_parent_only()
 
 
 def open_renderer(config, folders, env, dtype, largest_batch) -> TorchvisionRenderer:

@@ -1,0 +1,177 @@
+"""The fastest renderer of JPEG trees on a CPU: processes make the pictures in memory that they share with the rank. No
+picture is sent or copied, and workers do not wait for each other's interpreter, as threads do."""
+
+import math
+import mmap
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from itertools import cycle
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep import DataError
+from training.data.renderers.base import PREFETCH, Request, shape_of, shares_of
+from training.data.renderers.cuts import Cuts
+from training.data.renderers.filler import Filler
+from training.data.renderers.transfer import Transfer
+from training.data.renderers.worker_process import quiet
+from training.distributed.env import worker_count
+
+
+class Slot:
+    """Memory of one batch, shared with the processes that are forked later. Not in /dev/shm, which containers keep
+    small."""
+
+    def __init__(self) -> None:
+        self.file = os.fdopen(os.memfd_create("batch"), "r+b")
+        self.memory = mmap.mmap(-1, 1)  # of the file, once it has a size
+
+    def fit(self, size: int) -> None:
+        """Grow to `size` bytes, or give what is left behind them back to the system if that is most of the memory.
+        Nobody may be writing."""
+        if len(self.memory) < size:
+            self.file.truncate(size)
+            self.map(size)
+        elif len(self.memory) > 2 * size:
+            end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+            self.memory.madvise(mmap.MADV_REMOVE, end, len(self.memory) - end)
+
+    def map(self, size: int) -> None:
+        if len(self.memory) < size:
+            self.memory = mmap.mmap(self.file.fileno(), size)
+
+    def batch(self, shape: tuple[int, ...]) -> Tensor:
+        """uint8."""
+        size = math.prod(shape)
+        self.map(size)
+        return torch.from_numpy(np.frombuffer(self.memory, np.uint8, size).reshape(shape))
+
+
+class Worker(NamedTuple):
+    process: BaseProcess
+    pipe: Connection
+
+    def ask(self, message: bytes) -> None:
+        """Raises: RuntimeError when the process is gone."""
+        try:
+            self.pipe.send_bytes(message)
+        except OSError:
+            raise self.end() from None
+
+    def answer(self) -> DataError | None:
+        """To the oldest request that has none. Raises: RuntimeError when the process is gone."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            raise self.end() from None
+
+    def end(self) -> RuntimeError:
+        self.process.join()
+        return RuntimeError(
+            f"loader process {self.process.pid} has ended with code {self.process.exitcode} (-9: killed, perhaps "
+            "because memory ran out)"
+        )
+
+
+class ProcessesRenderer:
+    """See training.data.renderers.base.Renderer. Workers are forked at the first request and live until `close`."""
+
+    def __init__(self, filler: Filler, workers: int, device: torch.device) -> None:
+        self.filler, self.count, self.device, self.transfer = filler, max(1, workers), device, Transfer(device)
+        self.workers: list[Worker] = []
+        self.slots = [Slot() for _ in range(PREFETCH + 1)]
+        self.turns = cycle(range(len(self.slots)))
+        self.waiting: deque[tuple[int, Request]] = deque()  # slots and requests of the current pass
+
+    def enter(self, parts: list[tuple[str, str]]) -> None:
+        """Workers that live already open for themselves what is new."""
+        self.filler.cuts.enter({folder for folder, _ in parts})
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        for _ in self.waiting:  # of a pass that was abandoned
+            self.answers()
+        waiting = self.waiting = deque()
+        for request in requests:
+            self.begin(request, waiting)
+            if len(waiting) > PREFETCH:
+                yield self.finished(waiting)
+        while waiting:
+            yield self.finished(waiting)
+
+    def begin(self, request: Request, waiting: deque[tuple[int, Request]]) -> None:
+        self.need_current(waiting)
+        turn = next(self.turns)
+        self.slots[turn].fit(math.prod(shape_of(request)))
+        message = ForkingPickler.dumps((turn, request))  # once for all workers
+        self.workers = self.workers or self.forked()
+        for worker in self.workers:
+            worker.ask(message)
+        waiting.append((turn, request))
+
+    def finished(self, waiting: deque[tuple[int, Request]]) -> Tensor:
+        """The oldest batch. Raises: DataError."""
+        self.need_current(waiting)
+        turn, request = waiting.popleft()
+        for error in filter(None, self.answers()):
+            raise error
+        out = self.slots[turn].batch(shape_of(request))
+        return self.transfer.to_device(out.pin_memory() if self.device.type == "cuda" else out)
+
+    def need_current(self, waiting: deque[tuple[int, Request]]) -> None:
+        if waiting is not self.waiting:
+            raise RuntimeError("a pass of the loader went on after another one had begun")
+
+    def forked(self) -> list[Worker]:
+        context, workers = multiprocessing.get_context("fork"), []
+        for number in range(self.count):
+            here, there = context.Pipe()
+            given = (there, self.filler, self.slots, number, self.count)
+            process = context.Process(target=work, args=given, daemon=True)
+            process.start()
+            there.close()  # or nobody would notice that the process is gone
+            workers.append(Worker(process, here))
+        return workers
+
+    def answers(self) -> list[DataError | None]:
+        """To the oldest request, one from each worker."""
+        return [worker.answer() for worker in self.workers]
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.process.kill()  # it has nothing to lose, and may not yet listen to SIGTERM
+            worker.process.join()
+            worker.pipe.close()
+        for slot in self.slots:
+            slot.file.close()
+        self.workers.clear()
+
+
+def work(pipe: Connection, filler: Filler, slots: list[Slot], number: int, workers: int) -> None:
+    """What a worker does until its rank ends it: one share of every batch."""
+    quiet()
+    while True:
+        try:
+            turn, request = pipe.recv()
+        except EOFError:  # the rank is gone
+            return
+        pipe.send(filled(filler, request, slots[turn], shares_of(request, workers)[number]))
+
+
+def filled(filler: Filler, request: Request, slot: Slot, places: range) -> DataError | None:
+    try:
+        filler.fill(request, slot.batch(shape_of(request)), places)
+    except DataError as error:
+        return error
+    return None
+
+
+def open_renderer(config, folders, env, dtype, largest_batch) -> ProcessesRenderer:
+    return ProcessesRenderer(Filler(folders, env.rank, Cuts(config)), worker_count(config), env.device)
