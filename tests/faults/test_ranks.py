@@ -391,9 +391,13 @@ def test_no_loader_worker_outlives_a_killed_rank(base, tmp_path, loader, rank):
     assert max(seen) == 3, seen
 
 
-def test_a_loader_worker_that_is_killed(base, tmp_path):
+@pytest.mark.parametrize(
+    ("variant", "found"),
+    [("long torchvision", "DataLoader worker (pid"), ("long processes", "loader process ")],
+)
+def test_a_loader_worker_that_is_killed(base, tmp_path, variant, found):
     folder = tmp_path / "run"
-    ranks = Ranks(*pair_arguments(base, folder, "long torchvision"))
+    ranks = Ranks(*pair_arguments(base, folder, variant))
     run_toy.wait_for(folder, "epoch", 2)
     rank = ranks.children[1]
     worker = max(processes_of(rank) - {rank.process.pid})
@@ -401,10 +405,10 @@ def test_a_loader_worker_that_is_killed(base, tmp_path):
     ended = ranks.wait(SOON)
     assert codes(ended) == [1, 1]
     line = ended[0].error()
-    assert line.startswith("rank 1: RuntimeError: DataLoader worker (pid") and str(worker) in line
+    assert line.startswith(f"rank 1: RuntimeError: {found}") and str(worker) in line
     assert not any(map(processes_of, ranks.children))
     resume(folder)
-    assert result(folder) == result(undisturbed_pair(base, "long torchvision"))
+    assert result(folder) == result(undisturbed_pair(base, variant))
 
 
 # numbers and memory

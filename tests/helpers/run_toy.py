@@ -46,6 +46,7 @@ IMPORTED = [
     "training.data.image_tree",
     "training.data.renderers.torchvision",
     "training.data.renderers.packed",
+    "training.data.renderers.processes",
     "training.data.renderers.threads",
     "training.data.renderers.dali",
     "nvidia.dali.fn",  # where there is none, the server goes on

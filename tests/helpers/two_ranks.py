@@ -34,6 +34,7 @@ PAIRS = {
     "long": ["--phases", LONG],
     "long sgd": ["--phases", LONG, "--optimizer", "sgd"],
     "long torchvision": ["--loader", "torchvision", *TREE, "--phases", LONG.replace("12", "32"), "--workers", "2"],
+    "long processes": ["--loader", "processes", *TREE, "--phases", LONG.replace("12", "32"), "--workers", "2"],
     "torchvision": ["--loader", "torchvision", *TREE, "--workers", "1"],
     "processes": ["--loader", "processes", *TREE, "--workers", "1"],
     "dali": ["--loader", "dali", *TREE, "--workers", "1"],

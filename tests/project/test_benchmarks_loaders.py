@@ -39,7 +39,7 @@ def test_a_table_and_a_note_for_what_is_not_installed(tree, tmp_path):
     assert not list(tmp_path.glob("*.beton"))
 
 
-@pytest.mark.parametrize("name", ["by_threads", "cut_by_threads", "packed"])
+@pytest.mark.parametrize("name", ["by_processes", "cut_by_processes", "cut_by_threads", "packed"])
 def test_our_loaders_make_a_batch(tree, tmp_path, monkeypatch, name):
     adopt(make_tree(tmp_path / "tree-sz/160-crops"))
     index_segments(tmp_path / "tree-sz/160-crops")

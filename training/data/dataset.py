@@ -81,7 +81,7 @@ def folders_of(config: Config, schedule: Schedule) -> list[str]:
 
 def loader_name(config: Config, schedule: Schedule) -> str:
     """--loader, or for `auto` the first that all folders have files for: memory, packed, then for image files dali on
-    a GPU where it is installed, on a CPU processes where the system can share them its memory, else threads."""
+    a GPU where it is installed, on a CPU processes where the system has memory that they can share, else threads."""
     if config.loader != "auto":
         return config.loader
     manifests = [load_manifest(folder) for folder in folders_of(config, schedule)]
@@ -91,6 +91,7 @@ def loader_name(config: Config, schedule: Schedule) -> str:
         return "packed"
     if uses_gpu(config):
         return "dali" if has_dali() else "threads"  # which writes into pinned memory
+    # dali is slower on a CPU: 1.41 against 2.08 times the 2018 way from originals at 128 px (docs/benchmarks.md)
     return "processes" if can_share_memory() else "threads"
 
 

@@ -1,6 +1,7 @@
 """What every renderer shares: the request that the sample plan makes of a batch before anything is read, the
-contract of a renderer, and threads that fill a batch."""
+contract of a renderer, threads that fill a batch, and what a worker process begins with."""
 
+import signal
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.data.renderers.transfer import Transfer
+from training.distributed.process import at_parents_death, end_by_parent_only
 
 PREFETCH = 3  # batches
 
@@ -94,6 +96,16 @@ class ThreadedRenderer(ABC):
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
+
+
+def quiet(worker: int = 0) -> None:
+    """For a process that has just begun. Workers share the cores: one thread each. Signals are the trainer's business.
+    On Linux they die with it at once (torch's own watch takes seconds, in which they would hold the lock of the run
+    folder)."""
+    at_parents_death(signal.SIGKILL)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_by_parent_only()
 
 
 class Renderer(Protocol):

@@ -1,12 +1,15 @@
 """The fastest renderer of JPEG trees on a CPU: processes make the pictures in memory that they share with the rank. No
-picture is sent or copied, and workers do not wait for each other's interpreter, as threads do."""
+picture is sent, and on a CPU none is copied. Unlike threads, workers never wait for one another's interpreter."""
 
 import math
 import mmap
 import multiprocessing
 import os
+import signal
+import traceback
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import cycle
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,11 +21,10 @@ import torch
 from torch import Tensor
 
 from data_prep import DataError
-from training.data.renderers.base import PREFETCH, Request, shape_of, shares_of
+from training.data.renderers.base import PREFETCH, Request, quiet, shape_of, shares_of
 from training.data.renderers.cuts import Cuts
 from training.data.renderers.filler import Filler
 from training.data.renderers.transfer import Transfer
-from training.data.renderers.worker_process import quiet
 from training.distributed.env import worker_count
 
 
@@ -37,19 +39,21 @@ class Slot:
     def fit(self, size: int) -> None:
         """Grow to `size` bytes, or give what is left behind them back to the system if that is most of the memory.
         Nobody may be writing."""
+        end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         if len(self.memory) < size:
             self.file.truncate(size)
             self.map(size)
-        elif len(self.memory) > 2 * size:
-            end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-            self.memory.madvise(mmap.MADV_REMOVE, end, len(self.memory) - end)
+        elif len(self.memory) > max(2 * size, end):
+            with suppress(OSError):  # gVisor cannot: then the memory stays
+                self.memory.madvise(mmap.MADV_REMOVE, end, len(self.memory) - end)
 
     def map(self, size: int) -> None:
+        """For this process, at least `size` bytes of the file."""
         if len(self.memory) < size:
             self.memory = mmap.mmap(self.file.fileno(), size)
 
     def batch(self, shape: tuple[int, ...]) -> Tensor:
-        """uint8."""
+        """The first bytes of the memory, which has to fit: uint8. It shows what any process writes there later."""
         size = math.prod(shape)
         self.map(size)
         return torch.from_numpy(np.frombuffer(self.memory, np.uint8, size).reshape(shape))
@@ -66,7 +70,7 @@ class Worker(NamedTuple):
         except OSError:
             raise self.end() from None
 
-    def answer(self) -> DataError | None:
+    def answer(self) -> Exception | None:
         """To the oldest request that has none. Raises: RuntimeError when the process is gone."""
         try:
             return self.pipe.recv()
@@ -75,24 +79,23 @@ class Worker(NamedTuple):
 
     def end(self) -> RuntimeError:
         self.process.join()
-        return RuntimeError(
-            f"loader process {self.process.pid} has ended with code {self.process.exitcode} (-9: killed, perhaps "
-            "because memory ran out)"
-        )
+        code = self.process.exitcode
+        why = "was killed, perhaps because memory ran out" if code == -signal.SIGKILL else f"has ended with code {code}"
+        return RuntimeError(f"loader process {self.process.pid} {why}")
 
 
 class ProcessesRenderer:
     """See training.data.renderers.base.Renderer. Workers are forked at the first request and live until `close`."""
 
     def __init__(self, filler: Filler, workers: int, device: torch.device) -> None:
-        self.filler, self.count, self.device, self.transfer = filler, max(1, workers), device, Transfer(device)
-        self.workers: list[Worker] = []
+        self.filler, self.device, self.transfer = filler, device, Transfer(device)
+        self.number_of_workers, self.workers = max(1, workers), []
         self.slots = [Slot() for _ in range(PREFETCH + 1)]
-        self.turns = cycle(range(len(self.slots)))
+        self.next_slot = cycle(range(len(self.slots)))
         self.waiting: deque[tuple[int, Request]] = deque()  # slots and requests of the current pass
 
     def enter(self, parts: list[tuple[str, str]]) -> None:
-        """Workers that live already open for themselves what is new."""
+        """Workers that live already open for themselves what is new, and keep what they have: maps of files."""
         self.filler.cuts.enter({folder for folder, _ in parts})
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Tensor]:
@@ -107,40 +110,42 @@ class ProcessesRenderer:
             yield self.finished(waiting)
 
     def begin(self, request: Request, waiting: deque[tuple[int, Request]]) -> None:
-        self.need_current(waiting)
-        turn = next(self.turns)
-        self.slots[turn].fit(math.prod(shape_of(request)))
-        message = ForkingPickler.dumps((turn, request))  # once for all workers
+        self.check_current(waiting)
+        number = next(self.next_slot)
+        self.slots[number].fit(math.prod(shape_of(request)))
         self.workers = self.workers or self.forked()
+        # Once for all workers, without what they do not need: a pipe holds about 200 KB, and then the rank would wait.
+        message = ForkingPickler.dumps((number, request._replace(labels=request.labels[:0], boxes=None)))
         for worker in self.workers:
             worker.ask(message)
-        waiting.append((turn, request))
+        waiting.append((number, request))
 
     def finished(self, waiting: deque[tuple[int, Request]]) -> Tensor:
         """The oldest batch. Raises: DataError."""
-        self.need_current(waiting)
-        turn, request = waiting.popleft()
+        self.check_current(waiting)
+        number, request = waiting.popleft()
         for error in filter(None, self.answers()):
             raise error
-        out = self.slots[turn].batch(shape_of(request))
+        out = self.slots[number].batch(shape_of(request))
         return self.transfer.to_device(out.pin_memory() if self.device.type == "cuda" else out)
 
-    def need_current(self, waiting: deque[tuple[int, Request]]) -> None:
+    def check_current(self, waiting: deque[tuple[int, Request]]) -> None:
         if waiting is not self.waiting:
             raise RuntimeError("a pass of the loader went on after another one had begun")
 
     def forked(self) -> list[Worker]:
         context, workers = multiprocessing.get_context("fork"), []
-        for number in range(self.count):
+        for number in range(self.number_of_workers):
             here, there = context.Pipe()
-            given = (there, self.filler, self.slots, number, self.count)
+            inherited = [here, *(worker.pipe for worker in workers)]
+            given = (there, inherited, self.filler, self.slots, number, self.number_of_workers)
             process = context.Process(target=work, args=given, daemon=True)
             process.start()
-            there.close()  # or nobody would notice that the process is gone
+            there.close()  # or the rank would not notice that the process is gone
             workers.append(Worker(process, here))
         return workers
 
-    def answers(self) -> list[DataError | None]:
+    def answers(self) -> list[Exception | None]:
         """To the oldest request, one from each worker."""
         return [worker.answer() for worker in self.workers]
 
@@ -151,25 +156,32 @@ class ProcessesRenderer:
             worker.pipe.close()
         for slot in self.slots:
             slot.file.close()
-        self.workers.clear()
+        self.workers, self.slots = [], []
 
 
-def work(pipe: Connection, filler: Filler, slots: list[Slot], number: int, workers: int) -> None:
-    """What a worker does until its rank ends it: one share of every batch."""
+def work(
+    pipe: Connection, inherited: list[Connection], filler: Filler, slots: list[Slot], number: int, workers: int
+) -> None:
+    """What a worker does until its rank ends it: one share of every batch. `inherited`: the rank's ends of pipes."""
     quiet()
-    while True:
-        try:
-            turn, request = pipe.recv()
-        except EOFError:  # the rank is gone
-            return
-        pipe.send(filled(filler, request, slots[turn], shares_of(request, workers)[number]))
+    for end in inherited:  # or this process would not notice that the rank is gone
+        end.close()
+    with suppress(EOFError, OSError):  # the rank is gone; what else goes wrong is in the answer
+        while True:
+            slot, request = pipe.recv()
+            pipe.send(filled(filler, request, slots[slot], shares_of(request, workers)[number]))
 
 
-def filled(filler: Filler, request: Request, slot: Slot, places: range) -> DataError | None:
+def filled(filler: Filler, request: Request, slot: Slot, places: range) -> Exception | None:
+    """An error travels as a value, for the rank to raise; one that is not expected with its traceback."""
     try:
         filler.fill(request, slot.batch(shape_of(request)), places)
     except DataError as error:
         return error
+    except Exception as error:
+        reason = RuntimeError(f"loader process {os.getpid()}: {type(error).__name__}: {error}")
+        reason.add_note(traceback.format_exc())
+        return reason
     return None
 
 

@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_prep import DataError
 from data_prep.formats.image_index import ImageIndex
-from training.data.renderers.base import Request
+from training.data.renderers.base import Request, quiet
 from training.data.renderers.cuts import Cuts
 from training.data.renderers.picture import checked_size, cut_picture, decoded, path_of, place_of, window_of
 from training.data.renderers.transfer import Transfer
-from training.data.renderers.worker_process import quiet
 from training.distributed.env import worker_count
 
 PREFETCH = 2  # batches per worker
