@@ -17,7 +17,7 @@ from training.config.recipes.registry import recipe_lines
 from training.config.schedule import resolved_schedule
 from training.distributed.launcher import rank_word, ranks, warn
 from training.distributed.process import leave, stop_with_launcher
-from training.errors import INTERRUPTED, ConfigError, PeerFailed, error_code
+from training.errors import INTERRUPTED, ConfigError, PeerFailed, WorkerLost, error_code
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def input_errors_told(action: Callable[[], int]) -> int:
     try:
         with own_interrupts():
             return action()
-    except (ConfigError, PhaseError, DataError, RunError) as error:
+    except (ConfigError, PhaseError, DataError, RunError, WorkerLost) as error:
         say_of_rank(f"error: {error}")
         return error_code(error)
     except OSError as error:

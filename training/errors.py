@@ -48,6 +48,10 @@ class PeerFailed(Exception):
         self.exit_code, self.said_by_all = exit_code, said_by_all
 
 
+class WorkerLost(Exception):
+    """A process that made images for this rank was killed, or ended: one line, exit code 1."""
+
+
 class Ended(ConfigError):
     """A run that is to go on has come to its own end already: nothing is left to do."""
 
@@ -79,4 +83,6 @@ def error_code(error: BaseException) -> int:
 
 def summary(error: BaseException) -> str:
     """One line: bad input says what to do, of a crash the class counts."""
-    return str(error) if is_bad_input(error) else f"{type(error).__name__}: {error}".splitlines()[0].strip()
+    if is_bad_input(error) or isinstance(error, WorkerLost):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0].strip()

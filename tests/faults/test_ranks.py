@@ -393,7 +393,7 @@ def test_no_loader_worker_outlives_a_killed_rank(base, tmp_path, loader, rank):
 
 @pytest.mark.parametrize(
     ("variant", "found"),
-    [("long torchvision", "DataLoader worker (pid"), ("long processes", "loader process ")],
+    [("long torchvision", "RuntimeError: DataLoader worker (pid"), ("long processes", "loader process ")],
 )
 def test_a_loader_worker_that_is_killed(base, tmp_path, variant, found):
     folder = tmp_path / "run"
@@ -405,7 +405,7 @@ def test_a_loader_worker_that_is_killed(base, tmp_path, variant, found):
     ended = ranks.wait(SOON)
     assert codes(ended) == [1, 1]
     line = ended[0].error()
-    assert line.startswith(f"rank 1: RuntimeError: {found}") and str(worker) in line
+    assert line.startswith(f"rank 1: {found}") and str(worker) in line
     assert not any(map(processes_of, ranks.children))
     resume(folder)
     assert result(folder) == result(undisturbed_pair(base, variant))

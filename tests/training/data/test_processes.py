@@ -2,6 +2,7 @@
 test_image_tree.py."""
 
 import os
+import resource
 import shutil
 import signal
 from dataclasses import replace
@@ -17,7 +18,7 @@ from phases import Schedule
 from training.config.config import Config
 from training.data.dataset import check_augmentation, loader_name
 from training.data.renderers.processes import Slot
-from training.errors import ConfigError
+from training.errors import ConfigError, WorkerLost
 
 LARGE = replace(PHASE, sz=96)
 HUGE_PAGE = 2 << 20  # bytes
@@ -70,7 +71,9 @@ def test_a_killed_worker_ends_the_pass_with_its_number(loader, when):
     os.kill(worker, signal.SIGKILL)
     if when == "idle":
         wait_until(lambda: not loader.renderer.workers[1].process.is_alive(), seconds=60)
-    with pytest.raises(RuntimeError, match=f"loader process {worker} was killed, perhaps because memory ran out"):
+    with pytest.raises(
+        WorkerLost, match=f"loader process {worker} was ended by SIGKILL, perhaps because memory ran out"
+    ):
         list(batches)
 
 
@@ -135,6 +138,19 @@ def test_memory_that_a_smaller_batch_leaves_goes_back():
         assert size <= held <= most + HUGE_PAGE
     assert torch.equal(slot.batch((10,)), torch.full((10,), 7, dtype=torch.uint8))
     slot.file.close()
+
+
+def test_a_process_that_cannot_start_is_one_line(loader):
+    least = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, before[1]))
+    try:
+        with pytest.raises(
+            ConfigError, match=r"--workers 2: process \d of the loader cannot be started \(Too many open"
+        ):
+            next(loader.train(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_systems_that_cannot_share_memory_have_threads(tree, tmp_path, monkeypatch):

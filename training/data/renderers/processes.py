@@ -26,6 +26,7 @@ from training.data.renderers.cuts import Cuts
 from training.data.renderers.filler import Filler
 from training.data.renderers.transfer import Transfer
 from training.distributed.env import worker_count
+from training.errors import ConfigError, WorkerLost
 
 
 class Slot:
@@ -64,24 +65,26 @@ class Worker(NamedTuple):
     pipe: Connection
 
     def ask(self, message: bytes) -> None:
-        """Raises: RuntimeError when the process is gone."""
+        """Raises: WorkerLost."""
         try:
             self.pipe.send_bytes(message)
         except OSError:
-            raise self.end() from None
+            raise self.lost() from None
 
     def answer(self) -> Exception | None:
-        """To the oldest request that has none. Raises: RuntimeError when the process is gone."""
+        """To the oldest request that has none. Raises: WorkerLost."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
-            raise self.end() from None
+            raise self.lost() from None
 
-    def end(self) -> RuntimeError:
+    def lost(self) -> WorkerLost:
         self.process.join()
-        code = self.process.exitcode
-        why = "was killed, perhaps because memory ran out" if code == -signal.SIGKILL else f"has ended with code {code}"
-        return RuntimeError(f"loader process {self.process.pid} {why}")
+        code, why = self.process.exitcode, ""
+        end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with code {code}"
+        if code == -signal.SIGKILL:
+            why = ", perhaps because memory ran out: fewer --workers need less"
+        return WorkerLost(f"loader process {self.process.pid} {end}{why}")
 
 
 class ProcessesRenderer:
@@ -89,7 +92,8 @@ class ProcessesRenderer:
 
     def __init__(self, filler: Filler, workers: int, device: torch.device) -> None:
         self.filler, self.device, self.transfer = filler, device, Transfer(device)
-        self.number_of_workers, self.workers = max(1, workers), []
+        self.number_of_workers = max(1, workers)
+        self.workers: list[Worker] = []
         self.slots = [Slot() for _ in range(PREFETCH + 1)]
         self.next_slot = cycle(range(len(self.slots)))
         self.waiting: deque[tuple[int, Request]] = deque()  # slots and requests of the current pass
@@ -113,7 +117,8 @@ class ProcessesRenderer:
         self.check_current(waiting)
         number = next(self.next_slot)
         self.slots[number].fit(math.prod(shape_of(request)))
-        self.workers = self.workers or self.forked()
+        if not self.workers:
+            self.fork()
         # Once for all workers, without what they do not need: a pipe holds about 200 KB, and then the rank would wait.
         message = ForkingPickler.dumps((number, request._replace(labels=request.labels[:0], boxes=None)))
         for worker in self.workers:
@@ -133,17 +138,26 @@ class ProcessesRenderer:
         if waiting is not self.waiting:
             raise RuntimeError("a pass of the loader went on after another one had begun")
 
-    def forked(self) -> list[Worker]:
-        context, workers = multiprocessing.get_context("fork"), []
-        for number in range(self.number_of_workers):
-            here, there = context.Pipe()
-            inherited = [here, *(worker.pipe for worker in workers)]
-            given = (there, inherited, self.filler, self.slots, number, self.number_of_workers)
-            process = context.Process(target=work, args=given, daemon=True)
-            process.start()
-            there.close()  # or the rank would not notice that the process is gone
-            workers.append(Worker(process, here))
-        return workers
+    def fork(self) -> None:
+        """Raises: ConfigError where the system allows no more processes or open files."""
+        try:
+            for number in range(self.number_of_workers):
+                self.workers.append(self.forked(number))
+        except OSError as error:
+            raise ConfigError(
+                f"--workers {self.number_of_workers}: process {number + 1} of the loader cannot be started "
+                f"({error.strerror}). Use fewer, or raise the limit (ulimit -a)"
+            ) from None
+
+    def forked(self, number: int) -> Worker:
+        context = multiprocessing.get_context("fork")
+        here, there = context.Pipe()
+        inherited = [here, *(worker.pipe for worker in self.workers)]
+        given = (there, inherited, self.filler, self.slots, number, self.number_of_workers)
+        process = context.Process(target=work, args=given, daemon=True)
+        process.start()
+        there.close()  # or the rank would not notice that the process is gone
+        return Worker(process, here)
 
     def answers(self) -> list[Exception | None]:
         """To the oldest request, one from each worker."""
