@@ -77,10 +77,9 @@ class StopSignal:
         self.requested, self.name = True, signal.Signals(number).name
 
     def __exit__(self, *error: object) -> None:
-        """After a wish to stop the process is about to end: a second signal does not change its exit code, nor does one
-        while the interpreter ends, which sets handlers (not SIG_IGN) back to the system's own."""
-        for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_IGN if self.requested else handler)
+        """After a wish to stop the process is about to end: a second signal does not change its exit code."""
+        for number, handler in self.before.items() if not self.requested else ():
+            signal.signal(number, handler)
 
 
 def leave(code: int) -> NoReturn:
